@@ -1,0 +1,123 @@
+"""Named skeletons: joints, parents, left and right pairs.
+
+COCO and Human3.6M both have 17 joints, so a skeleton is always named and never guessed from a joint count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vp3d_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A named set of joints.
+
+    Attributes:
+        name: how files and registries call it.
+        joints: J joint names; a joint of the left side starts with ``left_``, of the right with ``right_``.
+        parents: J indices, -1 for a joint without parent.
+        bones: pairs (joint, joint) to draw; for a tree these are (parent, child).
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    bones: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.joints) != len(self.parents):
+            raise ConfigError(f"skeleton {self.name}: {len(self.joints)} joints but {len(self.parents)} parents")
+
+    @property
+    def num_joints(self) -> int:
+        """J, the number of joints."""
+        return len(self.joints)
+
+    def index(self, joint: str) -> int:
+        """Index of a joint by name.
+
+        Raises:
+            ConfigError: the skeleton has no such joint.
+        """
+        try:
+            return self.joints.index(joint)
+        except ValueError:
+            raise ConfigError(
+                f"skeleton {self.name} has no joint {joint!r}; it has {', '.join(self.joints)}"
+            ) from None
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """Indices of the joints of the left side."""
+        return tuple(i for i, joint in enumerate(self.joints) if joint.startswith("left_"))
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        """Indices of the joints of the right side, paired with :attr:`left`."""
+        return tuple(self.joints.index("right_" + self.joints[i][5:]) for i in self.left)
+
+    @property
+    def flip_order(self) -> tuple[int, ...]:
+        """Permutation of the joints that swaps left and right; its own inverse."""
+        order = list(range(self.num_joints))
+        for a, b in zip(self.left, self.right, strict=True):
+            order[a], order[b] = b, a
+        return tuple(order)
+
+
+def _tree_bones(parents: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple((parent, child) for child, parent in enumerate(parents) if parent >= 0)
+
+
+# The order of the COCO keypoint annotations (Lin et al. 2014, "person" category). COCO defines no tree: the
+# parents run from the nose down so that each keypoint hangs on its nearest neighbour towards the head.
+COCO17 = Skeleton(
+    name="coco17",
+    joints=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+        "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    parents=(-1, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
+    bones=(
+        (0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10),
+        (5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16),
+    ),
+)  # fmt: skip
+
+_H36M_PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
+
+# The 17 joints of Human3.6M that the literature evaluates (Ionescu et al. 2014), in VideoPose3D's order.
+# "neck" sits at the base of the skull and "head" at the crown; the root is "hip", midway between the hips.
+H36M17 = Skeleton(
+    name="h36m17",
+    joints=(
+        "hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+        "spine", "thorax", "neck", "head",
+        "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+    ),
+    parents=_H36M_PARENTS,
+    bones=_tree_bones(_H36M_PARENTS),
+)  # fmt: skip
+
+SKELETONS: dict[str, Skeleton] = {skeleton.name: skeleton for skeleton in (COCO17, H36M17)}
+
+
+def get_skeleton(name: str) -> Skeleton:
+    """Skeleton by name.
+
+    Raises:
+        ConfigError: no such skeleton.
+    """
+    try:
+        return SKELETONS[name]
+    except KeyError:
+        raise ConfigError(f"unknown skeleton {name!r}; known: {', '.join(SKELETONS)}") from None
+
+
+# Joints that both skeletons name alike, as (COCO index, Human3.6M index): the 12 limb joints.
+COCO_TO_H36M: tuple[tuple[int, int], ...] = tuple(
+    (i, H36M17.joints.index(joint)) for i, joint in enumerate(COCO17.joints) if joint in H36M17.joints
+)

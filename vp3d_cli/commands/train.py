@@ -1,0 +1,127 @@
+"""``vp3d train``: lifters from motion capture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vp3d_cli.commands.common import Quiet, print_error
+from vp3d_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vp3d_cli.train.config import TrainConfig
+
+
+def parse_overrides(settings: list[str]) -> dict[str, Any]:
+    """Nested values out of ``train.steps=500``; the value is read as TOML, else as plain text.
+
+    Raises:
+        typer.BadParameter: no ``=``, or no section.
+    """
+    from vp3d_cli.train.config import parse_toml
+
+    values: dict[str, Any] = {}
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        names = path.strip().split(".")
+        if not equals or len(names) < 2:
+            raise typer.BadParameter(f"{setting!r} is not SECTION.NAME=VALUE", param_hint="--set")
+        try:
+            value = parse_toml(f"value = {text}")["value"]
+        except ConfigError:
+            value = text
+        place = values
+        for name in names[:-1]:
+            place = place.setdefault(name, {})
+        place[names[-1]] = value
+    return values
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a TOML file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    motion: Annotated[
+        list[Path] | None, typer.Option(help="Motion to train on; may be given several times.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Lifter file to start from.", metavar="FILE", show_default=False)
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change a value of the recipe.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a pose or trajectory lifter on motion capture.
+
+    \b
+    vp3d train pose-27 --motion mocap.npz --out runs/pose-27
+    vp3d train pose-27 --motion mocap.npz --out runs/pose-27 --resume
+    vp3d train my.toml --motion bvh/ --out runs/mine --set train.steps=2000 --device cuda
+
+    Ctrl-C saves; --resume then goes on as if nothing had happened. Prints the path of the best weights.
+    """
+    overrides = parse_overrides(override or [])
+    if motion:
+        overrides.setdefault("data", {})["motion"] = [str(path) for path in motion]
+    from vp3d_cli.train.config import read_config
+    from vp3d_cli.train.recipes import find_recipe
+
+    config = read_config(find_recipe(recipe), overrides)
+    run(config, out, device=device, resume=resume, start_from=start_from, threads=threads, quiet=quiet)
+
+
+def run(
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: str,
+    resume: bool,
+    start_from: Path | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Train with a progress bar, plot the curve, print the path of the best weights."""
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from vp3d_cli.lift.pose import torch_device
+    from vp3d_cli.train.loop import train as train_loop
+    from vp3d_cli.train.plot import plot_learning_curve
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    console = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("training", total=config.train.steps)
+
+        def on_step(step: int, steps: int, loss: float) -> None:
+            progress.update(task, completed=step, description=f"loss {loss:.4f}")
+
+        def on_validation(row: dict[str, float]) -> None:
+            errors = "  ".join(f"{name} {value:.1f}" for name, value in row.items() if name[:5] in ("clean", "detec"))
+            console.print(f"step {row['step']:.0f}  loss {row['loss']:.4f}  {errors}  data {row['data_share']:.0%}")
+
+        result = train_loop(
+            config,
+            out,
+            device=str(torch_device(device)),
+            resume=resume,
+            start_from=start_from,
+            on_step=on_step,
+            on_validation=on_validation,
+        )
+    if result.log.exists():
+        plot_learning_curve(result.log, out / "curve.png")
+    if not result.finished:
+        print_error(f"stopped; go on with --resume --out {out}")
+        raise typer.Exit(130)
+    print(result.best, file=sys.stdout)

@@ -1,0 +1,1 @@
+"""Motion for training and evaluation."""

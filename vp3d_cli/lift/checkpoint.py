@@ -1,0 +1,139 @@
+"""Lifter files: a safetensors file whose metadata holds architecture, input rule and origin."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vp3d_cli.errors import OutputError, WeightsError
+from vp3d_cli.lift.base import build_model
+from vp3d_cli.normalize import InputRule
+
+FORMAT = "vp3d-lifter/1"
+Task = Literal["pose", "trajectory"]
+
+
+@dataclass(frozen=True)
+class LifterInfo:
+    """What a lifter file says about itself.
+
+    Attributes:
+        task: ``pose`` (17 root-relative joints) or ``trajectory`` (the root).
+        architecture: name in :data:`vp3d_cli.lift.base.ARCHITECTURES`.
+        config: of the architecture.
+        rule: how keypoints must be presented.
+        licence: condition of use that comes from the training data.
+        training: the whole configuration of the run, data and results.
+    """
+
+    task: Task
+    architecture: str
+    config: Mapping[str, Any]
+    rule: InputRule
+    licence: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, half: bool = False) -> None:
+    """Write a lifter file, whole or not at all.
+
+    Args:
+        path: target.
+        model: the network; batch norm statistics included.
+        info: what to say about it.
+        half: store float16, half the size.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "task": info.task,
+        "architecture": info.architecture,
+        "config": json.dumps(dict(info.config)),
+        "input_rule": json.dumps(info.rule.as_dict()),
+        "licence": info.licence,
+        "training": json.dumps(dict(info.training)),
+    }
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error}") from error
+
+
+def read_lifter_info(path: Path) -> LifterInfo:
+    """Read only what a lifter file says about itself.
+
+    Raises:
+        WeightsError: missing, or not a lifter file of this format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is not a lifter file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path}: format is {metadata.get('format')!r}, this version of vp3d reads {FORMAT!r}")
+    task = metadata["task"]
+    if task not in ("pose", "trajectory"):
+        raise WeightsError(f"{path}: unknown task {task!r}")
+    return LifterInfo(
+        task,
+        metadata["architecture"],
+        json.loads(metadata["config"]),
+        InputRule.from_dict(json.loads(metadata["input_rule"])),
+        metadata["licence"],
+        json.loads(metadata["training"]),
+    )
+
+
+def load_lifter_file(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, LifterInfo]:
+    """Read a lifter file into a network in evaluation mode, float32.
+
+    Raises:
+        WeightsError: not a lifter file, or tensors that do not fit the architecture (the message names them).
+    """
+    info = read_lifter_info(path)
+    model = build_model(info.architecture, info.config)
+    with safe_open(path, framework="pt") as file:
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    state = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    load_state(model, state, path)
+    return model.to(device).eval(), info
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load tensors into a network, naming those that do not fit.
+
+    Raises:
+        WeightsError: names or shapes differ.
+    """
+    expected = model.state_dict()
+    wrong = [f"{name} missing" for name in expected if name not in state]
+    wrong += [f"{name} unexpected" for name in state if name not in expected]
+    wrong += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise WeightsError(f"{path} does not fit the architecture: {'; '.join(wrong[:3])}{more}")
+    model.load_state_dict(dict(state))

@@ -1,0 +1,142 @@
+"""A lifter ready to use: 2D keypoints of one person over time in, 3D joints in camera axes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vp3d_cli.errors import MissingDependencyError, WeightsError
+from vp3d_cli.lift.checkpoint import load_lifter_file
+from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalModel
+from vp3d_cli.normalize import LifterInput, decode_root, flip, normalize
+from vp3d_cli.skeletons import get_skeleton
+from vp3d_cli.types import FloatArray
+from vp3d_cli.weights import WeightFile, check, find_weights
+
+# `--lifter NAME` of the weights that ship.
+DEFAULT_LIFTER = "default"
+# Height of the body that lifters answer for (vp3d_cli.train.bodies.CANONICAL_HEIGHT_M).
+LIFTER_HEIGHT_M = 1.70
+# Output frames computed at once: bounds the memory of long videos at some 100 MB for 1024 channels.
+_CHUNK = 4096
+
+
+class Lifter:
+    """A trained network with its input rule.
+
+    Args:
+        path: lifter file (see :mod:`vp3d_cli.lift.checkpoint`).
+        device: ``auto``, ``cpu`` or ``cuda``.
+        name: what to call it.
+        sha256: of the file.
+
+    Attributes:
+        info: what the file says about itself.
+
+    Raises:
+        WeightsError: not a lifter file.
+        MissingDependencyError: ``cuda`` was asked for and is not there.
+    """
+
+    def __init__(self, path: Path, device: str = "auto", *, name: str = "", sha256: str = "") -> None:
+        self.name, self.sha256 = name or path.stem, sha256
+        self._device = torch_device(device)
+        model, self.info = load_lifter_file(path, self._device)
+        self.rule = self.info.rule
+        self._config: Any = model.config
+        self._network: Callable[[Tensor], Tensor] = (
+            FoldedTemporalModel(model) if isinstance(model, TemporalModel) else model
+        )
+
+    def lift(
+        self,
+        keypoints: FloatArray,
+        scores: FloatArray,
+        intrinsics: tuple[float, float, float, float],
+        size_wh: tuple[int, int],
+        *,
+        flip_test: bool = True,
+    ) -> FloatArray:
+        """Lift one person.
+
+        Args:
+            keypoints: (T, J, 2) pixels at the lifter's frame rate (``rule.rate_hz``); NaN where missing.
+            scores: (T, J) confidence 0..1.
+            intrinsics: fx, fy, cx, cy in pixels.
+            size_wh: of the image.
+            flip_test: average with the answer for the mirrored input (Pavllo et al. 2019, section 5).
+
+        Returns:
+            Of a pose lifter (T, 17, 3) metres, root-relative, camera axes, for a body of 1.7 m. Of a trajectory lifter
+            (T, 1, 3), the root in camera space for such a body.
+        """
+        seen = normalize(
+            torch.from_numpy(np.asarray(keypoints, np.float32)).to(self._device),
+            torch.from_numpy(np.asarray(scores, np.float32)).to(self._device),
+            torch.tensor(intrinsics, dtype=torch.float32, device=self._device),
+            torch.tensor(size_wh, dtype=torch.float32, device=self._device),
+            self.rule,
+        )
+        answer = self._run(seen.features)
+        if flip_test:
+            mirrored = self._run(flip(seen.features, get_skeleton(self.rule.skeleton_2d).flip_order))
+            order = get_skeleton(self.rule.skeleton_3d).flip_order if self.info.task == "pose" else (0,)
+            answer = (answer + flip(mirrored, order)) / 2
+        result: FloatArray = self._to_camera(answer, seen).cpu().numpy()
+        return result
+
+    def _to_camera(self, answer: Tensor, seen: LifterInput) -> Tensor:
+        if self.info.task == "trajectory":
+            answer = decode_root(answer[:, 0], seen.centre, seen.spread)[:, None]
+        return seen.to_camera(answer)
+
+    @torch.inference_mode()
+    def _run(self, features: Tensor) -> Tensor:
+        """(T, J, F) to (T, out_joints, 3); the edges see the first and last frame repeated."""
+        config, frames = self._config, len(features)
+        parts = []
+        for start in range(0, frames, _CHUNK):
+            stop = min(start + _CHUNK, frames)
+            index = torch.arange(start - config.frames_before, stop + config.frames_after, device=features.device)
+            parts.append(self._network(features[index.clamp(0, frames - 1)][None])[0])
+        return torch.cat(parts)
+
+
+def load_lifter(name: str = DEFAULT_LIFTER, device: str = "auto") -> Lifter:
+    """Load a lifter by its name in the manifest of weights, or by the path of a lifter file.
+
+    Raises:
+        WeightsError: unknown, missing, damaged, or not a pose lifter.
+        MissingDependencyError: the device is not there.
+    """
+    lifter = _load(name, device)
+    if lifter.info.task != "pose":
+        raise WeightsError(f"{name} is a {lifter.info.task} model, not a pose lifter; see: vp3d weights list")
+    return lifter
+
+
+def _load(name: str, device: str) -> Lifter:
+    path = Path(name)
+    if path.suffix == ".safetensors" and path.is_file():
+        return Lifter(path, device)
+    entry: WeightFile = find_weights(name)
+    check(entry)
+    return Lifter(entry.path, device, name=entry.name, sha256=entry.sha256)
+
+
+def torch_device(device: str) -> torch.device:
+    """The device called ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        MissingDependencyError: ``cuda`` is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MissingDependencyError("--device cuda: torch sees no CUDA GPU here; use --device cpu, or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)

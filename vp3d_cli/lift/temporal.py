@@ -1,0 +1,277 @@
+"""The dilated temporal convolution network of VideoPose3D (Pavllo et al. 2019, section 3 and figure 2).
+
+One set of parameters, three ways to run it, equal to rounding error:
+
+- :meth:`TemporalModel.forward`: dilated convolutions over a whole sequence, one output per frame that has its full
+  receptive field. Every intermediate result is shared between neighbouring frames: right for inference.
+- :meth:`TemporalModel.forward_strided`: strided convolutions over windows of exactly one receptive field, one output
+  each. No intermediate result is computed that the output does not need: right for training on shuffled windows.
+- :class:`FoldedTemporalModel`: the dilated form with batch norm folded into the convolutions, for inference.
+
+Every convolution is written as one matrix product over (frames, channels), the layout in which a linear algebra
+library is fastest on a CPU and no slower on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vp3d_cli.errors import ConfigError, ShapeError
+
+
+@dataclass(frozen=True)
+class TemporalConfig:
+    """Architecture of a temporal model.
+
+    Attributes:
+        widths: kernel width of each level; all odd. The receptive field is their product.
+        channels: hidden channels.
+        in_joints, in_features: joints of the 2D skeleton, and numbers per joint (2, or 3 with confidence).
+        out_joints: joints predicted, three coordinates each (1 for a trajectory model).
+        dropout: probability during training.
+        causal: the output frame is the last of its receptive field instead of the middle one.
+    """
+
+    widths: tuple[int, ...] = (3, 3, 3)
+    channels: int = 1024
+    in_joints: int = 17
+    in_features: int = 2
+    out_joints: int = 17
+    dropout: float = 0.25
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        if not self.widths or any(w < 1 or w % 2 == 0 for w in self.widths):
+            raise ConfigError(f"widths must be odd and positive, got {self.widths}")
+        if min(self.channels, self.in_joints, self.in_features, self.out_joints) < 1:
+            raise ConfigError(f"channels, joints and features must be positive, got {self}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames that one output sees."""
+        return math.prod(self.widths)
+
+    @property
+    def frames_before(self) -> int:
+        """Frames of the receptive field before the output frame."""
+        return self.receptive_field - 1 if self.causal else (self.receptive_field - 1) // 2
+
+    @property
+    def frames_after(self) -> int:
+        """Frames of the receptive field after the output frame; 0 for a causal model."""
+        return self.receptive_field - 1 - self.frames_before
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a checkpoint's metadata keeps."""
+        return asdict(self)
+
+
+class TemporalModel(nn.Module):
+    """The network with its batch norms, for training and for loading published checkpoints.
+
+    Parameter names are those of the official VideoPose3D checkpoints (``expand_conv``, ``expand_bn``,
+    ``layers_conv.N``, ``layers_bn.N``, ``shrink``).
+    """
+
+    def __init__(self, config: TemporalConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config.channels
+        self.expand_conv = nn.Conv1d(config.in_joints * config.in_features, c, config.widths[0], bias=False)
+        self.expand_bn = nn.BatchNorm1d(c)
+        convs: list[nn.Module] = []
+        dilation = config.widths[0]
+        for width in config.widths[1:]:
+            convs += [nn.Conv1d(c, c, width, dilation=dilation, bias=False), nn.Conv1d(c, c, 1, bias=False)]
+            dilation *= width
+        self.layers_conv = nn.ModuleList(convs)
+        self.layers_bn = nn.ModuleList(nn.BatchNorm1d(c) for _ in convs)
+        self.shrink = nn.Conv1d(c, config.out_joints * 3, 1)
+
+    def set_batch_norm_momentum(self, momentum: float) -> None:
+        """Set the momentum of every batch norm (the paper decays it from 0.1 to 0.001 while training)."""
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.momentum = momentum
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Dilated form.
+
+        Args:
+            inputs: (B, T, in_joints, in_features), T at least the receptive field.
+
+        Returns:
+            (B, T - receptive_field + 1, out_joints, 3).
+
+        Raises:
+            ShapeError: too few frames, or the wrong joints or features.
+        """
+        x = self._flatten(inputs)
+        x = self._activate(_dilated(x, self.expand_conv.weight, 1), self.expand_bn)
+        dilation = self.config.widths[0]
+        for i, width in enumerate(self.config.widths[1:]):
+            residual = _trim(x, width, dilation, self.config.causal)
+            x = self._block(i, _dilated(x, self._weight(2 * i), dilation)) + residual
+            dilation *= width
+        return self._shrink(x)
+
+    def forward_strided(self, inputs: Tensor) -> Tensor:
+        """Strided form: (B, receptive_field, in_joints, in_features) to (B, 1, out_joints, 3).
+
+        Raises:
+            ShapeError: not exactly one receptive field, or the wrong joints or features.
+        """
+        x = self._flatten(inputs)
+        if x.shape[1] != self.config.receptive_field:
+            raise ShapeError(
+                f"windows must have {self.config.receptive_field} frames, the receptive field, got {x.shape[1]}"
+            )
+        x = self._activate(_strided(x, self.expand_conv.weight), self.expand_bn)
+        for i, width in enumerate(self.config.widths[1:]):
+            residual = x[:, (width - 1 if self.config.causal else width // 2) :: width]
+            x = self._block(i, _strided(x, self._weight(2 * i))) + residual
+        return self._shrink(x)
+
+    def _flatten(self, inputs: Tensor) -> Tensor:
+        config = self.config
+        if inputs.ndim != 4 or inputs.shape[2:] != (config.in_joints, config.in_features):
+            raise ShapeError(
+                f"inputs must be (B, T, {config.in_joints}, {config.in_features}), got {tuple(inputs.shape)}"
+            )
+        if inputs.shape[1] < config.receptive_field:
+            raise ShapeError(
+                f"inputs must have at least {config.receptive_field} frames, the receptive field, got {inputs.shape[1]}"
+            )
+        return inputs.flatten(2)
+
+    def _block(self, i: int, x: Tensor) -> Tensor:
+        x = self._activate(x, self.layers_bn[2 * i])
+        return self._activate(_dilated(x, self._weight(2 * i + 1), 1), self.layers_bn[2 * i + 1])
+
+    def _weight(self, i: int) -> Tensor:
+        conv = self.layers_conv[i]
+        assert isinstance(conv, nn.Conv1d)
+        return conv.weight
+
+    def _activate(self, x: Tensor, norm: nn.Module) -> Tensor:
+        x = norm(x.flatten(0, 1)).view(x.shape)
+        return F.dropout(F.relu(x), self.config.dropout, self.training)
+
+    def _shrink(self, x: Tensor) -> Tensor:
+        x = F.linear(x, self.shrink.weight[..., 0], self.shrink.bias)
+        return x.reshape(*x.shape[:2], self.config.out_joints, 3)
+
+
+class FoldedTemporalModel:
+    """The dilated form with batch norm folded into weights and biases: inference only.
+
+    A convolution without bias followed by batch norm ``(y - mean) / sqrt(var + eps) * gamma + beta`` is a
+    convolution with weights ``w * gamma / sqrt(var + eps)`` and bias ``beta - mean * gamma / sqrt(var + eps)``.
+    """
+
+    def __init__(self, model: TemporalModel) -> None:
+        self.config = model.config
+        self._layers = [_fold(model.expand_conv, model.expand_bn)]
+        for conv, norm in zip(model.layers_conv, model.layers_bn, strict=True):
+            self._layers.append(_fold(conv, norm))
+        weight, bias = model.shrink.weight.detach(), model.shrink.bias
+        assert bias is not None
+        self._layers.append((weight[..., 0].T.contiguous(), bias.detach().clone()))
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """(B, T, in_joints, in_features) to (B, T - receptive_field + 1, out_joints, 3)."""
+        x = inputs.flatten(2)
+        x = _dilated_matrix(x, *self._layers[0], width=self.config.widths[0], dilation=1).relu_()
+        dilation = self.config.widths[0]
+        for i, width in enumerate(self.config.widths[1:]):
+            residual = _trim(x, width, dilation, self.config.causal)
+            x = _dilated_matrix(x, *self._layers[1 + 2 * i], width=width, dilation=dilation).relu_()
+            x = _dilated_matrix(x, *self._layers[2 + 2 * i], width=1, dilation=1).relu_()
+            x += residual
+            dilation *= width
+        x = _dilated_matrix(x, *self._layers[-1], width=1, dilation=1)
+        return x.view(*x.shape[:2], self.config.out_joints, 3)
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """(out, in, width) convolution weights to the (width * in, out) matrix of the same linear map."""
+    return weight.permute(2, 1, 0).reshape(-1, weight.shape[0])
+
+
+def _windows(x: Tensor, width: int, dilation: int) -> Tensor:
+    """(B, T, C) to (B, T - (width - 1) * dilation, width * C): the frames that each output sees, side by side."""
+    if width == 1:
+        return x
+    length = x.shape[1] - (width - 1) * dilation
+    return torch.cat([x[:, i * dilation : i * dilation + length] for i in range(width)], dim=-1)
+
+
+def _dilated(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    return _windows(x, weight.shape[2], dilation) @ _matrix(weight)
+
+
+def _strided(x: Tensor, weight: Tensor) -> Tensor:
+    width = weight.shape[2]
+    return x.reshape(x.shape[0], x.shape[1] // width, width * x.shape[2]) @ _matrix(weight)
+
+
+def _dilated_matrix(x: Tensor, matrix: Tensor, bias: Tensor, *, width: int, dilation: int) -> Tensor:
+    windows = _windows(x, width, dilation)
+    out = torch.addmm(bias, windows.flatten(0, 1), matrix)
+    return out.view(*windows.shape[:2], -1)
+
+
+def _trim(x: Tensor, width: int, dilation: int, causal: bool) -> Tensor:
+    """The residual: frames of the input that the outputs stand for (the middle ones; the last if causal)."""
+    lost = (width - 1) * dilation
+    start = lost if causal else lost // 2
+    return x[:, start : start + x.shape[1] - lost]
+
+
+def _fold(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(conv, nn.Conv1d)
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+    bias = norm.bias.detach() - norm.running_mean * scale
+    return (_matrix(conv.weight.detach()) * scale).contiguous(), bias
+
+
+def pad_edges(sequence: Tensor, config: TemporalConfig) -> Tensor:
+    """Repeat the first and last frame of (B, T, ...) so that the model gives one output per frame."""
+    before = sequence[:, :1].expand(-1, config.frames_before, *sequence.shape[2:])
+    after = sequence[:, -1:].expand(-1, config.frames_after, *sequence.shape[2:])
+    return torch.cat([before, sequence, after], dim=1)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def widths_for(receptive_field: int) -> Sequence[int]:
+    """Kernel widths of 3 for a receptive field that is a power of three.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    widths: list[int] = []
+    rest = receptive_field
+    while rest > 1 and rest % 3 == 0:
+        widths.append(3)
+        rest //= 3
+    if rest != 1:
+        raise ConfigError(f"receptive field must be a power of three (1, 3, 9, 27, 81, 243), got {receptive_field}")
+    return widths or [1]

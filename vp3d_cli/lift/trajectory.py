@@ -1,0 +1,126 @@
+"""Where the root is in camera space, by fitting the lifted skeleton to its keypoints."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.signal import fftconvolve
+
+from vp3d_cli.camera import to_rays
+from vp3d_cli.skeletons import COCO_TO_H36M
+from vp3d_cli.types import DoubleArray, FloatArray
+
+_COCO = [coco for coco, _ in COCO_TO_H36M]
+_H36M = [h36m for _, h36m in COCO_TO_H36M]
+_REWEIGHTINGS = 3
+# A person is never taken to be nearer than this, nor further away: outside, the fit is meaningless.
+_MIN_DEPTH_M, _MAX_DEPTH_M = 0.3, 100.0
+
+
+def fit_trajectory(
+    joints_3d: FloatArray, keypoints: FloatArray, scores: FloatArray, intrinsics: tuple[float, float, float, float]
+) -> tuple[DoubleArray, DoubleArray]:
+    """Root position of each frame by least squares on the reprojection of the 12 limb joints.
+
+    A joint ``J`` moved by the root ``t`` is seen on the ray ``(u, v, 1)`` if ``J_x + t_x = u (J_z + t_z)`` and the same
+    for y: two equations linear in ``t`` for each joint. Each is weighted by the confidence of the keypoint and divided
+    by the joint's depth, which turns metres into image distance; joints that stay far off count less (Huber).
+
+    Args:
+        joints_3d: (T, 17, 3) root-relative joints, camera axes, metres; finite.
+        keypoints: (T, 17, 2) COCO keypoints in pixels; NaN where missing.
+        scores: (T, 17) confidence 0..1.
+        intrinsics: fx, fy, cx, cy in pixels.
+
+    Returns:
+        (T, 3) metres in camera space, NaN where fewer than three joints are seen; (T,) weight of each frame, 0 where
+        it is NaN: the sum of the joints' weights, in units of a confident joint.
+    """
+    joints = joints_3d[:, _H36M].astype(np.float64)
+    rays = to_rays(keypoints[:, _COCO].astype(np.float64), intrinsics)
+    seen = np.isfinite(rays).all(axis=-1) & (scores[:, _COCO] > 0)
+    rays = np.where(seen[..., None], rays, 0.0)
+    confidence = np.where(seen, scores[:, _COCO], 0.0).astype(np.float64)
+    weights, depth = confidence, np.ones(confidence.shape)
+    root = np.zeros((len(joints), 3))
+    for _ in range(_REWEIGHTINGS):
+        root = _solve(joints, rays, weights / depth)
+        root[:, 2] = np.clip(root[:, 2], _MIN_DEPTH_M, _MAX_DEPTH_M)
+        depth = np.maximum(joints[..., 2] + root[:, None, 2], _MIN_DEPTH_M)
+        placed = joints + root[:, None]
+        off = np.linalg.norm(placed[..., :2] / depth[..., None] - rays, axis=-1)
+        typical = (off * confidence).sum(-1, keepdims=True) / np.maximum(confidence.sum(-1, keepdims=True), 1e-9)
+        weights = confidence / np.maximum(1.0, off / np.maximum(2 * typical, 1e-9))
+    enough = seen.sum(axis=1) >= 3
+    root[~enough] = np.nan
+    return root, np.where(enough, weights.sum(axis=1), 0.0)
+
+
+def _solve(joints: DoubleArray, rays: DoubleArray, weights: DoubleArray) -> DoubleArray:
+    """Weighted normal equations of all frames at once: (T, 3)."""
+    w = weights**2
+    u, v = rays[..., 0], rays[..., 1]
+    b_x, b_y = u * joints[..., 2] - joints[..., 0], v * joints[..., 2] - joints[..., 1]
+    total = w.sum(-1)
+    matrix = np.zeros((len(joints), 3, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = total
+    matrix[:, 0, 2] = matrix[:, 2, 0] = -(w * u).sum(-1)
+    matrix[:, 1, 2] = matrix[:, 2, 1] = -(w * v).sum(-1)
+    matrix[:, 2, 2] = (w * (u * u + v * v)).sum(-1)
+    matrix += 1e-9 * np.eye(3)
+    right = np.stack([(w * b_x).sum(-1), (w * b_y).sum(-1), -(w * (u * b_x + v * b_y)).sum(-1)], axis=-1)
+    return np.asarray(np.linalg.solve(matrix, right[..., None])[..., 0])
+
+
+def smooth_trajectory(
+    root: DoubleArray, weights: DoubleArray, rate_hz: float, *, depth_s: float = 0.25, across_s: float = 0.05
+) -> DoubleArray:
+    """Smooth a trajectory: its depth much, its place in the image little.
+
+    One camera sees where a person is in the image to a few millimetres, but how far away only from their size, some
+    ten times worse, so depth (its logarithm, which is what size gives) and place are smoothed apart.
+
+    Args:
+        root: (T, 3) metres, evenly spaced in time; NaN where unknown, which is filled from around it.
+        weights: (T,) trust in each frame; 0 where unknown.
+        rate_hz: frames per second.
+        depth_s, across_s: standard deviations of the two Gaussian kernels, seconds.
+
+    Returns:
+        (T, 3) metres; all NaN if nothing is known.
+    """
+    known = np.isfinite(root).all(axis=1) & (weights > 0)
+    if not known.any():
+        return np.full_like(root, np.nan)
+    weights = np.where(known, weights, 0.0)
+    filled = np.where(known[:, None], root, 1.0)
+    depth = np.exp(_average(np.log(filled[:, 2:]), weights, depth_s * rate_hz))
+    place = _average(filled[:, :2] / filled[:, 2:], weights, across_s * rate_hz)
+    return np.concatenate([place * depth, depth], axis=1)
+
+
+def _average(values: DoubleArray, weights: DoubleArray, sigma: float) -> DoubleArray:
+    """Local straight-line fit of (T, C) with Gaussian weights: like a weighted mean, but unbiased at the edges."""
+    if sigma <= 0 or len(values) == 1:
+        return values
+    # The kernel is wide enough to reach over any stretch without weights.
+    frames = np.arange(len(values), dtype=np.float64)
+    nearest = np.abs(frames[:, None] - np.flatnonzero(weights > 0)[None]).min(axis=1).max()
+    sigma = max(sigma, float(nearest) / 2)
+    reach = int(np.ceil(4 * sigma))
+    offsets = np.arange(-reach, reach + 1, dtype=np.float64)
+    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
+
+    def sums(signal: DoubleArray, power: int) -> DoubleArray:
+        taps = kernel * offsets**power
+        padded = np.pad(signal, (reach, reach))
+        return np.asarray(fftconvolve(padded, taps[::-1], mode="valid"))
+
+    s0, s1, s2 = (sums(weights, power) for power in (0, 1, 2))
+    ridge = 1e-3 * s0 * sigma**2
+    out = np.empty_like(values)
+    for c in range(values.shape[1]):
+        middle = values[weights > 0, c].mean()
+        signal = weights * (values[:, c] - middle)
+        r0, r1 = sums(signal, 0), sums(signal, 1)
+        out[:, c] = middle + ((s2 + ridge) * r0 - s1 * r1) / (s0 * (s2 + ridge) - s1**2)
+    return out

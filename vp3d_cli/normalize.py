@@ -1,0 +1,170 @@
+"""Input rules: how keypoints in pixels become what a lifter sees, and how its answer comes back to camera axes.
+
+The rule is part of a lifter's checkpoint. Training and inference call the same functions, so the two cannot differ.
+
+- ``screen``: the paper's screen coordinates (section 5): x to [-1, 1] across the image, y by the same scale.
+- ``box``: relative to the person's own centre and size in each frame, in pixels.
+- ``ray``: the same, in a virtual camera turned (not rolled) to face the person. The answer then does not depend on
+  where in the frame the person stands, nor on the focal length beyond perspective; it is rotated back afterwards.
+
+Centre and size are the mean of the keypoints and their root-mean-square distance from it, both weighted by
+confidence: unlike a bounding box they move smoothly when one keypoint jumps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from vp3d_cli.camera import project, rotate, rotate_back, rotation_to_axis, to_rays
+from vp3d_cli.errors import ConfigError
+from vp3d_cli.skeletons import get_skeleton
+
+Normalization = Literal["screen", "box", "ray"]
+
+# Keypoints below this confidence are not seen at all: shown to the network as zeros.
+MIN_CONFIDENCE = 0.05
+_MIN_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """What a lifter expects.
+
+    Attributes:
+        normalization: ``screen``, ``box`` or ``ray``.
+        confidence: whether the confidence of each keypoint is its third number.
+        rate_hz: frame rate that the lifter was trained at.
+        skeleton_2d, skeleton_3d: names in :mod:`vp3d_cli.skeletons`.
+    """
+
+    normalization: Normalization = "ray"
+    confidence: bool = True
+    rate_hz: float = 30.0
+    skeleton_2d: str = "coco17"
+    skeleton_3d: str = "h36m17"
+
+    def __post_init__(self) -> None:
+        if self.normalization not in get_args(Normalization):
+            raise ConfigError(
+                f"normalization must be one of {', '.join(get_args(Normalization))}, got {self.normalization!r}"
+            )
+        if not self.rate_hz > 0:
+            raise ConfigError(f"rate_hz must be positive, got {self.rate_hz}")
+        get_skeleton(self.skeleton_2d)
+        get_skeleton(self.skeleton_3d)
+
+    @property
+    def features(self) -> int:
+        """Numbers per joint."""
+        return 3 if self.confidence else 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a checkpoint's metadata keeps."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> InputRule:
+        """Inverse of :meth:`as_dict`."""
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class LifterInput:
+    """Keypoints as a lifter sees them, and the way back.
+
+    "Answer axes" are those in which the network answers: the virtual camera's for ``ray``, else the camera's.
+
+    Attributes:
+        features: (..., J, 2 or 3).
+        rotations: (..., 3, 3) camera axes to answer axes, per frame; None where the two are the same.
+        centre: (..., 2) the person's centre on the plane z = 1 of the answer axes.
+        spread: (...,) the person's size on that plane.
+    """
+
+    features: Tensor
+    rotations: Tensor | None
+    centre: Tensor
+    spread: Tensor
+
+    def to_camera(self, joints: Tensor) -> Tensor:
+        """Turn (..., J, 3) from answer axes to camera axes."""
+        return joints if self.rotations is None else cast(Tensor, rotate_back(self.rotations, joints))
+
+    def from_camera(self, joints: Tensor) -> Tensor:
+        """Turn (..., J, 3) from camera axes to answer axes: inverse of :meth:`to_camera`."""
+        return joints if self.rotations is None else cast(Tensor, rotate(self.rotations, joints))
+
+
+def decode_root(answer: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
+    """Where a trajectory network says the root is.
+
+    The network answers in units that do not depend on how far away the person is: the offset of the root from the
+    person's centre in units of their size on the image plane, and depth times that size (metres).
+
+    Args:
+        answer: (..., 3) offset x, offset y, depth times spread.
+        centre, spread: (..., 2) and (...,) of :class:`LifterInput`.
+
+    Returns:
+        (..., 3) metres, answer axes.
+    """
+    depth = answer[..., 2] / spread
+    plane = centre + answer[..., :2] * spread[..., None]
+    return torch.cat([plane * depth[..., None], depth[..., None]], dim=-1)
+
+
+def normalize(keypoints: Tensor, scores: Tensor, intrinsics: Tensor, size_wh: Tensor, rule: InputRule) -> LifterInput:
+    """Apply an input rule.
+
+    Args:
+        keypoints: (..., J, 2) pixels; NaN where missing.
+        scores: (..., J) confidence 0..1; 0 where missing.
+        intrinsics: (..., 4) fx fy cx cy, broadcast against the frames.
+        size_wh: (..., 2) image size in pixels, broadcast against the frames.
+        rule: which rule.
+
+    Returns:
+        Features and the way back. A missing keypoint is all zeros.
+    """
+    seen = (scores >= MIN_CONFIDENCE) & torch.isfinite(keypoints).all(dim=-1)
+    scores = torch.where(seen, scores, 0.0)
+    keypoints = torch.where(seen[..., None], keypoints, 0.0)
+
+    rays = to_rays(keypoints, intrinsics[..., None, :])
+    centre, spread = _centre_and_spread(rays, scores)
+    rotations = None
+    if rule.normalization == "screen":
+        width, height = size_wh[..., 0, None], size_wh[..., 1, None]
+        points = torch.stack(
+            [keypoints[..., 0] / width * 2 - 1, keypoints[..., 1] / width * 2 - height / width], dim=-1
+        )
+    elif rule.normalization == "box":
+        points = (rays - centre[..., None, :]) / spread[..., None, None]
+    else:
+        rotations = rotation_to_axis(centre)
+        turned = rotate(rotations, torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1))
+        facing = project(turned, (1.0, 1.0, 0.0, 0.0))
+        centre, spread = _centre_and_spread(facing, scores)
+        points = (facing - centre[..., None, :]) / spread[..., None, None]
+    points = torch.where(seen[..., None], points, 0.0)
+    features = torch.cat([points, scores[..., None]], dim=-1) if rule.confidence else points
+    return LifterInput(features, rotations, centre, spread)
+
+
+def flip(features: Tensor, flip_order: tuple[int, ...]) -> Tensor:
+    """Mirror (..., J, 2 or 3 or more) left-right: the first coordinate changes sign, left and right joints swap."""
+    flipped = features[..., list(flip_order), :].clone()
+    flipped[..., 0] *= -1
+    return flipped
+
+
+def _centre_and_spread(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    total = weights.sum(dim=-1).clamp_min(_MIN_SPREAD)
+    centre = (points * weights[..., None]).sum(dim=-2) / total[..., None]
+    distance2 = (points - centre[..., None, :]).square().sum(dim=-1)
+    spread = ((distance2 * weights).sum(dim=-1) / total).sqrt().clamp_min(_MIN_SPREAD)
+    return centre, spread

@@ -1,0 +1,43 @@
+"""The learning curve of a run, from its log."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from vp3d_cli.errors import InputError
+
+_NOT_PLOTTED = ("step", "loss", "score", "seconds", "data_share")
+
+
+def plot_learning_curve(log: Path, out: Path) -> None:
+    """Draw every error of ``log.csv`` over the steps.
+
+    Args:
+        log: written by :func:`vp3d_cli.train.loop.train`.
+        out: PNG to write.
+
+    Raises:
+        InputError: there is no such log, or it is empty.
+    """
+    try:
+        with log.open(newline="", encoding="utf-8") as file:
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{log} is not the log of a training run: {error}") from error
+    if not rows:
+        raise InputError(f"{log} has no rows yet")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    steps = [row["step"] for row in rows]
+    for name in rows[0]:
+        if name not in _NOT_PLOTTED:
+            axes.plot(steps, [row[name] for row in rows], label=name.replace("_", ", "))
+    axes.set_xlabel("step")
+    axes.set_ylabel("error on held-out motion (mm; % of depth for a trajectory)")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(out, dpi=120)

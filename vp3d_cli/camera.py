@@ -91,10 +91,8 @@ def to_rays(points_px: Array, intrinsics: Array | Sequence[float]) -> Array:
     return xp.stack([(points_px[..., 0] - cx) / fx, (points_px[..., 1] - cy) / fy], axis=-1)
 
 
-def _intrinsics(intrinsics: Array | Sequence[float]) -> tuple[Any, Any, Any, Any]:
-    if hasattr(intrinsics, "shape"):
-        return tuple(intrinsics[..., i] for i in range(4))  # type: ignore[return-value]
-    fx, fy, cx, cy = intrinsics
+def _intrinsics(intrinsics: Any) -> tuple[Any, Any, Any, Any]:
+    fx, fy, cx, cy = (intrinsics[..., i] for i in range(4)) if hasattr(intrinsics, "shape") else intrinsics
     return fx, fy, cx, cy
 
 

@@ -28,6 +28,10 @@ Normalization = Literal["screen", "box", "ray"]
 # Keypoints below this confidence are not seen at all: shown to the network as zeros.
 MIN_CONFIDENCE = 0.05
 _MIN_SPREAD = 1e-6
+# A wild keypoint may lie so far outside the image that the virtual camera would see it beside or behind itself, or
+# many times the person's size away. It is brought back to 84 degrees from the axis, and to this many sizes.
+_LEAST_DEPTH = 0.1
+_FARTHEST = 8.0
 
 
 @dataclass(frozen=True)
@@ -147,10 +151,10 @@ def normalize(keypoints: Tensor, scores: Tensor, intrinsics: Tensor, size_wh: Te
     else:
         rotations = rotation_to_axis(centre)
         turned = rotate(rotations, torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1))
-        facing = project(turned, (1.0, 1.0, 0.0, 0.0))
+        facing = project(_before(turned), (1.0, 1.0, 0.0, 0.0))
         centre, spread = _centre_and_spread(facing, scores)
         points = (facing - centre[..., None, :]) / spread[..., None, None]
-    points = torch.where(seen[..., None], points, 0.0)
+    points = torch.where(seen[..., None], points.clamp(-_FARTHEST, _FARTHEST), 0.0)
     features = torch.cat([points, scores[..., None]], dim=-1) if rule.confidence else points
     return LifterInput(features, rotations, centre, spread)
 
@@ -160,6 +164,11 @@ def flip(features: Tensor, flip_order: tuple[int, ...]) -> Tensor:
     flipped = features[..., list(flip_order), :].clone()
     flipped[..., 0] *= -1
     return flipped
+
+
+def _before(points: Tensor) -> Tensor:
+    """(..., 3) points with a depth of at least :data:`_LEAST_DEPTH`."""
+    return torch.cat([points[..., :2], points[..., 2:].clamp_min(_LEAST_DEPTH)], dim=-1)
 
 
 def _centre_and_spread(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -127,13 +127,15 @@ def infer(
     tracks = track_people(seen.people, times, info.size_wh, max_people=settings.max_people, cuts=seen.cuts)
     if not tracks:
         raise NobodyFoundError(f"{video}: nobody was found in {len(times)} frames")
-    motions = []
+    motions: list[Motion] = []
     for track in tracks:
         report("lift", len(motions) * len(times), len(tracks) * len(times))
         motions.append(lift_person(track, times, lifter, intrinsics, info.size_wh, settings))
     report("lift", len(tracks) * len(times), len(tracks) * len(times))
 
-    joints, roots, weights = (np.stack([motion[i] for motion in motions]) for i in (1, 2, 3))
+    joints = np.stack([motion.joints for motion in motions])
+    roots = np.stack([motion.root for motion in motions])
+    weights = np.stack([motion.weight for motion in motions])
     world = to_world(joints, roots, weights, times)
     conditioned = [motion.track for motion in motions]
     seconds = time.perf_counter() - started
@@ -356,7 +358,7 @@ def _split_at_cuts(images: Sequence[FrameBGR], cut_detector: CutDetector) -> Ite
 
 def _stretches(track: Track2D) -> list[tuple[int, int]]:
     """Runs of frames in which the person has keypoints."""
-    there = np.isfinite(track.keypoints).all(axis=2).any(axis=1)
+    there = np.isfinite(track.keypoints).all(axis=2).max(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 

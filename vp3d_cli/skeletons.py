@@ -44,9 +44,7 @@ class Skeleton:
         try:
             return self.joints.index(joint)
         except ValueError:
-            raise ConfigError(
-                f"skeleton {self.name} has no joint {joint!r}; it has {', '.join(self.joints)}"
-            ) from None
+            raise ConfigError(f"skeleton {self.name} has no joint {joint!r}; it has {', '.join(self.joints)}") from None
 
     @property
     def left(self) -> tuple[int, ...]:

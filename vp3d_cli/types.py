@@ -125,9 +125,7 @@ class Keypoints2D:
         index = np.asarray(people)
         if index.size == 0:
             index = index.astype(np.intp)
-        return Keypoints2D(
-            self.boxes_xyxy[index], self.keypoints[index], self.scores[index], self.person_scores[index]
-        )
+        return Keypoints2D(self.boxes_xyxy[index], self.keypoints[index], self.scores[index], self.person_scores[index])
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ class Track2D:
     @property
     def present(self) -> BoolArray:
         """(T,) frames in which the person was detected."""
-        return np.isfinite(self.boxes_xyxy).all(axis=1)
+        return np.asarray(np.isfinite(self.boxes_xyxy).all(axis=1))
 
     @property
     def span(self) -> tuple[int, int]:

@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vp3d_cli.data.asfamc import find_asf, read_amc
+from vp3d_cli.data.bvh import read_bvh
+from vp3d_cli.data.clip import MOTION_JOINTS, MotionClip
+from vp3d_cli.data.humanoid import motion_joints, to_z_up
+from vp3d_cli.data.pose_files import read_pose_motion
 from vp3d_cli.errors import InputError
-from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import FloatArray, check_shape
+from vp3d_cli.types import FloatArray
 
-# The joints of a motion clip: Human3.6M's, then the five of the face that a COCO detector sees.
-MOTION_JOINTS: tuple[str, ...] = (*H36M17.joints, "nose", "left_eye", "right_eye", "left_ear", "right_ear")
+__all__ = ["MOTION_JOINTS", "MotionClip", "read_motion", "read_motion_archive"]
 
 _ARCHIVE_KEYS = ("joints", "unit_m", "up", "clips")
-
-
-@dataclass(frozen=True)
-class MotionClip:
-    """One recorded motion.
-
-    Attributes:
-        name: of the take.
-        source: which collection it comes from; sources are sampled and held out as a whole.
-        licence: of the recording; a model trained on it inherits the condition.
-        fps: frames per second.
-        joints: (F, 22, 3) metres, z up, in the order of :data:`MOTION_JOINTS`.
-    """
-
-    name: str
-    source: str
-    licence: str
-    fps: float
-    joints: FloatArray
-
-    def __post_init__(self) -> None:
-        check_shape(f"motion {self.name}: joints", self.joints, ("F", len(MOTION_JOINTS), 3), {})
-        if not np.isfinite(self.joints).all():
-            frame = int(np.flatnonzero(~np.isfinite(self.joints).all(axis=(1, 2)))[0])
-            raise InputError(f"motion {self.name}: values of frame {frame} are not finite; cut or repair the clip")
-        if len(self.joints) < 2 or not self.fps > 0:
-            raise InputError(f"motion {self.name}: needs at least 2 frames and a positive rate, got {len(self.joints)}")
 
 
 def read_motion_archive(path: Path) -> list[MotionClip]:
@@ -94,7 +70,63 @@ def _clip(values: Any, record: dict[str, Any], meta: dict[str, Any], order: list
 def read_motion(path: Path) -> list[MotionClip]:
     """Read motions from a file or folder of any kind that vp3d knows.
 
+    A motion archive or pose file (``.npz``), a ``.bvh`` file, an ``.amc`` file with its ``.asf`` beside it, or a folder
+    with any of them in it and in its subfolders. Clips of a folder are named by their path in it, without suffix; the
+    folder in which a file lies is its source. What a ``LICENSE`` file there says is not read, but pointed at.
+
     Raises:
-        InputError: missing, of an unknown kind, or broken.
+        InputError: missing, of an unknown kind, or broken; the message has the file and, for text, the line.
     """
-    return read_motion_archive(path)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+        if not files:
+            raise InputError(f"{path}: no motion in this folder; vp3d reads {', '.join(_SUFFIXES)}")
+        root = path
+    else:
+        if not path.is_file():
+            raise InputError(f"no motion at {path}; give a file or folder ({', '.join(_SUFFIXES)})")
+        if path.suffix.lower() not in _SUFFIXES:
+            raise InputError(f"{path}: motion of an unknown kind; vp3d reads {', '.join(_SUFFIXES)}")
+        files, root = [path], path.parent
+    clips: list[MotionClip] = []
+    for folder in sorted({file.parent for file in files}):
+        clips += _read_collection(folder, [file for file in files if file.parent == folder], root)
+    return clips
+
+
+_SUFFIXES = (".npz", ".bvh", ".amc")
+
+
+def _read_collection(folder: Path, files: Sequence[Path], root: Path) -> list[MotionClip]:
+    """Motions of one folder, which share the way up."""
+    clips: list[MotionClip] = []
+    recorded: list[tuple[str, float, FloatArray]] = []
+    source, licence = folder.resolve().name, _licence_of(folder)
+    for file in files:
+        name = file.relative_to(root).with_suffix("").as_posix()
+        if file.suffix.lower() == ".npz":
+            clips += read_pose_motion(file, name, source) if _is_pose_file(file) else read_motion_archive(file)
+        else:
+            recording = read_bvh(file) if file.suffix.lower() == ".bvh" else read_amc(find_asf(file), file)
+            recorded.append((name, recording.fps, motion_joints(recording)))
+    turned = to_z_up([joints for _, _, joints in recorded])
+    for (name, fps, _), joints in zip(recorded, turned, strict=True):
+        clips.append(MotionClip(name, source, licence, fps, joints))
+    return clips
+
+
+def _licence_of(folder: Path) -> str:
+    """Where to read the licence of a folder's motions."""
+    for file in sorted(folder.iterdir()):
+        if file.stem.lower() in ("license", "licence", "copying"):
+            return f"see {folder.resolve().name}/{file.name}"
+    return f"not stated in {folder.resolve().name}"
+
+
+def _is_pose_file(path: Path) -> bool:
+    """Whether an npz is a pose file; a motion archive has ``meta`` instead."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "meta.npy" not in archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is neither a motion archive nor a pose file: {error}") from error

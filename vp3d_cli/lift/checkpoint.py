@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,10 +12,10 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from vp3d_cli.errors import OutputError, WeightsError
+from vp3d_cli.errors import ConfigError, OutputError, WeightsError
 from vp3d_cli.lift.base import build_model
 from vp3d_cli.normalize import InputRule
 
@@ -71,10 +72,11 @@ def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, half: bool = 
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata)
+        partial.write_bytes(save(tensors, metadata))
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error}") from error
 
 
@@ -91,17 +93,23 @@ def read_lifter_info(path: Path) -> LifterInfo:
         raise WeightsError(f"{path} is not a lifter file: {error}") from error
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{path}: format is {metadata.get('format')!r}, this version of vp3d reads {FORMAT!r}")
-    task = metadata["task"]
-    if task not in ("pose", "trajectory"):
-        raise WeightsError(f"{path}: unknown task {task!r}")
-    return LifterInfo(
-        task,
-        metadata["architecture"],
-        json.loads(metadata["config"]),
-        InputRule.from_dict(json.loads(metadata["input_rule"])),
-        metadata["licence"],
-        json.loads(metadata["training"]),
-    )
+    try:
+        task = metadata["task"]
+        if task not in ("pose", "trajectory"):
+            raise WeightsError(f"{path}: unknown task {task!r}")
+        return LifterInfo(
+            task,
+            metadata["architecture"],
+            dict(json.loads(metadata["config"])),
+            InputRule.from_dict(json.loads(metadata["input_rule"])),
+            metadata["licence"],
+            json.loads(metadata["training"]),
+        )
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise WeightsError(
+            f"{path}: what it says about itself cannot be read ({type(error).__name__}: {error}); "
+            "it may be of another version of vp3d"
+        ) from error
 
 
 def load_lifter_file(path: Path, device: torch.device | str = "cpu") -> tuple[nn.Module, LifterInfo]:

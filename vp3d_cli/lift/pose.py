@@ -16,10 +16,11 @@ from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalModel
 from vp3d_cli.normalize import LifterInput, decode_root, flip, normalize
 from vp3d_cli.skeletons import get_skeleton
 from vp3d_cli.types import FloatArray
-from vp3d_cli.weights import WeightFile, check, find_weights
+from vp3d_cli.weights import WeightFile, find_weights
 
-# `--lifter NAME` of the weights that ship.
+# What `--lifter` takes besides the names in the manifest of weights.
 DEFAULT_LIFTER = "default"
+ALIASES = {DEFAULT_LIFTER: "pose-27"}
 # Height of the body that lifters answer for (vp3d_cli.train.bodies.CANONICAL_HEIGHT_M).
 LIFTER_HEIGHT_M = 1.70
 # Output frames computed at once: bounds the memory of long videos at some 100 MB for 1024 channels.
@@ -124,8 +125,7 @@ def _load(name: str, device: str) -> Lifter:
     path = Path(name)
     if path.suffix == ".safetensors" and path.is_file():
         return Lifter(path, device)
-    entry: WeightFile = find_weights(name)
-    check(entry)
+    entry: WeightFile = find_weights(ALIASES.get(name, name))
     return Lifter(entry.path, device, name=entry.name, sha256=entry.sha256)
 
 

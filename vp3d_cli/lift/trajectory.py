@@ -7,13 +7,15 @@ from scipy.signal import fftconvolve
 
 from vp3d_cli.camera import to_rays
 from vp3d_cli.skeletons import COCO_TO_H36M
-from vp3d_cli.types import DoubleArray, FloatArray
+from vp3d_cli.types import BoolArray, DoubleArray, FloatArray
 
 _COCO = [coco for coco, _ in COCO_TO_H36M]
 _H36M = [h36m for _, h36m in COCO_TO_H36M]
 _REWEIGHTINGS = 3
 # A person is never taken to be nearer than this, nor further away: outside, the fit is meaningless.
 _MIN_DEPTH_M, _MAX_DEPTH_M = 0.3, 100.0
+# Frames that bridge a gap count this much of a known one.
+_FILLED_TRUST = 0.01
 
 
 def fit_trajectory(
@@ -91,21 +93,32 @@ def smooth_trajectory(
     known = np.isfinite(root).all(axis=1) & (weights > 0)
     if not known.any():
         return np.full_like(root, np.nan)
-    weights = np.where(known, weights, 0.0)
-    filled = np.where(known[:, None], root, 1.0)
-    depth = np.exp(_average(np.log(filled[:, 2:]), weights, depth_s * rate_hz))
-    place = _average(filled[:, :2] / filled[:, 2:], weights, across_s * rate_hz)
+    certain = np.where(known[:, None], root, 1.0)
+    depth = np.exp(_smooth(np.log(certain[:, 2:]), known, weights, depth_s * rate_hz))
+    place = _smooth(certain[:, :2] / certain[:, 2:], known, weights, across_s * rate_hz)
     return np.concatenate([place * depth, depth], axis=1)
+
+
+def _smooth(values: DoubleArray, known: BoolArray, weights: DoubleArray, sigma: float) -> DoubleArray:
+    """Smooth (T, C); what is not known follows straight lines between its smoothed neighbours."""
+    trust = np.where(known, weights, _FILLED_TRUST * weights[known].mean())
+    smoothed = _average(_bridge(values, known), trust, sigma)
+    if known.all():
+        return smoothed
+    # A gap may begin beside a frame that is far off: build the bridge again, on smoothed ground.
+    return _average(np.where(known[:, None], values, _bridge(smoothed, known)), trust, sigma)
+
+
+def _bridge(values: DoubleArray, known: BoolArray) -> DoubleArray:
+    frames, there = np.arange(len(values)), np.flatnonzero(known)
+    columns = [np.interp(frames, there, values[there, c]) for c in range(values.shape[1])]
+    return np.stack(columns, axis=1)
 
 
 def _average(values: DoubleArray, weights: DoubleArray, sigma: float) -> DoubleArray:
     """Local straight-line fit of (T, C) with Gaussian weights: like a weighted mean, but unbiased at the edges."""
     if sigma <= 0 or len(values) == 1:
         return values
-    # The kernel is wide enough to reach over any stretch without weights.
-    frames = np.arange(len(values), dtype=np.float64)
-    nearest = np.abs(frames[:, None] - np.flatnonzero(weights > 0)[None]).min(axis=1).max()
-    sigma = max(sigma, float(nearest) / 2)
     reach = int(np.ceil(4 * sigma))
     offsets = np.arange(-reach, reach + 1, dtype=np.float64)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
@@ -119,7 +132,7 @@ def _average(values: DoubleArray, weights: DoubleArray, sigma: float) -> DoubleA
     ridge = 1e-3 * s0 * sigma**2
     out = np.empty_like(values)
     for c in range(values.shape[1]):
-        middle = values[weights > 0, c].mean()
+        middle = values[:, c].mean()
         signal = weights * (values[:, c] - middle)
         r0, r1 = sums(signal, 0), sums(signal, 1)
         out[:, c] = middle + ((s2 + ridge) * r0 - s1 * r1) / (s0 * (s2 + ridge) - s1**2)

@@ -143,9 +143,10 @@ def parse_toml(text: str) -> dict[str, Any]:
         ConfigError: it is not TOML.
     """
     try:
-        return tomllib.loads(text)
+        values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not TOML: {error}") from error
+    return values
 
 
 def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:

@@ -156,6 +156,8 @@ def train(
             with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
                 predicted = _forward(model, batch.features, loop.outputs)
             loss = _loss(predicted.float(), batch, config)
+            if not torch.isfinite(loss):
+                raise TrainingError(f"the loss is not finite at step {step}; resume with a lower train.learning_rate")
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
@@ -328,8 +330,11 @@ def _read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, weights_only=True)
     if state.get("version") != STATE_VERSION:
         raise TrainingError(f"{path} is a state of version {state.get('version')}, this vp3d reads {STATE_VERSION}")
-    if state["config"] != config.as_dict():
-        changed = [k for k, v in config.as_dict().items() if state["config"].get(k) != v]
+    # The number of steps may change: a run may be ended sooner or later than was planned.
+    before, now = state["config"], config.as_dict()
+    before["train"]["steps"] = now["train"]["steps"]
+    if before != now:
+        changed = [k for k, v in now.items() if before.get(k) != v]
         raise TrainingError(f"{path} belongs to another configuration: [{'], ['.join(changed)}] differ")
     return state
 

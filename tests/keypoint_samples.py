@@ -1,0 +1,237 @@
+"""Files such as other tools write them, made from two people who walk: what the readers' tests read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vp3d_cli.errors import InputError
+from vp3d_cli.keypoint_files import KeypointFile, read_keypoints
+from vp3d_cli.keypoint_files.layouts import LAYOUTS, Layout
+from vp3d_cli.skeletons import COCO17
+from vp3d_cli.types import VideoInfo
+
+SIZE_WH = (640, 480)
+FRAMES = 12
+SCORE = 0.75
+
+# Where joints are on a standing person of height 1, x right and y down, seen from the front: the left side of the
+# body is on the right of the image.
+_FRONT: dict[str, tuple[float, float]] = {
+    "nose": (0.0, 0.08), "eye": (0.02, 0.065), "ear": (0.04, 0.075), "shoulder": (0.1, 0.18), "elbow": (0.13, 0.36),
+    "wrist": (0.15, 0.52), "hip": (0.06, 0.52), "knee": (0.065, 0.75), "ankle": (0.07, 0.96),
+    "neck": (0.0, 0.18), "thorax": (0.0, 0.18), "upper_neck": (0.0, 0.14), "head": (0.0, 0.0), "head_top": (0.0, 0.0),
+    "mid_hip": (0.0, 0.52), "pelvis": (0.0, 0.52), "middle": (0.0, 0.52), "spine": (0.0, 0.35),
+    "big_toe": (0.08, 0.99), "small_toe": (0.1, 0.99), "heel": (0.07, 0.98), "foot_index": (0.08, 0.99),
+    "eye_inner": (0.01, 0.065), "eye_outer": (0.03, 0.065), "mouth": (0.015, 0.1), "pinky": (0.16, 0.56),
+    "index": (0.15, 0.57), "thumb": (0.14, 0.55),
+}  # fmt: skip
+
+
+def _place(joint: str) -> tuple[float, float]:
+    if joint == "hip":
+        return _FRONT["middle"]
+    if joint.startswith("face_or_hand"):
+        return 0.01, 0.08
+    if joint.startswith("mouth_"):
+        joint = joint.removeprefix("mouth_") + "_mouth"
+    side, _, part = joint.partition("_")
+    if side not in ("left", "right"):
+        return _FRONT[joint]
+    x, y = _FRONT[part]
+    return (x, y) if side == "left" else (-x, y)
+
+
+def walk(layout: Layout, person: int = 0, frames: int = FRAMES) -> NDArray[np.float32]:
+    """(T, J, 2) pixels of a person who crosses the image; 200 pixels tall; people are 200 pixels apart."""
+    body = np.array([_place(joint) for joint in layout.joints]) * 200.0
+    time = np.arange(frames)[:, None]
+    start = np.stack([150.0 + 200.0 * person + 5.0 * time, 120.0 + 3.0 * np.sin(time)], axis=-1)
+    return (body[None] + start).astype(np.float32)
+
+
+def walk_coco(person: int = 0, frames: int = FRAMES) -> NDArray[np.float32]:
+    """(T, 17, 2) the same person's COCO keypoints: what readers must return."""
+    return walk(LAYOUTS["coco17"], person, frames)
+
+
+def video(frames: int | None = FRAMES, size_wh: tuple[int, int] = SIZE_WH, name: str = "clip.mp4") -> VideoInfo:
+    """A video that the samples belong to."""
+    return VideoInfo(Path(name), *size_wh, fps=25.0, frame_count=frames, duration_s=None)
+
+
+def flat(points: NDArray[Any], score: float = SCORE) -> list[float]:
+    """x, y, confidence of one person, as most tools write them."""
+    column = np.full((len(points), 1), score)
+    values: list[float] = np.concatenate([points, column], axis=1).ravel().tolist()
+    return values
+
+
+def write_openpose(
+    folder: Path, layout: str = "body25", people: int = 2, name: str = "clip_{:012d}_keypoints.json"
+) -> Path:
+    """OpenPose 1.7 with --write_json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tracks = [walk(LAYOUTS[layout], person) for person in range(people)]
+    for frame in range(FRAMES):
+        others = ("face", "hand_left", "hand_right")
+        empty: dict[str, list[float]] = {f"{part}_keypoints_{d}d": [] for part in others for d in (2, 3)}
+        listed = [{"person_id": [-1], "pose_keypoints_2d": flat(track[frame]), **empty} for track in tracks]
+        (folder / name.format(frame)).write_text(json.dumps({"version": 1.3, "people": listed}))
+    return folder
+
+
+def alphapose_entries(layout: str = "coco17", *, tracked: bool = True, detector: float = 0.9) -> list[dict[str, Any]]:
+    """AlphaPose's alphapose-results.json."""
+    entries = []
+    for frame in range(FRAMES):
+        for person in range(2):
+            points = walk(LAYOUTS[layout], person)[frame]
+            low, high = points.min(axis=0), points.max(axis=0)
+            entry = {
+                "image_id": f"{frame}.jpg",
+                "category_id": 1,
+                "keypoints": flat(points),
+                "score": SCORE + detector + 1.25 * SCORE,
+                "box": [*low.tolist(), *(high - low).tolist()],
+            }
+            entries.append({**entry, "idx": [[float(person + 1)]]} if tracked else entry)
+    return entries
+
+
+def coco_entries() -> list[dict[str, Any]]:
+    """COCO results, with frames as image ids."""
+    return [
+        {"image_id": frame, "category_id": 1, "keypoints": flat(walk_coco(person)[frame]), "score": 0.6}
+        for frame in range(FRAMES)
+        for person in range(2)
+    ]
+
+
+def mmpose_instances(layout: str, frame: int) -> list[dict[str, Any]]:
+    """What MMPose's split_instances makes of a frame."""
+    instances = []
+    for person in range(2):
+        points = walk(LAYOUTS[layout], person)[frame]
+        box = [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+        scores = [SCORE] * len(points)
+        instances.append({"keypoints": points.tolist(), "keypoint_scores": scores, "bbox": [box], "bbox_score": 0.9})
+    return instances
+
+
+# Human3.6M as MMPose's meta data names it.
+MMPOSE_H36M = (
+    "root", "right_hip", "right_knee", "right_foot", "left_hip", "left_knee", "left_foot", "spine", "thorax",
+    "neck_base", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+)  # fmt: skip
+
+
+def mmpose_demo(layout: str, names: tuple[str, ...], dataset: str) -> dict[str, Any]:
+    """MMPose's demo/topdown_demo_with_mmdet.py --save-predictions: frames from 1, arrays as json_tricks has them."""
+    meta = {
+        "dataset_name": dataset,
+        "num_keypoints": len(names),
+        "keypoint_id2name": {str(i): name for i, name in enumerate(names)},
+        "sigmas": {"__ndarray__": [0.026] * len(names), "dtype": "float32", "shape": [len(names)]},
+    }
+    frames = [{"frame_id": i + 1, "instances": mmpose_instances(layout, i)} for i in range(FRAMES)]
+    return {"meta_info": meta, "instance_info": frames}
+
+
+def mediapipe_landmarks(frame: int, person: int = 0) -> list[dict[str, float]]:
+    """One person's landmarks as MediaPipe gives them."""
+    points = walk(LAYOUTS["mediapipe33"], person)[frame] / np.asarray(SIZE_WH)
+    return [{"x": float(x), "y": float(y), "z": -0.1, "visibility": SCORE} for x, y in points]
+
+
+def write_csv(path: Path, rows: list[list[Any]]) -> Path:
+    """A table."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def deeplabcut_rows(parts: tuple[str, ...] = COCO17.joints, individuals: int = 0) -> list[list[Any]]:
+    """DeepLabCut's CSV as pandas writes it; body parts are COCO's joints in order, whatever their names."""
+    names = [f"individual{i + 1}" for i in range(individuals)] or [""]
+    columns = [(name, part, axis) for name in names for part in parts for axis in ("x", "y", "likelihood")]
+    rows: list[list[Any]] = [["scorer", *["DLC_resnet50_walkOct30shuffle1_500000"] * len(columns)]]
+    if individuals:
+        rows.append(["individuals", *(name for name, _, _ in columns)])
+    rows.append(["bodyparts", *(part for _, part, _ in columns)])
+    rows.append(["coords", *(axis for _, _, axis in columns)])
+    people = [walk_coco(i)[:, : len(parts)] for i in range(len(names))]
+    rows += [[frame, *(value for track in people for value in flat(track[frame]))] for frame in range(FRAMES)]
+    return rows
+
+
+# What Sports2D writes with HALPE_26: no eyes, no ears, in the order of its skeleton's tree.
+SPORTS2D_MARKERS = {
+    "Hip": "hip", "RHip": "right_hip", "RKnee": "right_knee", "RAnkle": "right_ankle", "RBigToe": "right_big_toe",
+    "RSmallToe": "right_small_toe", "RHeel": "right_heel", "LHip": "left_hip", "LKnee": "left_knee",
+    "LAnkle": "left_ankle", "LBigToe": "left_big_toe", "LSmallToe": "left_small_toe", "LHeel": "left_heel",
+    "Neck": "neck", "Head": "head", "Nose": "nose", "RShoulder": "right_shoulder", "RElbow": "right_elbow",
+    "RWrist": "right_wrist", "LShoulder": "left_shoulder", "LElbow": "left_elbow", "LWrist": "left_wrist",
+}  # fmt: skip
+
+
+def write_trc(path: Path, person: int = 0, *, scale: float = 1.0, first: int = 0, frames: int = FRAMES) -> Path:
+    """Sports2D's *_px_personNN.trc; the unit says m in those of pixels too."""
+    names = list(SPORTS2D_MARKERS)
+    points = walk(Layout("sports2d", "", tuple(SPORTS2D_MARKERS.values())), person, frames) * scale
+    head = [
+        f"PathFileType\t4\t(X/Y/Z)\t{path.name}",
+        "DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames",
+        f"25\t25\t{frames}\t{len(names)}\tm\t25\t0\t{frames}",
+        "Frame#\tTime\t" + "\t\t\t".join(names) + "\t\t\t",
+        "\t\t" + "\t".join(f"X{i + 1}\tY{i + 1}\tZ{i + 1}" for i in range(len(names))),
+    ]
+    for i, frame in enumerate(points):
+        cells = [cell for x, y in frame for cell in (f"{x}", f"{y}", "0.0")]
+        head.append("\t".join([str(i), f"{(first + i) / 25}", *cells]))
+    path.write_text("\n".join(head) + "\n")
+    return path
+
+
+LIMBS = [
+    i for i, joint in enumerate(COCO17.joints) if joint.split("_")[-1] in ("shoulder", "elbow", "wrist", "hip")
+] + [i for i, joint in enumerate(COCO17.joints) if joint.split("_")[-1] in ("knee", "ankle")]
+
+
+def check_walk(file: KeypointFile, *, people: int = 2, joints: list[int] | None = None, score: float = SCORE) -> None:
+    """Whether a file holds the people of the samples, in their joints and no others."""
+    wanted = list(range(17)) if joints is None else joints
+    absent = [i for i in range(17) if i not in wanted]
+    assert len(file) == FRAMES
+    for frame, found in enumerate(file.detections):
+        assert len(found) == people
+        for person in range(people):
+            expected = walk_coco(person)[frame]
+            np.testing.assert_allclose(found.keypoints[person, wanted], expected[wanted], atol=2e-3)
+            assert np.isnan(found.keypoints[person, absent]).all()
+            np.testing.assert_allclose(found.scores[person, wanted], score, atol=1e-6)
+            assert (found.scores[person, absent] == 0).all()
+            x0, y0, x1, y1 = found.boxes_xyxy[person]
+            assert x0 <= expected[wanted, 0].min() + 1e-3
+            assert x1 >= expected[wanted, 0].max() - 1e-3
+            assert y0 <= expected[wanted, 1].min() + 1e-3
+            assert y1 >= expected[wanted, 1].max() - 1e-3
+
+
+def dump(path: Path, document: Any) -> Path:
+    """A JSON file."""
+    path.write_text(json.dumps(document))
+    return path
+
+
+def fails(path: Path, message: str, clip: VideoInfo | None = None, **options: Any) -> None:
+    """Check that reading fails with one line that matches."""
+    with pytest.raises(InputError, match=message) as caught:
+        read_keypoints(path, clip, **options)
+    assert "\n" not in str(caught.value)

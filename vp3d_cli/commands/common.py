@@ -1,0 +1,59 @@
+"""What the commands share: option types, and how errors, warnings and tables are printed.
+
+Results (paths, tables, JSON) go to stdout; progress, summaries, warnings and errors to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and results.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def one_line(text: object) -> str:
+    """Text with every run of white space, line breaks included, made one space."""
+    return " ".join(str(text).split())
+
+
+def print_error(error: BaseException | str) -> None:
+    """Print ``vp3d: error: ...`` to stderr, on one line; with ``--debug`` the traceback before it."""
+    if isinstance(error, BaseException) and os.environ.get("VP3D_DEBUG"):
+        traceback.print_exception(error)
+    print(f"vp3d: error: {one_line(error)}", file=sys.stderr)
+
+
+def print_warning(message: str) -> None:
+    """Print ``vp3d: warning: ...`` to stderr, on one line."""
+    print(f"vp3d: warning: {one_line(message)}", file=sys.stderr)
+
+
+def format_table(rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> str:
+    """Rows as lines of aligned columns; the first row is the header, which a rule follows.
+
+    Args:
+        rows: cells, printed with ``str``; all rows are of one length.
+        right: indices of the columns that are aligned to the right.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    cells.insert(1, ["-" * min(width, 40) for width in widths])
+    lines = (
+        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,282 @@
+"""What a detector is, and the registry of all of them.
+
+A detector turns frames into people: a box, 17 COCO keypoints and their confidence. Adding one means one file with a
+``load`` function and one line in :data:`DETECTORS`; other packages register theirs through the entry-point group
+``vp3d.detectors`` (the entry point names a :class:`DetectorInfo`). Importing this module loads no network library.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
+
+from vp3d_cli.errors import ConfigError, MissingDependencyError
+from vp3d_cli.types import FrameBGR, Keypoints2D
+
+ENTRY_POINT_GROUP = "vp3d.detectors"
+DEFAULT_DETECTOR = "movenet"
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class Detector(Protocol):
+    """Finds people in the frames of one video.
+
+    Attributes:
+        name: the name in the registry.
+        sha256: of the weights; several files are joined with ``+``; empty where there are none.
+        batch_size: how many frames to hand over at once for the best speed.
+    """
+
+    name: str
+    sha256: str
+    batch_size: int
+
+    def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
+        """Find everyone in consecutive frames of one video.
+
+        A detector may follow people from one call to the next, but how the video is cut into calls must not
+        change the result.
+
+        Args:
+            frames: each (H, W, 3) BGR uint8, all of one size.
+
+        Returns:
+            One :class:`Keypoints2D` for each frame; empty where nobody is in view.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget the frames seen so far: the next frame starts another video."""
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorInfo:
+    """A line of the registry.
+
+    Attributes:
+        name: what ``--detector`` takes.
+        summary: one line for people who choose.
+        licence: of the weights.
+        loader: ``"module:function"``, called as ``function(device=..., **options)``, or the function itself.
+        extra: what to install where it is missing, as a command; empty where nothing is missing.
+        requires: modules that must be importable.
+        options: options that this line presets.
+        problem: why it cannot work at all; for entry points that do not load.
+        usage: how ``--detector`` takes the options that matter; empty where none does.
+    """
+
+    name: str
+    summary: str
+    licence: str
+    loader: str | Callable[..., Detector]
+    extra: str = ""
+    requires: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+    usage: str = ""
+
+    def available(self) -> str | None:
+        """None where the detector can be loaded, else the reason why not and what to install."""
+        if self.problem is not None:
+            return self.problem
+        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        if not missing:
+            return None
+        hint = f"; install it with: {self.extra}" if self.extra else ""
+        return f"{', '.join(missing)} is not installed{hint}"
+
+    def load(self, device: str = "auto", **options: Any) -> Detector:
+        """Load the weights and make the detector ready.
+
+        Args:
+            device: ``auto``, ``cpu`` or ``cuda``.
+            options: the detector's own; they override the presets of this line. Text is converted to what the
+                loader's annotations ask for: ``int``, ``float``, ``bool`` (``true``/``false``), or kept.
+
+        Raises:
+            ConfigError: unknown device or option, or a value that is not of its type.
+            MissingDependencyError: a package or the device that was asked for is missing.
+            WeightsError: a weight file is missing or broken.
+        """
+        if device not in DEVICES:
+            raise ConfigError(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
+        if (reason := self.available()) is not None:
+            raise MissingDependencyError(f"detector {self.name}: {reason}")
+        function = self._function()
+        merged = {**self.options, **options}
+        known = [p for p in inspect.signature(function).parameters if p != "device"]
+        if unknown := sorted(set(merged) - set(known)):
+            raise ConfigError(
+                f"detector {self.name} has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+            )
+        return function(device=device, **_converted(self.name, function, merged))
+
+    def _function(self) -> Callable[..., Detector]:
+        if not isinstance(self.loader, str):
+            return self.loader
+        module, _, name = self.loader.partition(":")
+        function: Callable[..., Detector] = getattr(importlib.import_module(module), name)
+        return function
+
+
+def _converted(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the annotations of ``function`` ask for them; only text is converted."""
+    if not any(isinstance(value, str) for value in options.values()):
+        return dict(options)
+    hints = get_type_hints(function)
+    return {
+        key: _from_text(f"detector {name}: option {key}", value, hints.get(key, str))
+        if isinstance(value, str)
+        else value
+        for key, value in options.items()
+    }
+
+
+def _from_text(where: str, text: str, wanted: Any) -> Any:
+    kinds = get_args(wanted) if get_origin(wanted) in (Union, types.UnionType) else (wanted,)
+    truths = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if bool in kinds:
+        if text.lower() not in truths:
+            raise ConfigError(f"{where}: {text!r} is neither true nor false")
+        return truths[text.lower()]
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                raise ConfigError(f"{where}: {text!r} is no {'whole ' if kind is int else ''}number") from None
+    return text
+
+
+def parse_detector(text: str) -> tuple[str, dict[str, str]]:
+    """Name and options out of ``NAME`` or ``NAME:KEY=VALUE,KEY=VALUE``.
+
+    A comma belongs to the value before it where no ``KEY=`` follows it, as in ``weights=a,b.pth``.
+
+    Raises:
+        ConfigError: there is no option after the colon, or one is given twice.
+    """
+    name, colon, rest = text.partition(":")
+    options: dict[str, str] = {}
+    key = ""
+    for part in rest.split(",") if colon else ():
+        before, equals, value = part.partition("=")
+        if equals and before.strip().isidentifier():
+            key = before.strip()
+            if key in options:
+                raise ConfigError(f"detector {text!r}: option {key} is given twice")
+            options[key] = value
+        elif key:
+            options[key] += f",{part}"
+        else:
+            raise ConfigError(f"detector {text!r}: {part!r} is not KEY=VALUE, as in {name}:weights=FILE")
+    return name, options
+
+
+_BUILT_IN = (
+    DetectorInfo(
+        "movenet",
+        "embedded: MoveNet MultiPose finds people, MoveNet Thunder follows each one",
+        "Apache-2.0",
+        "vp3d_cli.detect.movenet:load",
+        requires=("onnxruntime", "cv2"),
+    ),
+    DetectorInfo(
+        "movenet-fast",
+        "embedded: as movenet, with the smaller MoveNet Lightning; a third of the time, less exact",
+        "Apache-2.0",
+        "vp3d_cli.detect.movenet:load",
+        requires=("onnxruntime", "cv2"),
+        options={"name": "movenet-fast", "refiner": "movenet-lightning"},
+    ),
+    DetectorInfo(
+        "cpn",
+        "Cascaded Pyramid Network, ResNet-50 or -101, on the people of another detector",
+        "of the weights that you give",
+        "vp3d_cli.detect.cpn:load",
+        requires=("torch", "cv2"),
+        usage="cpn:weights=CPN50_384x288.pth.tar,boxes=movenet",
+    ),
+    DetectorInfo(
+        "mask-rcnn",
+        "Keypoint R-CNN, R101-FPN, by detectron2; model=R50 for the smaller one",
+        "CC-BY-SA-3.0",
+        "vp3d_cli.detect.mask_rcnn:load",
+        extra="pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2 "
+        "(docs/detectors.md has every step)",
+        requires=("detectron2",),
+        usage="mask-rcnn:model=R50,weights=model_final_a6e10b.pkl",
+    ),
+    DetectorInfo(
+        "mask-rcnn-torchvision",
+        "Keypoint R-CNN, R50-FPN, by torchvision",
+        "BSD-3-Clause",
+        "vp3d_cli.detect.mask_rcnn_torchvision:load",
+        extra="pip install torchvision",
+        requires=("torchvision",),
+        usage="mask-rcnn-torchvision:weights=keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
+    ),
+    DetectorInfo(
+        "rtmpose",
+        "RTMPose s, m or l on the people of RTMDet-nano; the first use fetches the weights",
+        "Apache-2.0",
+        "vp3d_cli.detect.rtmpose:load",
+        requires=("onnxruntime", "cv2"),
+        usage="rtmpose:model=l",
+    ),
+)
+
+DETECTORS: dict[str, DetectorInfo] = {info.name: info for info in _BUILT_IN}
+
+
+def list_detectors() -> dict[str, DetectorInfo]:
+    """All detectors by name: those of vp3d, then those that installed packages register.
+
+    An entry point that cannot be imported is listed with the reason in :meth:`DetectorInfo.available`; one that
+    takes the name of a detector of vp3d is left out.
+    """
+    found = dict(DETECTORS)
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        if entry_point.name not in found:
+            found[entry_point.name] = _from_entry_point(entry_point)
+    return found
+
+
+def _from_entry_point(entry_point: EntryPoint) -> DetectorInfo:
+    def unusable(problem: str) -> DetectorInfo:
+        return DetectorInfo(entry_point.name, f"from {entry_point.value}", "unknown", "", problem=problem)
+
+    try:
+        info = entry_point.load()
+    except (ImportError, AttributeError) as error:
+        return unusable(f"its entry point {entry_point.value} does not load: {error}")
+    if not isinstance(info, DetectorInfo):
+        return unusable(f"its entry point {entry_point.value} is not a vp3d_cli.detect.base.DetectorInfo")
+    return info
+
+
+def load_detector(name: str = DEFAULT_DETECTOR, device: str = "auto", **options: Any) -> Detector:
+    """Load a detector by its name in the registry.
+
+    Args:
+        name: a name, or a name with options as :func:`parse_detector` takes it.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        options: the detector's own; they override those in ``name``.
+
+    Raises:
+        ConfigError: no detector has this name, or the device or an option is unknown.
+        MissingDependencyError: what it needs is not installed.
+        WeightsError: its weights are missing or broken.
+    """
+    name, given = parse_detector(name)
+    detectors = list_detectors()
+    if name not in detectors:
+        raise ConfigError(f"unknown detector {name!r}; known: {', '.join(detectors)}")
+    return detectors[name].load(device, **{**given, **options})

@@ -1,0 +1,94 @@
+"""Where to look for people whom nobody follows yet.
+
+MultiPose finds people who are between about a quarter and the whole of its input tall. So the whole frame is looked
+at in two sizes, and small people are found by cutting it into overlapping tiles. Seeing it all takes six times as
+long as following one person for a frame; unless nobody is known at all, a search does a part, in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vp3d_cli.detect.movenet_model import MultiPose, Person, alike
+from vp3d_cli.types import FrameBGR
+
+COARSE_SIDE = 256  # sees people as tall as the frame, and taller
+FINE_SIDE = 512
+TILES = 2  # along each side of the frame
+TILE_SHARE = 0.6  # of the frame's side: neighbours overlap by a third, so that nobody small is cut by all
+SAME_PERSON = 0.45  # similarity from which two finds are one person
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of the frame: pixels x0 <= x < x1, y0 <= y < y1."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+
+def make_tiles(width: int, height: int, count: int = TILES, share: float = TILE_SHARE) -> list[Tile]:
+    """``count`` x ``count`` overlapping tiles that cover the frame, each ``share`` of it wide and high."""
+
+    def spans(length: int) -> list[tuple[int, int]]:
+        size = max(1, round(length * share))
+        starts = np.linspace(0, length - size, count).round().astype(int).tolist()
+        return [(start, start + size) for start in starts]
+
+    return [Tile(x0, y0, x1, y1) for y0, y1 in spans(height) for x0, x1 in spans(width)]
+
+
+def distinct(people: Iterable[Person]) -> list[Person]:
+    """The people without duplicates, best first."""
+    kept: list[Person] = []
+    for person in sorted(people, key=lambda p: -p.score):
+        if all(alike(person, other) < SAME_PERSON for other in kept):
+            kept.append(person)
+    return kept
+
+
+class Search:
+    """Finds people in a frame; remembers whose turn it is."""
+
+    def __init__(self, network: MultiPose) -> None:
+        self._network = network
+        self._turn = 0
+
+    def reset(self) -> None:
+        """Start with the first part again."""
+        self._turn = 0
+
+    def everywhere(self, frame: FrameBGR) -> list[Person]:
+        """People in the frame, whatever their size; distinct, best first."""
+        height, width = frame.shape[:2]
+        found = self._whole(frame)
+        for tile in make_tiles(width, height):
+            found += self._part(frame, tile)
+        return distinct(found)
+
+    def whole(self, frame: FrameBGR) -> list[Person]:
+        """People who are not small beside the frame; distinct, best first."""
+        return distinct(self._whole(frame))
+
+    def in_turn(self, frame: FrameBGR) -> list[Person]:
+        """By turns the whole frame closely, and one of its tiles; always a glance at the whole; distinct."""
+        height, width = frame.shape[:2]
+        turn, self._turn = self._turn, self._turn + 1
+        if turn % 2 == 0:
+            return self.whole(frame)
+        tiles = make_tiles(width, height)
+        tile = tiles[turn // 2 % len(tiles)]
+        return distinct([*self._network(frame, COARSE_SIDE), *self._part(frame, tile)])
+
+    def _whole(self, frame: FrameBGR) -> list[Person]:
+        return [*self._network(frame, COARSE_SIDE), *self._network(frame, FINE_SIDE)]
+
+    def _part(self, frame: FrameBGR, tile: Tile) -> list[Person]:
+        view = frame[tile.y0 : tile.y1, tile.x0 : tile.x1]
+        shift = np.array([tile.x0, tile.y0], np.float64)
+        return [person.moved(shift) for person in self._network(view, FINE_SIDE)]

@@ -1,0 +1,6 @@
+"""Evaluation: how far a motion is from the truth."""
+
+from vp3d_cli.evaluate.calibrated import CalibratedView, evaluate_calibrated, read_calibrated
+from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion
+
+__all__ = ["CalibratedView", "Scores", "evaluate_calibrated", "mean_scores", "read_calibrated", "score_motion"]

@@ -1,0 +1,151 @@
+"""Evaluation on real footage with known cameras: the 12 limb joints, triangulated, in each camera's axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vp3d_cli.camera import project
+from vp3d_cli.errors import InputError
+from vp3d_cli.evaluate.scores import Scores, score_motion
+from vp3d_cli.skeletons import COCO17, H36M17
+from vp3d_cli.types import DoubleArray, Pose3D
+
+LIMB_JOINTS: tuple[str, ...] = tuple(joint for joint in COCO17.joints if joint in H36M17.joints)
+_HIPS = [LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")]
+_H36M = [H36M17.index(joint) for joint in LIMB_JOINTS]
+_COCO = [COCO17.index(joint) for joint in LIMB_JOINTS]
+
+
+@dataclass(frozen=True)
+class CalibratedView:
+    """What one calibrated camera saw.
+
+    Attributes:
+        camera: its name.
+        joints_cam: (T, 12, 3) metres in the camera's axes, in the order of :data:`LIMB_JOINTS`; NaN where not known.
+        intrinsics: fx, fy, cx, cy in pixels.
+        distortion: (5,) k1 k2 p1 p2 k3.
+        fps: frames per second; the first frame is at time 0.
+    """
+
+    camera: str
+    joints_cam: DoubleArray
+    intrinsics: tuple[float, float, float, float]
+    distortion: DoubleArray
+    fps: float
+
+    @property
+    def times_s(self) -> DoubleArray:
+        """(T,) time of each frame."""
+        return np.arange(len(self.joints_cam)) / self.fps
+
+
+def read_calibrated(path: Path, camera: str) -> CalibratedView:
+    """Read one camera of a calibrated clip.
+
+    The file is an npz with, for each camera NAME, ``NAME_joints_cam`` (T, 12, 3), ``NAME_K`` (3, 3), ``NAME_dist``
+    (k1 k2 p1 p2, or with k3), and ``joint_names`` and ``fps`` for all.
+
+    Raises:
+        InputError: not such a file, no such camera, or joints are missing (the message names them).
+    """
+    if not path.is_file():
+        raise InputError(f"no calibrated clip at {path}; give the path of an npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            cameras = [key.removesuffix("_joints_cam") for key in archive.files if key.endswith("_joints_cam")]
+            if camera not in cameras:
+                raise InputError(f"{path}: no camera {camera!r}; it has {', '.join(cameras) or 'none'}")
+            names = [_canonical(str(name)) for name in archive["joint_names"]]
+            missing = [joint for joint in LIMB_JOINTS if joint not in names]
+            if missing:
+                raise InputError(f"{path}: lacks the joints {', '.join(missing)}")
+            joints = archive[f"{camera}_joints_cam"].astype(np.float64)
+            if joints.ndim != 3 or joints.shape[1:] != (len(names), 3):
+                raise InputError(f"{path}: {camera}_joints_cam must be (T, {len(names)}, 3), is {joints.shape}")
+            k = archive[f"{camera}_K"].astype(np.float64)
+            distortion = np.zeros(5)
+            given = archive[f"{camera}_dist"].ravel()[:5]
+            distortion[: len(given)] = given
+            return CalibratedView(
+                camera,
+                joints[:, [names.index(joint) for joint in LIMB_JOINTS]],
+                (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])),
+                distortion,
+                float(archive["fps"]),
+            )
+    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+        raise InputError(f"{path} is not a calibrated clip ({error}); see docs/evaluation.md for the format") from error
+
+
+def evaluate_calibrated(pose: Pose3D, view: CalibratedView, name: str | None = None) -> Scores:
+    """Score the person of a pose file who is the one that the calibrated camera saw.
+
+    Both are aligned at the middle of the hips; one scale serves the whole clip. A prediction is taken at the times of
+    the truth, by straight lines between its frames.
+
+    Args:
+        pose: everyone's motion.
+        view: the truth.
+        name: of the case; the camera's name by default.
+
+    Raises:
+        InputError: nobody's times overlap with the truth.
+    """
+    person = find_person(pose, view)
+    absolute = pose.joints_3d[person][:, _H36M].astype(np.float64) + pose.trajectory[person][:, None]
+    placed = at_times(absolute, pose.frame_times_s, view.times_s)
+    relative = at_times(pose.joints_3d[person][:, _H36M].astype(np.float64), pose.frame_times_s, view.times_s)
+    root, truth_root = placed[:, _HIPS].mean(axis=1), view.joints_cam[:, _HIPS].mean(axis=1)
+    return score_motion(
+        name or view.camera,
+        relative - relative[:, _HIPS].mean(axis=1, keepdims=True),
+        view.joints_cam - truth_root[:, None],
+        LIMB_JOINTS,
+        predicted_root=root,
+        truth_root=truth_root,
+    )
+
+
+def find_person(pose: Pose3D, view: CalibratedView) -> int:
+    """Index of the person whose keypoints lie nearest to the truth's projection; frames out of view count as far.
+
+    Raises:
+        InputError: there is nobody.
+    """
+    truth = project(view.joints_cam, view.intrinsics, view.distortion)
+    far = float(np.hypot(*pose.video_size_wh)) / 4
+    distances = []
+    for keypoints in pose.keypoints_2d:
+        seen = at_times(keypoints[:, _COCO].astype(np.float64), pose.frame_times_s, view.times_s)
+        off = np.linalg.norm(seen - truth, axis=-1)
+        distances.append(np.minimum(np.where(np.isfinite(off), off, far), far).mean())
+    if not distances:
+        raise InputError(f"{view.camera}: the pose file has no person in it")
+    return int(np.argmin(distances))
+
+
+def at_times(values: DoubleArray, times_s: DoubleArray, new_s: DoubleArray) -> DoubleArray:
+    """Values (T, ...) at other times by straight lines; NaN further than half a frame outside, and beside NaN."""
+    if len(times_s) == 1:
+        near = np.abs(new_s - times_s[0]) < 1e-3
+        return np.where(near.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+    step = float(np.median(np.diff(times_s)))
+    right = np.clip(np.searchsorted(times_s, new_s), 1, len(times_s) - 1)
+    share = (new_s - times_s[right - 1]) / (times_s[right] - times_s[right - 1])
+    inside = (new_s > times_s[0] - step / 2) & (new_s < times_s[-1] + step / 2)
+    # Timestamps are rounded: a frame that is as good as met does not need its neighbour.
+    share = np.where(np.abs(share - share.round()) < 0.02, share.round(), share)
+    share = np.clip(share, 0.0, 1.0).reshape(-1, *[1] * (values.ndim - 1))
+    low, high = values[right - 1], values[right]
+    mixed = np.where(share == 0, low, np.where(share == 1, high, low + share * (high - low)))
+    return np.where(inside.reshape(share.shape), mixed, np.nan)
+
+
+def _canonical(name: str) -> str:
+    """``lwrist`` and ``left_wrist`` are the same joint."""
+    short = {joint.replace("left_", "l").replace("right_", "r"): joint for joint in LIMB_JOINTS}
+    return short.get(name.lower(), name.lower())

@@ -1,0 +1,123 @@
+"""A recurrent lifter: gated recurrent units (Cho et al. 2014) over the same windows as the convolutions see.
+
+Every output is made from its own window of ``frames`` frames, so that a long video gives what training gave. Frames
+within a window come one after the other: this is what convolutions do not need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vp3d_cli.lift.shapes import check_sizes, flatten_features
+
+# Windows run at once: bounds the states kept in memory to about 100 MB for 81 frames and twice 512 units.
+_WINDOWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """Architecture of a recurrent model.
+
+    Attributes:
+        frames: of a window, the receptive field.
+        channels: hidden units of each direction.
+        layers: of recurrent units on top of each other.
+        in_joints, in_features: joints of the 2D skeleton, and numbers per joint (2, or 3 with confidence).
+        out_joints: joints predicted, three coordinates each (1 for a trajectory model).
+        dropout: probability during training, after each layer.
+        causal: forward in time only, and the output frame is the last of the window; else both ways, and the middle.
+    """
+
+    frames: int = 27
+    channels: int = 512
+    layers: int = 2
+    in_joints: int = 17
+    in_features: int = 2
+    out_joints: int = 17
+    dropout: float = 0.25
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes(
+            self.dropout,
+            frames=self.frames,
+            channels=self.channels,
+            layers=self.layers,
+            in_joints=self.in_joints,
+            in_features=self.in_features,
+            out_joints=self.out_joints,
+        )
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames that one output sees."""
+        return self.frames
+
+    @property
+    def frames_before(self) -> int:
+        """Frames seen before the output frame."""
+        return self.frames - 1 if self.causal else (self.frames - 1) // 2
+
+    @property
+    def frames_after(self) -> int:
+        """Frames seen after the output frame; 0 for a causal model."""
+        return self.frames - 1 - self.frames_before
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a checkpoint's metadata keeps."""
+        return asdict(self)
+
+
+class RecurrentModel(nn.Module):
+    """Gated recurrent units in both directions (one if causal), then a linear layer on the output frame's state."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.units = nn.GRU(
+            config.in_joints * config.in_features,
+            config.channels,
+            config.layers,
+            batch_first=True,
+            dropout=config.dropout if config.layers > 1 else 0.0,
+            bidirectional=not config.causal,
+        )
+        self.last = nn.Linear(config.channels * (1 if config.causal else 2), config.out_joints * 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, T, in_joints, in_features) to (B, T - frames + 1, out_joints, 3).
+
+        Raises:
+            ShapeError: too few frames, or the wrong joints or features.
+        """
+        config = self.config
+        x = flatten_features(inputs, config.in_joints, config.in_features, config.frames)
+        windows = x.unfold(1, config.frames, 1).mT  # (B, T - frames + 1, frames, features), a view
+        batch = len(windows)
+        parts = [
+            self._run(part.flatten(0, 1)).view(batch, -1, config.out_joints, 3)
+            for part in torch.split(windows, max(1, _WINDOWS_AT_ONCE // batch), dim=1)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def forward_strided(self, inputs: Tensor) -> Tensor:
+        """(B, frames, in_joints, in_features) to (B, 1, out_joints, 3).
+
+        Raises:
+            ShapeError: not exactly one window, or the wrong joints or features.
+        """
+        config = self.config
+        x = flatten_features(inputs, config.in_joints, config.in_features, config.frames, exactly=True)
+        return self._run(x).view(len(x), 1, config.out_joints, 3)
+
+    def _run(self, windows: Tensor) -> Tensor:
+        """(N, frames, features) to (N, out_joints * 3)."""
+        states, _ = self.units(windows)
+        state = states[:, self.config.frames_before]
+        answer: Tensor = self.last(F.dropout(state, self.config.dropout, self.training))
+        return answer

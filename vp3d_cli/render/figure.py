@@ -1,0 +1,168 @@
+"""People as jointed figures: tapered limbs with light on one side, drawn from back to front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vp3d_cli.render.palette import INK, WHITE, Color, mix, person_colors
+from vp3d_cli.render.shapes import capsule_outlines, fill, to_fixed
+from vp3d_cli.render.view import View
+from vp3d_cli.types import FrameBGR
+
+# Radius in metres of the body at each joint, for a slim figure: limbs as thick as real ones would hide the joints.
+_RADII_M = {
+    "hip": 0.068, "knee": 0.050, "ankle": 0.034, "spine": 0.082, "thorax": 0.078, "neck": 0.045, "head": 0.045,
+    "shoulder": 0.050, "elbow": 0.039, "wrist": 0.029,
+}  # fmt: skip
+_OTHER_RADIUS_M = 0.035
+_HEAD_RADIUS_M = 0.105
+_HEAD_BONE = ("neck", "head")  # drawn as a head, not as a limb
+_MIN_RADIUS_PX = 1.6
+
+# Light falls from the upper left: towards it each limb gets lighter, layer by layer.
+_LIGHT_PX = np.array([-0.36, -0.50])
+_DARKEST, _LIGHTEST = 0.26, 0.34  # shares of ink at the far edge and of white towards the light
+_OUTLINE_PX = 1.1
+
+
+@dataclass(frozen=True)
+class _Detail:
+    """How finely limbs up to a radius in pixels are drawn: layers of light, corners of each rounding."""
+
+    up_to_px: float
+    layers: int
+    arc_points: int
+
+
+_DETAILS = (_Detail(6.0, 3, 7), _Detail(14.0, 5, 11), _Detail(35.0, 9, 21), _Detail(float("inf"), 14, 37))
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Limbs:
+    """Everything of a body that is drawn: B tapered capsules.
+
+    Attributes:
+        ends: (B, 2, 3) metres, world space.
+        radii: (B, 2) metres.
+        colors: B tones.
+    """
+
+    ends: Array
+    radii: Array
+    colors: tuple[Color, ...]
+
+
+class Figure:
+    """Turns the joints of one person into limbs.
+
+    Args:
+        person_id: for the colours.
+        joint_names: J names of the 3D skeleton.
+        parents: J indices, -1 for the root.
+    """
+
+    def __init__(self, person_id: int, joint_names: Sequence[str], parents: Sequence[int]) -> None:
+        palette = person_colors(person_id)
+        names = [name.removeprefix("left_").removeprefix("right_") for name in joint_names]
+        radii = [_RADII_M.get(name, _OTHER_RADIUS_M) for name in names]
+        bones = [(parent, child) for child, parent in enumerate(parents) if parent >= 0]
+        self._bones = np.array(bones, np.intp).reshape(-1, 2)
+        self._radii = np.array([(radii[a], radii[b]) for a, b in bones], np.float64).reshape(-1, 2)
+        self._is_head = np.array([(names[a], names[b]) == _HEAD_BONE for a, b in bones], bool)
+        self._colors = tuple(palette.side(joint_names[child]) for _, child in bones)
+        # Where two tones meet at the pelvis and the chest, the trunk keeps its own.
+        for i, (a, b) in enumerate(bones):
+            if names[a] in ("hip", "thorax") and not joint_names[a].startswith(("left_", "right_")):
+                self._radii[i, 0] = min(self._radii[i, 0], radii[b])
+
+    def limbs(self, joints: Array) -> Limbs:
+        """The limbs of a body whose joints are (J, 3) metres in world space; those with a NaN end are left out."""
+        ends = joints[self._bones].astype(np.float64)
+        radii = self._radii
+        if self._is_head.any():
+            ends, radii = ends.copy(), radii.copy()
+            low, high = ends[self._is_head, 0], ends[self._is_head, 1]
+            length = np.linalg.norm(high - low, axis=-1, keepdims=True)
+            inset = np.minimum(_HEAD_RADIUS_M / np.maximum(length, 1e-6), 0.5)
+            radii[self._is_head] = _HEAD_RADIUS_M * np.array([0.86, 1.0])
+            ends[self._is_head] = np.stack([low + (high - low) * inset * 0.9, high - (high - low) * inset], axis=1)
+        seen = np.flatnonzero(np.isfinite(ends).all(axis=(1, 2)))
+        colors = tuple(self._colors[i] for i in seen.tolist())
+        return Limbs(ends[seen], radii[seen], colors)
+
+
+def draw_limbs(image: FrameBGR, view: View, bodies: Sequence[Limbs]) -> None:
+    """Draw all limbs of all people, those far from the camera first.
+
+    Args:
+        image: changed in place.
+        view: the camera.
+        bodies: the limbs of each person.
+    """
+    bodies = [body for body in bodies if len(body.colors)]
+    if not bodies:
+        return
+    ends = np.concatenate([body.ends for body in bodies])
+    radii_m = np.concatenate([body.radii for body in bodies])
+    colors = [color for body in bodies for color in body.colors]
+    pixels, depth = view.project(ends)
+    radii = np.maximum(radii_m * view.focal_px / depth, _MIN_RADIUS_PX)
+    order = np.argsort(-depth.mean(axis=1))
+    order = order[np.isfinite(pixels[order]).all(axis=(1, 2))]
+    layers = _layers(pixels, radii, order.tolist())
+    for limb in order.tolist():
+        outlines, detail = layers[limb]
+        for outline, tone in zip(outlines, _tones(colors[limb], detail.layers), strict=True):
+            fill(image, outline, tone)
+
+
+def _layers(pixels: Array, radii: Array, limbs: Sequence[int]) -> dict[int, tuple[NDArray[np.int32], _Detail]]:
+    """For each limb its outlines, (1 + layers, points, 2) in fixed point, computed together where alike."""
+    found = {}
+    widest: list[float] = radii.max(axis=1).tolist()
+    bound_px = 0.0
+    for detail in _DETAILS:
+        group = [i for i in limbs if bound_px <= widest[i] < detail.up_to_px]
+        bound_px = detail.up_to_px
+        if group:
+            outlines = _limb_outlines(pixels[group], radii[group], detail)
+            found.update({limb: (outlines[k], detail) for k, limb in enumerate(group)})
+    return found
+
+
+def _limb_outlines(ends: Array, radii: Array, detail: _Detail) -> NDArray[np.int32]:
+    """(B, 1 + layers, points, 2): an outline, then from its dark edge to the light ever smaller capsules.
+
+    A capsule shrunk to a share of its radius and moved towards the light by less than what it lost stays inside.
+    """
+    shrink = 1.0 - 0.86 * _lightness(detail.layers)
+    inner = radii[:, None] * shrink[:, None]
+    moved = ends[:, None] + (radii[:, None] - inner)[..., None] * _LIGHT_PX
+    all_ends = np.concatenate([ends[:, None], moved], axis=1)
+    all_radii = np.concatenate([radii[:, None] + _OUTLINE_PX, inner], axis=1)
+    return to_fixed(capsule_outlines(all_ends, all_radii, detail.arc_points))
+
+
+def _lightness(layers: int) -> Array:
+    """From 0 at the edge to 1 where the light falls."""
+    return np.linspace(0.0, 1.0, layers)
+
+
+@lru_cache(maxsize=256)
+def _tones(color: Color, layers: int) -> tuple[Color, ...]:
+    """The outline's tone, then those from shadow over the colour itself (at 0.55) to full light."""
+    shades = [
+        mix(color, INK, _DARKEST * (1 - share / 0.55))
+        if share < 0.55
+        else mix(color, WHITE, _LIGHTEST * (share - 0.55) / 0.45)
+        for share in _lightness(layers).tolist()
+    ]
+    return (mix(color, INK, 0.72), *shades)

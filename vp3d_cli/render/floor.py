@@ -1,0 +1,192 @@
+"""The floor: a metric grid that fades into the distance, people's shadows and the trails of their steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vp3d_cli.render.palette import FLOOR, GRID, SKY, mix, person_colors
+from vp3d_cli.render.shapes import SHIFT, capsule_outlines, fill, line, to_fixed
+from vp3d_cli.render.view import NEAR_M, View, ViewPath
+from vp3d_cli.types import FloatArray, FrameBGR
+
+_GRID_STRENGTH = 0.9
+_MAX_LINES = 30  # each way; a larger floor gets a wider grid
+
+_SHADOW_SHRINK = 4  # shadows are soft: a quarter of the resolution is plenty and sixteen times as fast
+_SHADOW_BLUR_PX = 1.6  # at that resolution
+_SHADOW_DARK, _SHADOW_FAINT = 0.50, 0.16  # share of light that a foot on the floor and a body high above take away
+_SHADOW_FADE_M = 0.7  # height at which a shadow has lost two thirds of the difference
+
+_TRAIL_S = 1.6
+_TRAIL_SEGMENTS = 24
+_TRAIL_RADIUS_M = 0.035
+# Whoever is higher than a step over the floor gets a plumb line, which fades in so that a jump does not blink.
+_PLUMB_FROM_M, _PLUMB_FADE_M = 0.35, 0.5
+_ARC_POINTS = 7  # corners of a rounding; shadows are blurred and trails narrow
+
+Array = NDArray[Any]
+
+
+class Floor:
+    """Paints the background with the grid; kept between frames for as long as the camera stands still."""
+
+    def __init__(self, path: ViewPath) -> None:
+        self._path = path
+        self._reach_m = max(3.0, 1.15 * path.radius_m + 1.5)
+        self.step_m = _grid_step(4 * self._reach_m / _MAX_LINES)
+        self._fade = self._floor_share()
+        self._bare = self._bare_floor()
+        self._grid_color = np.full_like(self._bare, GRID)
+        self._painted: FrameBGR | None = None
+
+    def background(self, frame: int) -> FrameBGR:
+        """(H, W, 3) sky, floor and grid as seen at a frame; not to be changed."""
+        if self._painted is None or len(self._path.positions) > 1:
+            self._painted = self._with_grid(self._path.at(frame))
+        return self._painted
+
+    def _floor_share(self) -> FloatArray:
+        """(H, W) how much of the floor shows in each pixel: 1 below the people, 0 at the horizon and above.
+
+        The camera neither turns nor rises, so this holds for every frame.
+        """
+        width, height = self._path.size_wh
+        view = self._path.at(0)
+        x, y = np.meshgrid(np.arange(width), np.arange(height))
+        rays = np.stack([(x - view.center_px[0]) / view.focal_px, (y - view.center_px[1]) / view.focal_px], -1)
+        rays_world = np.concatenate([rays, np.ones_like(rays[..., :1])], -1) @ view.rotation
+        down = -rays_world[..., 2]
+        reach = np.where(down > 1e-4, view.position[2] / np.maximum(down, 1e-4), np.inf)
+        offset = reach[..., None] * rays_world[..., :2] - self._path.target[:2]
+        distance = np.hypot(offset[..., 0], offset[..., 1]) / (1.5 * self._reach_m)
+        return np.where(np.isfinite(distance), np.exp(-(distance**2)), 0.0).astype(np.float32)
+
+    def _bare_floor(self) -> FrameBGR:
+        share = self._fade[:, :, None]
+        floor = np.asarray(SKY, np.float32) * (1 - share) + np.asarray(FLOOR, np.float32) * share
+        # Steps of less than one grey level would show as rings: a fixed dither hides them.
+        noise = np.random.default_rng(0).random(self._fade.shape, np.float32)[:, :, None]
+        return np.floor(floor + noise).clip(0, 255).astype(np.uint8)
+
+    def _with_grid(self, view: View) -> FrameBGR:
+        grid = np.zeros(self._fade.shape, np.uint8)
+        cv2.polylines(grid, list(to_fixed(self._grid_lines(view))), False, 255, 1, cv2.LINE_AA, SHIFT)
+        share = cv2.multiply(grid, self._fade, scale=_GRID_STRENGTH / 255, dtype=cv2.CV_32F)
+        painted: FrameBGR = cv2.blendLinear(self._grid_color, self._bare, share, 1.0 - share)
+        return painted
+
+    def _grid_lines(self, view: View) -> Array:
+        """(N, 2, 2) pixels of the ends of the grid's lines, cut off in front of the camera."""
+        middle = view.position[:2] + self._path.target[:2]
+        half = 2 * self._reach_m
+        lines = []
+        for axis in range(2):
+            first = math.ceil((middle[axis] - half) / self.step_m)
+            last = math.floor((middle[axis] + half) / self.step_m)
+            at = np.arange(first, last + 1) * self.step_m
+            ends = np.zeros((len(at), 2, 3))
+            ends[:, :, axis] = at[:, None]
+            ends[:, :, 1 - axis] = middle[1 - axis] + [-half, half]
+            lines.append(ends)
+        ends = np.concatenate(lines)
+        depth = (ends - view.position) @ view.rotation[2]
+        near = 2 * NEAR_M
+        ends, depth = ends[(depth > near).any(axis=1)], depth[(depth > near).any(axis=1)]
+        for end in range(2):
+            other = 1 - end
+            behind = depth[:, end] < near
+            share = (near - depth[behind, end]) / (depth[behind, other] - depth[behind, end])
+            ends[behind, end] += share[:, None] * (ends[behind, other] - ends[behind, end])
+        return view.project(ends)[0]
+
+
+def _grid_step(least_m: float) -> float:
+    """1 m, or if that is too narrow the next of 2, 5, 10, 20, 50 m and so on."""
+    decade = 10.0 ** max(0, math.floor(math.log10(least_m)))
+    return next(decade * factor for factor in (1, 2, 5, 10) if decade * factor >= least_m)
+
+
+def draw_shadows(image: FrameBGR, view: View, bones: Array, radii: Array) -> None:
+    """Darken the floor straight below the bones: softly, and the more the closer they are to it.
+
+    Args:
+        image: changed in place.
+        view: the camera.
+        bones: (B, 2, 3) metres, world space, both ends of each bone.
+        radii: (B, 2) metres.
+    """
+    if len(bones) == 0:
+        return
+    outlines = capsule_outlines(bones[..., :2], radii * 1.1, _ARC_POINTS)
+    pixels, _ = view.project(np.concatenate([outlines, np.zeros_like(outlines[..., :1])], -1))
+    height_m = np.maximum(bones[..., 2].mean(axis=1), 0.0)
+    order = np.argsort(-height_m)  # the darkest last, so that it wins where shadows overlap
+    order = order[np.isfinite(pixels[order]).all(axis=(1, 2))]
+    strength = _SHADOW_FAINT + (_SHADOW_DARK - _SHADOW_FAINT) * np.exp(-height_m / _SHADOW_FADE_M)
+    rows, columns = -(-image.shape[0] // _SHADOW_SHRINK), -(-image.shape[1] // _SHADOW_SHRINK)
+    shade = np.zeros((rows, columns), np.uint8)
+    fixed = to_fixed((pixels + 0.5) / _SHADOW_SHRINK - 0.5)
+    for i in order:
+        fill(shade, fixed[i], round(255 * float(strength[i])))
+    x, y, width, height = cv2.boundingRect(shade)
+    if width == 0:
+        return
+    margin = math.ceil(3 * _SHADOW_BLUR_PX)
+    x0, y0 = max(x - margin, 0), max(y - margin, 0)
+    x1, y1 = min(x + width + margin, columns), min(y + height + margin, rows)
+    soft = cv2.GaussianBlur(shade[y0:y1, x0:x1], (0, 0), _SHADOW_BLUR_PX)
+    large = cv2.resize(soft, None, fx=_SHADOW_SHRINK, fy=_SHADOW_SHRINK, interpolation=cv2.INTER_LINEAR)
+    part = image[y0 * _SHADOW_SHRINK : y1 * _SHADOW_SHRINK, x0 * _SHADOW_SHRINK : x1 * _SHADOW_SHRINK]
+    light = cv2.cvtColor(255 - large[: part.shape[0], : part.shape[1]], cv2.COLOR_GRAY2BGR)
+    part[:] = cv2.multiply(part, light, scale=1 / 255)
+
+
+def draw_trail(image: FrameBGR, view: View, roots: Array, ages_s: Array, person_id: int) -> None:
+    """A fading ribbon on the floor where a person's root has just passed.
+
+    Args:
+        image: changed in place.
+        view: the camera.
+        roots: (N, 3) metres, world space, oldest first; a NaN interrupts the ribbon.
+        ages_s: (N,) seconds since.
+        person_id: for the colour.
+    """
+    if len(roots) < 2:
+        return
+    freshness = np.clip(1.0 - ages_s / _TRAIL_S, 0.0, 1.0)
+    ends = np.stack([roots[:-1, :2], roots[1:, :2]], axis=1)
+    widths = _TRAIL_RADIUS_M * (0.35 + 0.65 * np.stack([freshness[:-1], freshness[1:]], axis=1))
+    outlines = capsule_outlines(ends, widths, _ARC_POINTS)
+    pixels, _ = view.project(np.concatenate([outlines, np.zeros_like(outlines[..., :1])], -1))
+    color = person_colors(person_id).core
+    for i in np.flatnonzero(np.isfinite(pixels).all(axis=(1, 2))):
+        fill(image, to_fixed(pixels[i]), mix(FLOOR, color, 0.75 * float(freshness[i + 1])))
+
+
+def draw_plumb_line(image: FrameBGR, view: View, lowest: Array, person_id: int) -> None:
+    """A faint line from the lowest joint of someone in the air, (3,) metres, straight down to the floor."""
+    share = min(1.0, (float(lowest[2]) - _PLUMB_FROM_M) / _PLUMB_FADE_M)
+    if share <= 0:
+        return
+    pixels, _ = view.project(np.array([lowest, [lowest[0], lowest[1], 0.0]]))
+    if np.isfinite(pixels).all():
+        (x0, y0), (x1, y1) = pixels.tolist()
+        line(image, (x0, y0), (x1, y1), mix(FLOOR, person_colors(person_id).core, 0.4 * share), 1)
+
+
+def trail_frames(times_s: Array, frame: int) -> NDArray[np.intp]:
+    """The frames that a trail connects, oldest first, ending with ``frame``.
+
+    At high frame rates some are left out, but always the same ones, so that the ribbon does not shimmer.
+    """
+    first = int(np.searchsorted(times_s, times_s[frame] - _TRAIL_S))
+    period = (times_s[-1] - times_s[0]) / max(1, len(times_s) - 1)
+    stride = max(1, math.floor(_TRAIL_S / _TRAIL_SEGMENTS / period)) if period > 0 else 1
+    frames = np.arange(first, frame + 1)
+    kept: NDArray[np.intp] = frames[(frames % stride == 0) | (frames == frame)]
+    return kept

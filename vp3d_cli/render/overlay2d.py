@@ -1,0 +1,182 @@
+"""2D skeletons over the footage.
+
+A colour per person, the light tone left and the dark tone right; opacity is confidence; a point that was filled in
+is hollow, and a limb that ends in one is dashed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vp3d_cli.render.palette import INK, WHITE, Color, mix, person_colors
+from vp3d_cli.render.shapes import FIXED_ONE, SHIFT, Point, blend, disc_outlines, fill, line, to_fixed, window
+from vp3d_cli.render.text import label
+from vp3d_cli.skeletons import SKELETONS
+from vp3d_cli.types import FrameBGR
+
+# Confidence to opacity: below 0.1 a detector guesses, from 0.6 it is as sure as it gets; a guess still shows.
+_FAINT_SCORE, _SURE_SCORE = 0.1, 0.6
+_FAINT_OPACITY = 0.25
+_LINE_SHARE = 1 / 190  # of the picture's height
+_SMALL_PERSON_SHARE = 0.35  # of the picture's height; lines get thinner on people smaller than that
+_FACE = ("nose", "eye", "ear")
+_FACE_SHARE = 0.55  # the face's points lie close together: drawn smaller
+
+_OPAQUE = 0.98  # from here on nobody sees the difference, and drawing is faster
+_MAX_DASHES = 40
+_MIN_RIMMED_PX = 2.5  # smaller points have no room for a white rim
+# Radii of a point's dark rim, white rim, ring and core, in pixels more than the limb's width.
+_POINT_RADII = np.array([1.4, 0.2, 1.6, -1.0])
+_RING = 2
+_MIN_RING_PX = 4.0  # smaller rings have no hole
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Style:
+    color: Color
+    width: float  # of a limb, or radius of a point, in pixels
+    opacity: float
+    solid: bool  # False where a position was filled in
+
+
+def draw_skeleton(
+    image: FrameBGR,
+    keypoints: Array,
+    scores: Array,
+    observed: Array,
+    joint_names: Sequence[str],
+    person_id: int,
+    cap_px: float | None = None,
+) -> None:
+    """Draw one person.
+
+    Args:
+        image: changed in place.
+        keypoints: (J, 2) pixels of this image; NaN is not drawn.
+        scores: (J,) confidence 0..1.
+        observed: (J,) False where the point was filled in.
+        joint_names: J names of the 2D skeleton.
+        person_id: for the colours and the label.
+        cap_px: height of the label's capitals in pixels; None for no label.
+    """
+    seen = np.asarray(np.isfinite(keypoints).all(axis=1))
+    if not seen.any():
+        return
+    palette = person_colors(person_id)
+    points: list[Point] = [(x, y) for x, y in keypoints.tolist()]
+    width = _line_width(image.shape[0], keypoints[seen])
+    widths = [width * (_FACE_SHARE if name.endswith(_FACE) else 1.0) for name in joint_names]
+    opacity: list[float] = _opacities(scores).tolist()
+    radii = np.asarray(widths)[:, None] + _POINT_RADII
+    radii[:, _RING] = np.maximum(radii[:, _RING], _MIN_RING_PX)
+    for a, b in skeleton_bones(tuple(joint_names)):
+        if seen[a] and seen[b]:
+            same_side = _side(joint_names[a]) == _side(joint_names[b])
+            color = palette.side(joint_names[b]) if same_side else palette.core
+            solid = bool(observed[a] and observed[b])
+            start = points[a] if observed[a] else _towards(points[a], points[b], float(radii[a, _RING]))
+            end = points[b] if observed[b] else _towards(points[b], points[a], float(radii[b, _RING]))
+            _draw_limb(image, start, end, _Style(color, widths[a], min(opacity[a], opacity[b]), solid))
+    rounds = to_fixed(disc_outlines(np.nan_to_num(keypoints)[:, None], radii))
+    for j in np.flatnonzero(seen).tolist():
+        style = _Style(palette.side(joint_names[j]), widths[j], opacity[j], bool(observed[j]))
+        _draw_point(image, points[j], rounds[j], style)
+    inside = (keypoints[seen] >= 0) & (keypoints[seen] < [image.shape[1], image.shape[0]])
+    if cap_px is not None and inside.all(axis=1).any():
+        left, top = keypoints[seen].min(axis=0).tolist()
+        right = float(keypoints[seen][:, 0].max())
+        label(image, str(person_id), ((left + right) / 2, top - 1.6 * cap_px), cap_px, palette.core)
+
+
+@lru_cache(maxsize=8)
+def skeleton_bones(joint_names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """The bones to draw between joints of these names: those of the named skeleton with just these joints, or none."""
+    for skeleton in SKELETONS.values():
+        if skeleton.joints == joint_names:
+            return skeleton.bones
+    return ()
+
+
+def _side(name: str) -> str:
+    return name.partition("_")[0] if name.startswith(("left_", "right_")) else ""
+
+
+def _opacities(scores: Array) -> Array:
+    sure = np.clip((np.nan_to_num(scores) - _FAINT_SCORE) / (_SURE_SCORE - _FAINT_SCORE), 0.0, 1.0)
+    return _FAINT_OPACITY + (1.0 - _FAINT_OPACITY) * sure
+
+
+def _line_width(image_height: int, points: Array) -> float:
+    size = float(np.hypot(*(points.max(axis=0) - points.min(axis=0))))
+    scale = min(1.0, max(0.55, size / (_SMALL_PERSON_SHARE * image_height)))
+    return max(1.5, image_height * _LINE_SHARE * scale)
+
+
+def _draw_limb(image: FrameBGR, start: Point, end: Point, style: _Style) -> None:
+    if style.opacity > _OPAQUE:
+        _paint_limb(image, start, end, style)
+    elif (part := window(image, (start, end), style.width + 3)) is not None:
+        area, (x, y) = part
+        painted = area.copy()
+        _paint_limb(painted, (start[0] - x, start[1] - y), (end[0] - x, end[1] - y), style)
+        blend(area, painted, style.opacity)
+
+
+def _paint_limb(image: FrameBGR, start: Point, end: Point, style: _Style) -> None:
+    thick = max(2, round(style.width))
+    if style.solid:
+        line(image, start, end, mix(style.color, INK, 0.75), thick + 2)
+        line(image, start, end, style.color, thick)
+        return
+    for dash_start, dash_end in _dashes(start, end, 2.6 * style.width):
+        line(image, dash_start, dash_end, style.color, max(2, thick - 1))
+
+
+def _towards(point: Point, goal: Point, distance: float) -> Point:
+    """A point moved some pixels towards another, at most halfway: limbs end at the rim of a ring."""
+    share = min(0.5, distance / max(math.dist(point, goal), 1e-6))
+    return point[0] + share * (goal[0] - point[0]), point[1] + share * (goal[1] - point[1])
+
+
+def _dashes(start: Point, end: Point, period_px: float) -> list[tuple[Point, Point]]:
+    """Equal dashes and gaps from start to end, with a dash at either end."""
+    across, down = end[0] - start[0], end[1] - start[1]
+    count = 2 * max(1, min(_MAX_DASHES, math.floor(math.hypot(across, down) / period_px))) + 1
+    cuts = [(start[0] + across * i / count, start[1] + down * i / count) for i in range(count + 1)]
+    return list(zip(cuts[::2], cuts[1::2], strict=True))
+
+
+def _draw_point(image: FrameBGR, at: Point, rounds: NDArray[np.int32], style: _Style) -> None:
+    if style.opacity > _OPAQUE:
+        _paint_point(image, rounds, style)
+    elif (part := window(image, (at,), max(style.width, _MIN_RING_PX) + 4)) is not None:
+        area, (x, y) = part
+        painted = area.copy()
+        _paint_point(painted, rounds - np.array([int(x), int(y)], np.int32) * FIXED_ONE, style)
+        blend(area, painted, style.opacity)
+
+
+def _paint_point(image: FrameBGR, rounds: NDArray[np.int32], style: _Style) -> None:
+    """Paint with the outlines of ``_POINT_RADII``: a dot with a rim, or a ring for what was filled in."""
+    rim = mix(style.color, INK, 0.75)
+    outer, middle, edge, inner = rounds
+    if not style.solid:
+        cv2.polylines(image, [edge], True, rim, 3, cv2.LINE_AA, SHIFT)
+        cv2.polylines(image, [edge], True, mix(style.color, WHITE, 0.35), 1, cv2.LINE_AA, SHIFT)
+        return
+    fill(image, outer, rim)
+    if style.width > _MIN_RIMMED_PX:
+        fill(image, middle, WHITE)
+        fill(image, inner, style.color)
+    else:
+        fill(image, middle, style.color)

@@ -1,0 +1,71 @@
+"""Colours: a family per person, its light tone for the left side and its dark tone for the right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+Color = tuple[int, int, int]  # BGR, 0..255
+
+
+@dataclass(frozen=True)
+class PersonColors:
+    """The three tones of one person, BGR.
+
+    Attributes:
+        left: limbs of the person's left side; the light tone.
+        right: limbs of the right side; the dark tone.
+        core: head, trunk, labels.
+    """
+
+    left: Color
+    right: Color
+    core: Color
+
+    def side(self, joint: str) -> Color:
+        """The tone of a joint by its name."""
+        if joint.startswith("left_"):
+            return self.left
+        return self.right if joint.startswith("right_") else self.core
+
+
+def bgr(web: str) -> Color:
+    """``"#rrggbb"`` as BGR."""
+    red, green, blue = (int(web[i : i + 2], 16) for i in (1, 3, 5))
+    return blue, green, red
+
+
+@lru_cache(maxsize=1024)
+def mix(color: Color, other: Color, share: float) -> Color:
+    """``share`` of ``other`` mixed into ``color``."""
+    b, g, r = (round(c + (o - c) * share) for c, o in zip(color, other, strict=True))
+    return b, g, r
+
+
+# Neighbouring persons lie far apart in hue, so that two people are told apart by the colour-blind too (blue and
+# orange); left and right differ in lightness, which survives grey print.
+_FAMILIES = tuple(
+    PersonColors(bgr(left), bgr(right), bgr(core))
+    for left, right, core in (
+        ("#4cc3ff", "#1d46d6", "#2f80ed"),  # blue
+        ("#ffc145", "#d9480f", "#f5851f"),  # orange
+        ("#86e05f", "#0f7a4d", "#34a85a"),  # green
+        ("#e69bf7", "#7a26c7", "#a955e0"),  # violet
+        ("#ff9db6", "#bf174d", "#ee4474"),  # rose
+        ("#62ead6", "#0b6b73", "#1faaa8"),  # teal
+        ("#f4de5c", "#87670b", "#c8a120"),  # ochre
+        ("#c6d0dc", "#465468", "#7b8ba1"),  # slate
+    )
+)
+
+WHITE: Color = (255, 255, 255)
+INK: Color = bgr("#1f2732")  # text and outlines
+SKY: Color = bgr("#f3f5f8")  # above the horizon, and where the floor fades
+FLOOR: Color = bgr("#dde2e9")
+GRID: Color = bgr("#a9b4c2")
+CAPTION: Color = bgr("#5c6876")
+
+
+def person_colors(person_id: int) -> PersonColors:
+    """The colours of a person; the eight families are used in turn."""
+    return _FAMILIES[(person_id - 1) % len(_FAMILIES)]

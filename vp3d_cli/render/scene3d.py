@@ -1,0 +1,91 @@
+"""Everyone in 3D: the people of a pose in one scene, on the floor, from one camera."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vp3d_cli.render.figure import Figure, Limbs, draw_limbs
+from vp3d_cli.render.floor import Floor, draw_plumb_line, draw_shadows, draw_trail, trail_frames
+from vp3d_cli.render.palette import CAPTION, GRID, INK, WHITE, mix, person_colors
+from vp3d_cli.render.text import caption_px, label, pill_mask, stamp, text_mask, write
+from vp3d_cli.render.view import View, choose_view
+from vp3d_cli.types import FrameBGR, Pose3D
+
+_LABEL_ABOVE_M = 0.17  # over the highest joint: clear of the head
+
+
+class Scene3D:
+    """Draws the 3D panel of any frame of a pose.
+
+    Args:
+        pose: the motion; ``joints_world`` is drawn. People with NaN joints are left out of a frame.
+        size_wh: the picture's size in pixels.
+    """
+
+    def __init__(self, pose: Pose3D, size_wh: tuple[int, int]) -> None:
+        self._pose = pose
+        self._path = choose_view(pose, size_wh)
+        self._floor = Floor(self._path)
+        self._figures = [Figure(i, pose.joint_names_3d, pose.parents_3d) for i in pose.person_ids]
+        self._cap_px = caption_px(size_wh[1])
+
+    def view(self, frame: int) -> View:
+        """The virtual camera at a frame."""
+        return self._path.at(frame)
+
+    def draw(self, image: FrameBGR, frame: int) -> None:
+        """Draw a frame of the pose over the whole of ``image``, (H, W, 3) of the size given at the start."""
+        pose, view = self._pose, self._path.at(frame)
+        image[:] = self._floor.background(frame)
+        shown = [p for p in range(pose.num_people) if np.isfinite(pose.joints_world[p, frame]).any()]
+        trail = trail_frames(pose.frame_times_s, frame)
+        ages_s = pose.frame_times_s[frame] - pose.frame_times_s[trail]
+        for p in shown:
+            draw_trail(image, view, pose.joints_world[p, trail, 0], ages_s, pose.person_ids[p])
+        bodies = [self._figures[p].limbs(pose.joints_world[p, frame]) for p in shown]
+        if bodies:
+            ends = np.concatenate([body.ends for body in bodies])
+            draw_shadows(image, view, ends, np.concatenate([body.radii for body in bodies]))
+        for p, body in zip(shown, bodies, strict=True):
+            if len(body.ends):
+                draw_plumb_line(image, view, _lowest(body), pose.person_ids[p])
+        draw_limbs(image, view, bodies)
+        for p in shown:
+            self._draw_label(image, view, p, frame)
+        self._draw_legend(image, frame)
+
+    def _draw_label(self, image: FrameBGR, view: View, person: int, frame: int) -> None:
+        joints = self._pose.joints_world[person, frame]
+        joints = joints[np.isfinite(joints).all(axis=1)]
+        if len(joints) == 0:
+            return
+        top = np.array([*joints[:, :2].mean(axis=0), joints[:, 2].max() + _LABEL_ABOVE_M])
+        pixel, _ = view.project(top)
+        if np.isfinite(pixel).all() and 0 <= pixel[0] < image.shape[1]:
+            person_id = self._pose.person_ids[person]
+            label(image, str(person_id), (pixel[0], pixel[1]), self._cap_px, person_colors(person_id).core)
+
+    def _draw_legend(self, image: FrameBGR, frame: int) -> None:
+        """Bottom line: which tone is left and which right, the grid's step, the time."""
+        cap = self._cap_px * 0.9
+        x, y = round(1.6 * cap), image.shape[0] - round(2.6 * cap)
+        for text, tone in (("left", mix(GRID, WHITE, 0.35)), ("right", mix(CAPTION, INK, 0.6))):
+            dot = pill_mask(round(1.2 * cap), round(1.2 * cap))
+            stamp(image, dot, (x - round(0.1 * cap), y - round(0.1 * cap)), tone)
+            write(image, text, (x + round(1.6 * cap), y), cap, CAPTION)
+            x += round(3.6 * cap) + text_mask(text, cap).shape[1]
+        time_s = self._pose.frame_times_s[frame]
+        texts = (f"{time_s:.2f} s", f"grid {self._floor.step_m:g} m")
+        right = image.shape[1] - round(1.6 * cap)
+        widths = (max(text_mask(texts[0], cap).shape[1], round(4.6 * cap)), text_mask(texts[1], cap).shape[1])
+        write(image, texts[0], (right - text_mask(texts[0], cap).shape[1], y), cap, CAPTION)
+        write(image, texts[1], (right - widths[0] - widths[1] - round(2.2 * cap), y), cap, CAPTION)
+
+
+def _lowest(body: Limbs) -> NDArray[Any]:
+    joints = body.ends.reshape(-1, 3)
+    lowest: NDArray[Any] = joints[joints[:, 2].argmin()]
+    return lowest

@@ -1,0 +1,199 @@
+"""Where the virtual camera stands: chosen once for the whole clip, from everybody's motion.
+
+View space is camera space of the virtual camera: metres, x right, y down, z forward.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from vp3d_cli.camera import project
+from vp3d_cli.types import DoubleArray, Pose3D
+
+# A long lens keeps people at the edge of the picture in shape, and still shows who stands in front.
+_FOV_DEG = 32.0
+# Beside and above the filming camera: far enough to show the depth that the footage hides, near enough that left
+# and right stay as in the footage.
+_SIDESTEP_DEG = 24.0
+_ELEVATION_DEG = 14.0
+# What must stay inside the picture, as a share of its half width and half height; the rest is room for labels.
+_FILL_X, _FILL_Y = 0.86, 0.80
+_PERSON_M = 1.7  # height of a typical adult
+# How tall a person must look, as a share of the picture's height, for a camera that stands still, and for one that
+# goes along with everyone; if people would look smaller, it goes along with the main person.
+_MIN_SHARE_STILL, _MIN_SHARE_EVERYONE = 0.26, 0.18
+_FOLLOW_SIGMA_S = 1.5  # slow enough that the floor never seems to jump
+_NEAREST_M = 2.5  # not closer than this, however still a person stands
+# Frames beyond these percentiles do not count: one wrong frame must not make everyone small.
+_INLIERS_PERCENT = 99.7
+NEAR_M = 0.2  # what is closer to the camera is not drawn
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """A pinhole camera in the world.
+
+    Attributes:
+        rotation: (3, 3) world to view axes; its rows are right, down and forward in world space.
+        position: (3,) metres, world space.
+        focal_px: focal length.
+        center_px: (2,) the picture's centre.
+    """
+
+    rotation: DoubleArray
+    position: DoubleArray
+    focal_px: float
+    center_px: DoubleArray
+
+    def project(self, points_world: Array) -> tuple[DoubleArray, DoubleArray]:
+        """(..., 3) metres to (..., 2) pixels and (...) depth in metres; NaN where not in front of the camera."""
+        points = (np.asarray(points_world, np.float64) - self.position) @ self.rotation.T
+        points[..., 2] = np.where(points[..., 2] > NEAR_M, points[..., 2], np.nan)
+        pixels: DoubleArray = project(points, (self.focal_px, self.focal_px, *self.center_px.tolist()))
+        return pixels, points[..., 2]
+
+
+@dataclass(frozen=True)
+class ViewPath:
+    """The virtual camera through the clip: it may slide, it never turns.
+
+    Attributes:
+        rotation: as in :class:`View`.
+        positions: (T, 3), or (1, 3) if it stands still; all at the same height.
+        focal_px: focal length.
+        size_wh: the picture's size in pixels.
+        target: (3,) a point of the floor, relative to the camera, below the people in the middle of the picture.
+        radius_m: how far people move around the target.
+    """
+
+    rotation: DoubleArray
+    positions: DoubleArray
+    focal_px: float
+    size_wh: tuple[int, int]
+    target: DoubleArray
+    radius_m: float
+
+    def at(self, frame: int) -> View:
+        """The camera at a frame of the pose."""
+        center = (np.asarray(self.size_wh, np.float64) - 1) / 2
+        return View(self.rotation, self.positions[min(frame, len(self.positions) - 1)], self.focal_px, center)
+
+
+def filming_axes(pose: Pose3D) -> DoubleArray:
+    """Rotation from camera space to world space, found from the pose itself.
+
+    The two sets of joints differ by a rotation and a shift, so the rotation is the orthogonal Procrustes solution
+    (Kabsch 1976) over all joints of all frames. Without a joint to go by, the filming camera is taken to look along y.
+
+    Returns:
+        (3, 3); its columns are the filming camera's right, down and forward in world space.
+    """
+    seen = np.isfinite(pose.joints_3d).all(axis=-1) & np.isfinite(pose.joints_world).all(axis=-1)
+    seen &= np.isfinite(pose.joints_world[:, :, :1]).all(axis=-1)
+    relative = pose.joints_world - pose.joints_world[:, :, :1]
+    camera, world = pose.joints_3d[seen].astype(np.float64), relative[seen].astype(np.float64)
+    if len(camera) < 3:
+        return np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+    u, _, vt = np.linalg.svd(world.T @ camera)
+    turn: DoubleArray = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    return turn
+
+
+def choose_view(pose: Pose3D, size_wh: tuple[int, int]) -> ViewPath:
+    """Choose the camera for a clip.
+
+    It looks from beside and above the filming camera. It stands still where that shows everyone's motion at a fair
+    size; else it slides along with the people, and if they are too far apart for that, with the main person.
+
+    Args:
+        pose: the motion; ``joints_world`` is what counts.
+        size_wh: the picture's size in pixels.
+    """
+    rotation = _view_rotation(filming_axes(pose))
+    focal_px = size_wh[1] / 2 / math.tan(math.radians(_FOV_DEG) / 2)
+    joints = pose.joints_world.astype(np.float64)
+    everyone = [p for p in range(pose.num_people) if np.isfinite(joints[p]).any()]
+    if not everyone:
+        joints, everyone = np.array([[[[0.0, 0.0, 0.0], [0.0, 0.0, _PERSON_M]]]]), [0]
+    still = np.zeros((1, 3))
+    candidates = (
+        (everyone, still, _MIN_SHARE_STILL),
+        (everyone, _smooth_center(joints[everyone], pose.fps), _MIN_SHARE_EVERYONE),
+        (everyone[:1], _smooth_center(joints[everyone[:1]], pose.fps), 0.0),
+    )
+    for people, centers, min_share in candidates:
+        path = _fit(joints[people], centers, rotation, focal_px, size_wh)
+        if _person_share(joints[everyone[0]], path) >= min_share:
+            break
+    return path
+
+
+def _view_rotation(filming: DoubleArray) -> DoubleArray:
+    forward = filming[:, 2]
+    if math.hypot(forward[0], forward[1]) < 0.2:  # filmed from straight above or below: "up" in the image leads on
+        forward = -filming[:, 1] * (1.0 if forward[2] < 0 else -1.0)
+    # Turning the line of sight to the left means standing further right: people who walk towards the filming
+    # camera then come a little to the left, and those who walk to the right still do.
+    heading = math.atan2(forward[1], forward[0]) + math.radians(_SIDESTEP_DEG)
+    tilt = math.radians(_ELEVATION_DEG)
+    ahead = np.array([math.cos(heading), math.sin(heading), 0.0])
+    right = np.array([math.sin(heading), -math.cos(heading), 0.0])
+    look = ahead * math.cos(tilt) - np.array([0.0, 0.0, math.sin(tilt)])
+    return np.stack([right, np.cross(look, right), look])
+
+
+def _smooth_center(joints: DoubleArray, fps: float) -> DoubleArray:
+    """(T, 3) where the people are on the floor on average, as a slow path; frames without anyone are bridged."""
+    roots = joints[:, :, 0, :2]
+    present = np.asarray(np.isfinite(roots).all(axis=-1))
+    count = present.sum(axis=0)
+    frames = np.flatnonzero(count)
+    if len(frames) == 0:
+        return np.zeros((1, 3))
+    centers = np.where(present[..., None], roots, 0.0).sum(axis=0)[frames] / count[frames, None]
+    every = np.arange(joints.shape[1])
+    path = np.stack([np.interp(every, frames, centers[:, axis]) for axis in range(2)], axis=-1)
+    path = gaussian_filter1d(path, _FOLLOW_SIGMA_S * fps, axis=0, mode="nearest")
+    return np.concatenate([path, np.zeros((len(path), 1))], axis=-1)
+
+
+def _fit(
+    joints: DoubleArray, centers: DoubleArray, rotation: DoubleArray, focal_px: float, size_wh: tuple[int, int]
+) -> ViewPath:
+    """The nearest camera that shows the people (P, T, J, 3) around centers (T or 1, 3) whole, with their shadows."""
+    around = (joints - centers[None, :, None]).reshape(-1, 3)
+    around = around[np.isfinite(around).all(axis=-1)]
+    shadows = around * [1.0, 1.0, 0.0]
+    x, y, z = rotation @ np.concatenate([around, shadows]).T
+    tan_x = _FILL_X * size_wh[0] / 2 / focal_px
+    tan_y = _FILL_Y * size_wh[1] / 2 / focal_px
+    # A point is inside the left edge if its x >= cx - tan_x * (z - cz), and so on for the four edges: each edge
+    # bounds the camera (cx, cy, cz) by its most extreme point, and opposite edges together bound cz.
+    left, right = _extreme(-x - tan_x * z), _extreme(x - tan_x * z)
+    top, bottom = _extreme(-y - tan_y * z), _extreme(y - tan_y * z)
+    back = min(-(left + right) / (2 * tan_x), -(top + bottom) / (2 * tan_y), float(np.median(z)) - _NEAREST_M)
+    eye = rotation.T @ np.array([(right - left) / 2, (bottom - top) / 2, back])
+    middle = np.median(around, axis=0) * [1.0, 1.0, 0.0]
+    radius = np.percentile(np.hypot(*(around - middle)[:, :2].T), _INLIERS_PERCENT)
+    return ViewPath(rotation, eye + centers, focal_px, size_wh, middle - eye, float(radius))
+
+
+def _extreme(values: DoubleArray) -> float:
+    return float(np.percentile(values, _INLIERS_PERCENT))
+
+
+def _person_share(joints: DoubleArray, path: ViewPath) -> float:
+    """How tall a standing person would typically look, as a share of the picture's height."""
+    depth = (joints[:, 0] - path.positions) @ path.rotation[2]
+    depth = depth[np.isfinite(depth)]
+    if len(depth) == 0:
+        return 1.0
+    return _PERSON_M * path.focal_px / float(np.median(depth)) / path.size_wh[1]

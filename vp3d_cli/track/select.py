@@ -1,0 +1,86 @@
+"""Pick people out of those that were tracked: the options --person and --roi."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from vp3d_cli.errors import ConfigError, NobodyFoundError
+from vp3d_cli.types import DoubleArray, Track2D
+
+
+def select_people(tracks: Sequence[Track2D], which: int | str, size_wh: tuple[int, int]) -> list[Track2D]:
+    """Pick one person.
+
+    Args:
+        tracks: what :func:`vp3d_cli.track.track_people` returned.
+        which: a person's number, or ``"largest"`` (median area of the box), ``"central"`` (median distance of the box
+            from the middle of the image) or ``"longest"`` (frames in view).
+        size_wh: width and height of the image in pixels.
+
+    Returns:
+        The one track, its number unchanged.
+
+    Raises:
+        ConfigError: there is no such person, or the word is not one of the three.
+        NobodyFoundError: there are no tracks at all.
+    """
+    if not tracks:
+        raise NobodyFoundError("no person to select: nobody was tracked in the video")
+    text = str(which).strip()
+    if text.lstrip("-").isdigit():
+        chosen = [t for t in tracks if t.person_id == int(text)]
+        if not chosen:
+            known = ", ".join(str(t.person_id) for t in tracks)
+            raise ConfigError(f"there is no person {text}; people in this video: {known}")
+        return chosen
+    ranks: dict[str, Callable[[Track2D], float]] = {
+        "largest": _median_area,
+        "central": lambda track: -_median_distance_from_middle(track, size_wh),
+        "longest": lambda track: float(track.present.sum()),
+    }
+    if text not in ranks:
+        raise ConfigError(f"person must be a number or one of {', '.join(ranks)}, got {which!r}")
+    return [max(tracks, key=ranks[text])]
+
+
+def select_in_roi(tracks: Sequence[Track2D], roi_xywh: tuple[float, float, float, float]) -> list[Track2D]:
+    """Keep the people who spend at least half of their time in view with the middle of their box in a region.
+
+    Args:
+        tracks: what :func:`vp3d_cli.track.track_people` returned.
+        roi_xywh: left, top, width, height in pixels.
+
+    Raises:
+        ConfigError: the region is empty.
+        NobodyFoundError: nobody is in it.
+    """
+    x, y, width, height = roi_xywh
+    if not (np.isfinite(roi_xywh).all() and width > 0 and height > 0):
+        raise ConfigError(f"region x,y,w,h must be finite with w, h > 0, got {roi_xywh}")
+    low, high = np.array([x, y]), np.array([x + width, y + height])
+    kept = [t for t in tracks if _share_inside(t, low, high) >= 0.5]
+    if not kept:
+        raise NobodyFoundError(f"nobody is in the region x={x:g} y={y:g} w={width:g} h={height:g} for most of their time")
+    return kept
+
+
+def _middles(track: Track2D) -> DoubleArray:
+    boxes = track.boxes_xyxy[track.present].astype(np.float64)
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
+def _share_inside(track: Track2D, low: DoubleArray, high: DoubleArray) -> float:
+    middles = _middles(track)
+    return float(((middles >= low) & (middles <= high)).all(axis=1).mean()) if len(middles) else 0.0
+
+
+def _median_area(track: Track2D) -> float:
+    boxes = track.boxes_xyxy[track.present]
+    return float(np.median(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))) if len(boxes) else 0.0
+
+
+def _median_distance_from_middle(track: Track2D, size_wh: tuple[int, int]) -> float:
+    away = _middles(track) - np.array(size_wh) / 2
+    return float(np.median(np.linalg.norm(away, axis=1))) if len(away) else float("inf")

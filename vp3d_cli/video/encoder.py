@@ -1,0 +1,194 @@
+"""The ffmpeg runs behind :class:`VideoWriter`: encode raw frames, add sound, make a gif."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+
+from vp3d_cli.errors import OutputError
+from vp3d_cli.video import ffmpeg as program
+from vp3d_cli.video.matroska import frame_header, stream_header
+
+# Clock of MPEG: a frame of 24, 25, 30, 30000/1001, 50 or 60 fps is a whole number of ticks.
+TICKS_PER_S = 90000
+
+# Encoding shares two cores with detection and drawing. CPU time per frame of a 1080p side-by-side video at crf 20, and
+# size relative to veryfast: ultrafast 13 ms (4.4), superfast 18 ms (2.4), veryfast 21 ms (1), faster 33 ms (1.2),
+# medium 43 ms (1.3). Without B frames veryfast takes 18 ms (1.4), and frames are stored in the order in which they are
+# shown: varying times then need no edit list, which in ffmpeg's own mp4s hides the last frames.
+_H264: dict[str, Any] = {"c:v": "libx264", "preset": "veryfast", "crf": 21, "bf": 0, "pix_fmt": "yuv420p"}
+# Only a step on the way to a gif: no loss that is seen, and colour at full resolution for thin lines.
+_H264_FOR_GIF: dict[str, Any] = {**_H264, "crf": 8, "pix_fmt": "yuv444p"}
+# HD players take BT.709 for granted; ffmpeg would convert by BT.601. (The scaler's accurate_rnd would better colours by
+# one level of 255, for 4 ms a frame at 1080p.)
+_TO_YUV = (
+    "scale=out_color_matrix=bt709:out_range=tv,format={pix_fmt},"
+    "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+)
+# ffmpeg before version 7 asks the options, later versions ask the frames.
+_BT709 = {"color_range": "tv", "colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
+# Sound that players take inside an mp4; all else (Opus, Vorbis, PCM, FLAC) becomes AAC.
+_MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
+# A copy can only be cut between packets (21 ms in AAC): sound that starts later than this is encoded anew.
+_AUDIO_COPY_TOLERANCE_S = 1e-3
+# Browsers show a frame of less than 1/50 s for 1/10 s.
+_GIF_MAX_FPS = 50.0
+
+
+class Encoder:
+    """An ffmpeg that takes raw BGR frames with their times and writes H.264.
+
+    Attributes:
+        count: frames sent so far.
+    """
+
+    def __init__(
+        self, target: Path, written_to: Path, size_wh: tuple[int, int], frame_s: float, *, for_gif: bool
+    ) -> None:
+        """Start ffmpeg.
+
+        Args:
+            target: the file that the user asked for, for messages.
+            written_to: the file to write.
+            size_wh: (width, height) of the frames; even unless for a gif.
+            frame_s: how long the last frame is shown.
+            for_gif: near lossless.
+
+        Raises:
+            MissingDependencyError: no ffmpeg.
+            OutputError: it ended at once.
+        """
+        self.count = 0
+        self._target = target
+        # A file, not a pipe: nobody need read along, and there are few words at this level.
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
+        codec = _H264_FOR_GIF if for_gif else _H264
+        source = ffmpeg.input("pipe:", f="matroska", v="error")
+        encode = source.output(
+            program.as_url(written_to),
+            vf=_TO_YUV.format(**codec),
+            enc_time_base=f"1:{TICKS_PER_S}",
+            video_track_timescale=TICKS_PER_S,
+            movflags="+faststart",
+            use_editlist=0,  # of a single frame ffmpeg 4 stores no duration, and then hides it by an empty edit list
+            **codec,
+            **_BT709,
+            **program.keep_timing_option(program.find_ffmpeg()),
+        )
+        self._process = program.start(
+            program.command(encode), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._words
+        )
+        try:
+            self._send(stream_header(size_wh, frame_s))
+        except BaseException:
+            self.stop()
+            raise
+
+    def write(self, time_s: float, image: memoryview) -> None:
+        """Send a frame; waits while ffmpeg is behind.
+
+        Raises:
+            OutputError: ffmpeg died; the message has its reason.
+        """
+        self._send(frame_header(time_s, image.nbytes))
+        self._send(image)
+        self.count += 1
+
+    def finish(self) -> None:
+        """Let ffmpeg write its file to the end.
+
+        Raises:
+            OutputError: it could not.
+        """
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
+        _check(self._target, self._process.returncode, self._last_words())
+
+    def stop(self) -> None:
+        """End ffmpeg, wherever it is."""
+        program.stop(self._process)
+        self._words.close()
+
+    def _send(self, data: bytes | memoryview) -> None:
+        left = memoryview(data)
+        try:
+            while left and self._process.stdin is not None:
+                left = left[self._process.stdin.write(left) :]
+        except OSError:  # a broken pipe: ffmpeg is gone
+            self._process.wait()
+            raise _failed(self._target, self._process.returncode, self._last_words()) from None
+
+    def _last_words(self) -> bytes:
+        self._words.seek(0)
+        return self._words.read()
+
+
+def add_sound(
+    target: Path, picture: Path, sound: Path, codec: str, span_s: tuple[float, float], written_to: Path
+) -> None:
+    """Put a stretch of the first sound track of ``sound`` beside the picture of ``picture``.
+
+    Args:
+        target: the file that the user asked for, for messages.
+        picture: an mp4; its video is copied.
+        sound: the file with the sound, of this codec.
+        span_s: start and length in seconds, in the time of ``sound``.
+        written_to: the mp4 to write.
+
+    Raises:
+        OutputError: ffmpeg failed.
+    """
+    start_s, length_s = span_s
+    seek = {"ss": f"{start_s:.6f}"} if start_s > _AUDIO_COPY_TOLERANCE_S else {}
+    as_is = codec in _MP4_AUDIO and not seek
+    inputs = [
+        ffmpeg.input(program.as_url(picture), v="error"),
+        ffmpeg.input(program.as_url(sound), t=f"{length_s:.6f}", protocol_whitelist="file", **seek),
+    ]
+    audio = {"c:a": "copy"} if as_is else {"c:a": "aac", "b:a": "160k"}
+    options = {"c:v": "copy", **audio, "movflags": "+faststart"}
+    merged = ffmpeg.output(inputs[0]["v:0"], inputs[1]["a:0"], program.as_url(written_to), **options)
+    _run(target, program.command(merged))
+
+
+def make_gif(target: Path, picture: Path, fps: float, written_to: Path) -> None:
+    """Turn an mp4 into a gif with a palette of its own, in two passes: one alone would keep all frames in memory.
+
+    Raises:
+        OutputError: ffmpeg failed.
+    """
+    palette = written_to.with_suffix(".palette.png")
+    source = ffmpeg.input(program.as_url(picture), v="error")
+    # Differences between frames count more than a still background.
+    _run(target, program.command(source.output(program.as_url(palette), vf="palettegen=stats_mode=diff", update=1)))
+    if fps > _GIF_MAX_FPS:
+        source = source.filter("fps", _GIF_MAX_FPS)
+    # An ordered pattern does not crawl from frame to frame as error diffusion does.
+    # A percent sign in a folder's name is no pattern.
+    colours = ffmpeg.input(program.as_url(palette), f="image2", pattern_type="none")
+    frames = ffmpeg.filter([source, colours], "paletteuse", dither="bayer", bayer_scale=4, diff_mode="rectangle")
+    timing = program.keep_timing_option(program.find_ffmpeg())
+    _run(target, program.command(frames.output(program.as_url(written_to), **timing)))
+
+
+def _run(target: Path, arguments: list[str]) -> None:
+    ran = program.run(arguments)
+    _check(target, ran.returncode, ran.stderr)
+
+
+def _check(target: Path, returncode: int, words: bytes) -> None:
+    # Some versions end with status 0 although the last write found the disk full.
+    if returncode != 0 or b"No space left" in words:
+        raise _failed(target, returncode, words)
+
+
+def _failed(target: Path, returncode: int, words: bytes) -> OutputError:
+    if b"No space left" in words:
+        return OutputError(f"cannot write {target}: no space left on its disk; free some, or write elsewhere")
+    why = program.reason(words, returncode)
+    return OutputError(f"cannot write {target}: ffmpeg failed ({why}); check its folder, or write elsewhere")

@@ -1,0 +1,92 @@
+"""A folder of images as a video: natural order, one size, evenly spaced times."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vp3d_cli.errors import VideoError
+from vp3d_cli.types import FrameBGR
+from vp3d_cli.video.frames import TimedFrames, decoded
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+DEFAULT_IMAGE_FPS = 30.0
+
+
+def list_images(path: Path) -> tuple[Path, ...]:
+    """The images of a folder in natural order (``img2`` before ``img10``), or the one image that ``path`` is.
+
+    Hidden files are left out: macOS puts a ``._name.jpg`` that is no image beside every image on foreign disks.
+
+    Raises:
+        VideoError: the path does not exist, or the folder has no images.
+    """
+    if not path.exists():
+        raise VideoError(f"no such image: {path}; check the spelling and the folder")
+    if path.is_file():
+        return (path,)
+    try:
+        found = [entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and entry.name[0] != "."]
+    except OSError as error:
+        raise VideoError(f"folder {path} cannot be opened: {error.strerror}; check its permissions") from None
+    if not found:
+        raise VideoError(
+            f"no images in the folder {path} (jpg, png, bmp, webp, tif); give a video file or a folder of images"
+        )
+    return tuple(sorted(found, key=lambda entry: (_natural(entry.name), entry.name)))
+
+
+def read_image(path: Path) -> FrameBGR:
+    """One image as (H, W, 3) BGR, turned upright by its EXIF orientation.
+
+    Raises:
+        VideoError: it is missing or not an image.
+    """
+    try:
+        # Not cv2.imread: on Windows it cannot open names beyond the system's code page.
+        encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise VideoError(f"{path} cannot be opened: {error.strerror}; check the file") from None
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    if image is None:
+        raise VideoError(f"{path} cannot be read as an image; remove or replace it")
+    return np.asarray(image, np.uint8)
+
+
+def image_frames(
+    images: Sequence[Path], fps: float, size_wh: tuple[int, int], start_s: float, warnings: list[str]
+) -> TimedFrames:
+    """The images from a little before ``start_s`` on, image k at ``k / fps`` seconds.
+
+    One that cannot be read is left out (the others keep their times), and ``warnings`` gets a sentence that says so.
+
+    Raises:
+        VideoError: an image has another size than the first.
+    """
+    broken: list[Path] = []
+    for index in range(max(0, math.floor(start_s * fps)), len(images)):
+        path = images[index]
+        try:
+            image = read_image(path)
+        except VideoError:
+            broken.append(path)
+            continue
+        if image.shape[1::-1] != size_wh:
+            raise VideoError(
+                f"{path} is {image.shape[1]}x{image.shape[0]}, but the first image of its folder is "
+                f"{size_wh[0]}x{size_wh[1]}; the images of a video must have one size"
+            )
+        yield decoded(index / fps, image)
+    if broken:
+        warnings.append(f"{len(broken)} of {len(images)} images cannot be read and were left out, first {broken[0]}")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    # re.split puts digits at the odd places, so numbers are only ever compared with numbers.
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)]

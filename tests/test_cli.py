@@ -17,7 +17,10 @@ from vp3d_cli.commands.common import clock, format_table
 from vp3d_cli.commands.files import format_facts
 from vp3d_cli.commands.outputs import Job, plan_jobs
 from vp3d_cli.errors import ConfigError, NobodyFoundError, VideoError
+from vp3d_cli.lift.pose import ALIASES, DEFAULT_LIFTER
 from vp3d_cli.progress import StageProgress
+
+DEFAULT_WEIGHTS = ALIASES.get(DEFAULT_LIFTER, DEFAULT_LIFTER)
 
 
 def test_help_names_every_command(run_cli: RunCli) -> None:
@@ -323,7 +326,7 @@ def test_info_of_a_video(run_cli: RunCli, demo: Path) -> None:
 
 def test_weights_list_and_verify(run_cli: RunCli) -> None:
     names = {entry["name"] for entry in json.loads(run_cli("weights", "list", "--json").stdout)}
-    assert {"movenet-thunder", "movenet-multipose", "default"} <= names
+    assert {"movenet-thunder", "movenet-multipose", DEFAULT_WEIGHTS} <= names
     assert "movenet-thunder" in run_cli("weights", "list").stdout
     outcome = run_cli("weights", "verify")
     assert outcome.code == 0

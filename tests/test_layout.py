@@ -17,7 +17,7 @@ import vp3d_cli
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vp3d_cli"
 # normalize is a stage and a foundation: the lifter's input rule is part of its checkpoint.
-FOUNDATION = {"types", "skeletons", "camera", "errors", "weights", "normalize", "safe_pickle"}
+FOUNDATION = {"files", "types", "skeletons", "camera", "errors", "weights", "normalize", "safe_pickle"}
 STAGES = {
     "video",
     "detect",

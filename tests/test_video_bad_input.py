@@ -112,7 +112,8 @@ def test_what_was_cut_off_is_used_as_far_as_it_goes(kind: str, tmp_path: Path) -
     with VideoReader(cut_off) as video:
         times_s = [frame.time_s for frame in video]
     assert 15 < len(times_s) < 45
-    np.testing.assert_allclose(np.diff(times_s), 1 / FPS, atol=1e-3)
+    # At the very end frames may be missing that were to be decoded from the lost ones.
+    assert times_s[:-4] == pytest.approx([k / FPS for k in range(len(times_s) - 4)], abs=1e-3)
     (warning,) = video.warnings
     assert "cut off" in warning
     assert str(cut_off) in warning

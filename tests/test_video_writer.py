@@ -59,20 +59,12 @@ def beeping(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A silent clip of 3 s with a beep, its sound in several codecs."""
     folder = tmp_path_factory.mktemp("beeping")
     clip = make_clip(folder / "silent.mp4", frames=75)
-    made = {}
-    for name, codec in (
-        ("aac.mp4", "aac"),
-        ("mp3.mkv", "libmp3lame"),
-        ("opus.webm", "libopus"),
-        ("pcm.mov", "pcm_s16le"),
-    ):
-        video = (
-            ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8") if "webm" in name else ("-c:v", "copy")
-        )
-        beep = f"sine=frequency=1000:sample_rate=48000:duration=3,volume=0:enable='not(between(t,{BEEP_S[0]},{BEEP_S[1]}))'"
-        run_ffmpeg("-i", clip, "-f", "lavfi", "-i", beep, *video, "-c:a", codec, folder / name)
-        made[name] = folder / name
-    return made
+    silence = f"volume=0:enable='not(between(t,{BEEP_S[0]},{BEEP_S[1]}))'"
+    beep = f"sine=frequency=1000:sample_rate=48000:duration=3,{silence}"
+    codecs = {"aac.mp4": "aac", "mp3.mkv": "libmp3lame", "opus.mkv": "libopus", "pcm.mov": "pcm_s16le"}
+    for name, codec in codecs.items():
+        run_ffmpeg("-i", clip, "-f", "lavfi", "-i", beep, "-c:v", "copy", "-c:a", codec, folder / name)
+    return {name: folder / name for name in codecs}
 
 
 @pytest.mark.parametrize("fps", [24000 / 1001, 25.0, 30000 / 1001, 59.94, 12.5])
@@ -161,7 +153,7 @@ def onset_s(path: Path) -> tuple[float, float]:
     return float(np.argmax(np.abs(sound) > 0.02)) / 8000, len(sound) / 8000
 
 
-@pytest.mark.parametrize("name", ["aac.mp4", "mp3.mkv", "opus.webm", "pcm.mov"])
+@pytest.mark.parametrize("name", ["aac.mp4", "mp3.mkv", "opus.mkv", "pcm.mov"])
 @pytest.mark.parametrize("start_s", [0.0, 0.44])
 def test_sound_is_cut_to_the_picture(name: str, start_s: float, beeping: dict[str, Path], tmp_path: Path) -> None:
     times_s = [start_s + k / 25 for k in range(40)]
@@ -256,7 +248,7 @@ def test_frames_that_do_not_fit(tmp_path: Path) -> None:
             with pytest.raises(ShapeError, match=rf"\({height}, {width}, 3\)"):
                 out.write(wrong)
         with pytest.raises(ShapeError, match="float32"):
-            out.write(np.zeros((height, width, 3), np.float32))  # type: ignore[arg-type]
+            out.write(np.zeros((height, width, 3), np.float32))
         out.write(corners()[:, ::-1])  # not contiguous
         out.write(corners())
         with pytest.raises(ConfigError, match="more frames than the 2 times"):
@@ -309,7 +301,7 @@ def false_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> 
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("head -c 100000 >/dev/null; echo 'av_interleaved_write_frame(): No space left on device' >&2; exit 228", "no space left"),
+        ("head -c 100000 >/dev/null; echo 'write_frame(): No space left on device' >&2; exit 228", "no space left"),
         ("cat >/dev/null; echo 'Error writing trailer: No space left on device' >&2; exit 0", "no space left"),
         ("echo \"[x @ 0x55] Unknown encoder 'libx264'\" >&2; exit 1", "Unknown encoder 'libx264'"),
         ("head -c 100000 >/dev/null; kill -9 $$", "signal 9"),
@@ -349,7 +341,7 @@ def test_disk_full(tmp_path: Path) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_ctrl_c_leaves_nothing(demo: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     """Decoding and encoding at once in a process of its own, which a terminal interrupts."""
     source = make_clip(tmp_path / "source.avi", "-c:v", "mjpeg", frames=50)
     code = f"""

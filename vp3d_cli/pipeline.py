@@ -1,87 +1,45 @@
-"""From a video to 3D motion: the stages, in order. Read this first."""
+"""From a video to 3D motion: the stages, in order. Read this first.
+
+:func:`infer` is the whole way; :func:`watch` is its first half (2D: everyone's keypoints and identities) and
+:func:`lift_person` its second (3D), which :func:`find_keypoints` and :func:`preview` share.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
-from vp3d_cli.camera import DEFAULT_FOV_DEG, Intrinsics
-from vp3d_cli.condition import fill_gaps, resample, smooth, smooth_joints, uniform_times
-from vp3d_cli.detect.base import DEFAULT_DETECTOR, Detector, load_detector
-from vp3d_cli.errors import ConfigError, NobodyFoundError
+from vp3d_cli.condition import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
+from vp3d_cli.detect.base import Detector, load_detector
+from vp3d_cli.errors import InputError, NobodyFoundError
 from vp3d_cli.export import export_pose
-from vp3d_cli.export.base import check_target
+from vp3d_cli.files import check_target, replacing
 from vp3d_cli.ground import to_world
-from vp3d_cli.lift.pose import DEFAULT_LIFTER, LIFTER_HEIGHT_M, Lifter, load_lifter
+from vp3d_cli.keypoint_files import read_keypoints, write_keypoints
+from vp3d_cli.lift.pose import LIFTER_HEIGHT_M, Lifter, load_lifter
 from vp3d_cli.lift.trajectory import fit_trajectory, smooth_trajectory
+from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
 from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
+from vp3d_cli.settings import InferSettings
 from vp3d_cli.skeletons import COCO17, H36M17
-from vp3d_cli.track import CutDetector, track_people
-from vp3d_cli.types import DoubleArray, FloatArray, FrameBGR, Keypoints2D, Pose3D, Track2D, VideoInfo
+from vp3d_cli.summary import Summary, summarize
+from vp3d_cli.track import CutDetector, select_in_roi, select_people, track_people
+from vp3d_cli.types import DoubleArray, FloatArray, Frame, FrameBGR, Keypoints2D, Pose3D, Track2D, VideoInfo
 from vp3d_cli.video import VideoReader, VideoWriter
 
-# A person who is not seen for longer than this is taken to be out of view; shorter gaps are filled and marked.
-MAX_GAP_S = 0.5
+__all__ = ["InferSettings", "Progress", "Summary", "find_keypoints", "infer", "preview", "render", "summarize", "watch"]
 
 Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames in all (None if not known)
 
-
-@dataclass(frozen=True)
-class InferSettings:
-    """What a user may choose.
-
-    Attributes:
-        detector, lifter: names in their registries, or the path of a lifter file.
-        max_people: keep the main people only; None for all.
-        start_s, end_s: part of the video, seconds of its own time.
-        intrinsics: fx, fy, cx, cy in pixels; wins over ``fov_deg``.
-        fov_deg: field of view along the longer side; None takes 60 degrees.
-        smooth: strength; 0 is off, 1 usual.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        flip: average with the answer for the mirrored input.
-        height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
-
-    detector: str = DEFAULT_DETECTOR
-    lifter: str = DEFAULT_LIFTER
-    max_people: int | None = None
-    start_s: float = 0.0
-    end_s: float | None = None
-    intrinsics: tuple[float, float, float, float] | None = None
-    fov_deg: float | None = None
-    smooth: float = 1.0
-    device: str = "auto"
-    flip: bool = True
-    height_m: float = 1.7
-
-    def __post_init__(self) -> None:
-        if self.max_people is not None and self.max_people < 1:
-            raise ConfigError(f"max_people must be at least 1, got {self.max_people}")
-        if not (math.isfinite(self.smooth) and self.smooth >= 0):
-            raise ConfigError(f"smooth must be 0 or more, got {self.smooth}")
-        if not 0.3 <= self.height_m <= 3.0:
-            raise ConfigError(f"height must be between 0.3 and 3 metres, got {self.height_m}")
-        if self.intrinsics is not None and self.fov_deg is not None:
-            raise ConfigError("give intrinsics or a field of view, not both")
-        self.camera((1920, 1080))
-
-    def camera(self, size_wh: tuple[int, int]) -> Intrinsics:
-        """The camera for a video of this size."""
-        if self.intrinsics is not None:
-            return Intrinsics(*self.intrinsics)
-        return Intrinsics.from_fov(DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg, size_wh)
+_PREVIEW_FRAMES = 12
 
 
 def infer(
@@ -113,61 +71,49 @@ def infer(
         WeightsError, MissingDependencyError, ConfigError: detector or lifter cannot be loaded.
     """
     settings = settings or InferSettings()
-    report = progress or (lambda stage, done, total: None)
+    report = progress or _silent
     if out is not None:
         check_target(Path(out), overwrite)
     started = time.perf_counter()
-    with VideoReader(video, settings.start_s, settings.end_s) as reader:
-        detector = load_detector(settings.detector, settings.device)
-        lifter = load_lifter(settings.lifter, settings.device)
-        seen = detect(reader, detector, report, settings)
+    lifter = load_lifter(settings.lifter, settings.device)
+    scene = watch(video, settings, report)
+    times, size_wh = scene.times_s, scene.info.size_wh
+    intrinsics = settings.camera(size_wh).as_tuple()
 
-    info, times = reader.info, seen.times_s
-    intrinsics = settings.camera(info.size_wh).as_tuple()
-    tracks = track_people(seen.people, times, info.size_wh, max_people=settings.max_people, cuts=seen.cuts)
-    if not tracks:
-        raise NobodyFoundError(f"{video}: nobody was found in {len(times)} frames")
     motions: list[Motion] = []
-    for track in tracks:
-        report("lift", len(motions) * len(times), len(tracks) * len(times))
-        motions.append(lift_person(track, times, lifter, intrinsics, info.size_wh, settings))
-    report("lift", len(tracks) * len(times), len(tracks) * len(times))
-
+    for done, track in enumerate(scene.tracks):
+        report("lift", done * len(times), len(scene.tracks) * len(times))
+        motions.append(lift_person(track, times, lifter, intrinsics, size_wh, settings))
+    report("lift", len(motions) * len(times), len(motions) * len(times))
     joints = np.stack([motion.joints for motion in motions])
     roots = np.stack([motion.root for motion in motions])
-    weights = np.stack([motion.weight for motion in motions])
-    world = to_world(joints, roots, weights, times)
-    conditioned = [motion.track for motion in motions]
+    world = to_world(joints, roots, np.stack([motion.weight for motion in motions]), times)
+
     seconds = time.perf_counter() - started
     pose = Pose3D(
         joints_3d=joints,
         trajectory=roots,
         joints_world=world.joints_world,
-        keypoints_2d=np.stack([track.keypoints for track in conditioned]),
-        scores_2d=np.stack([track.scores for track in conditioned]),
-        boxes_xyxy=np.stack([track.boxes_xyxy for track in conditioned]),
-        observed=np.stack([track.observed for track in conditioned]),
+        keypoints_2d=np.stack([motion.track.keypoints for motion in motions]),
+        scores_2d=np.stack([motion.track.scores for motion in motions]),
+        boxes_xyxy=np.stack([motion.track.boxes_xyxy for motion in motions]),
+        observed=np.stack([motion.track.observed for motion in motions]),
         frame_times_s=times,
-        fps=info.fps,
-        video_size_wh=info.size_wh,
+        fps=scene.info.fps,
+        video_size_wh=size_wh,
         intrinsics=intrinsics,
-        person_ids=tuple(track.person_id for track in tracks),
+        person_ids=tuple(track.person_id for track in scene.tracks),
         joint_names_3d=H36M17.joints,
         parents_3d=H36M17.parents,
         joint_names_2d=COCO17.joints,
         provenance={
-            "version": version("vp3d"),
-            "command": command,
-            "video": str(video),
-            "detector": {"name": detector.name, "sha256": detector.sha256},
+            **_provenance(video, scene, settings, command),
             "lifter": {"name": lifter.name, "sha256": lifter.sha256, "licence": lifter.info.licence},
-            "settings": dataclasses.asdict(settings),
-            "assumed": _assumptions(settings),
-            "warnings": list(reader.warnings),
+            "assumed": settings.assumptions(),
             "timing": {
                 "seconds": seconds,
                 "frames_per_second": len(times) / seconds,
-                "detector_seconds": seen.detector_s,
+                "detector_seconds": scene.detector_s,
             },
         },
     )
@@ -176,13 +122,53 @@ def infer(
     return pose
 
 
+class Scene(NamedTuple):
+    """A video watched in 2D: everyone's track over its T frames, and where the keypoints come from."""
+
+    info: VideoInfo
+    times_s: DoubleArray
+    tracks: list[Track2D]
+    source: dict[str, Any]
+    detector_s: float
+    warnings: list[str]
+
+
+def watch(video: str | Path, settings: InferSettings, report: Progress) -> Scene:
+    """Find and follow everyone in a video, or take the keypoints that the user brings.
+
+    Raises:
+        NobodyFoundError: nobody is in it, or nobody whom the user asked for.
+        VideoError, InputError, WeightsError, MissingDependencyError, ConfigError: see :func:`infer`.
+    """
+    with VideoReader(video, settings.start_s, settings.end_s) as reader:
+        if settings.keypoints is not None:
+            seen, source, warnings = take_keypoints(reader, settings, report)
+        else:
+            detector = load_detector(settings.detector, settings.device)
+            source = {"detector": {"name": detector.name, "sha256": detector.sha256}}
+            seen, warnings = detect(reader, detector, report, settings), []
+    size_wh = reader.info.size_wh
+    tracks = seen.tracks
+    if tracks is None:
+        tracks = track_people(seen.people, seen.times_s, size_wh, cuts=seen.cuts)
+    if not tracks:
+        raise NobodyFoundError(f"{video}: nobody was found in {len(seen.times_s)} frames")
+    if settings.roi is not None:
+        tracks = select_in_roi(tracks, settings.roi)
+    if settings.person is not None:
+        tracks = select_people(tracks, settings.person, size_wh)
+    tracks = tracks[: settings.max_people]
+    return Scene(reader.info, seen.times_s, tracks, source, seen.busy_s, [*reader.warnings, *warnings])
+
+
 class Seen(NamedTuple):
-    """What the detector saw: for each of T frames its time and its people; the first frames after camera cuts."""
+    """What was seen in each of T frames: its time and its people; identities where the source has them."""
 
     times_s: DoubleArray
     people: list[Keypoints2D]
     cuts: list[int]
-    detector_s: float
+    busy_s: float
+    tracks: list[Track2D] | None = None
 
 
 def detect(reader: VideoReader, detector: Detector, report: Progress, settings: InferSettings) -> Seen:
@@ -207,6 +193,31 @@ def detect(reader: VideoReader, detector: Detector, report: Progress, settings: 
         report("detect", len(people), max(total, len(people)) if total else None)
     report("detect", len(people), len(people))
     return Seen(np.array(times), people, cuts, busy)
+
+
+def take_keypoints(
+    reader: VideoReader, settings: InferSettings, report: Progress
+) -> tuple[Seen, dict[str, Any], list[str]]:
+    """Read keypoints from a file; the video gives the time of each frame, and is otherwise not looked at."""
+    assert settings.keypoints is not None
+    if settings.start_s > 0 or settings.end_s is not None:
+        raise InputError("--keypoints covers the whole video; leave out --start and --end")
+    file = read_keypoints(settings.keypoints, reader.info, layout=settings.layout, joint_map=settings.joint_map)
+    times = []
+    for frame in reader:
+        times.append(frame.time_s)
+        report("detect", len(times), len(file))
+    count = min(len(times), len(file))
+    warnings = list(file.warnings)
+    if len(times) != len(file):
+        lengths = f"{len(file)} frames, the video {len(times)}"
+        warnings.append(f"{settings.keypoints} has {lengths}: the first {count} are used")
+    people = [file.detections[i] for i in range(count)]
+    tracks = file.tracks()
+    if tracks is not None:
+        tracks = [_first_frames(track, count) for track in tracks]
+    source = {"keypoints": {"file": settings.keypoints, "format": file.format, "layout": file.layout}}
+    return Seen(np.array(times[:count]), people, [], 0.0, tracks), source, warnings
 
 
 class Motion(NamedTuple):
@@ -254,6 +265,85 @@ def lift_person(
     return Motion(track, joints, root, weight)
 
 
+def find_keypoints(
+    video: str | Path,
+    out: str | Path,
+    *,
+    format: str = "vp3d",
+    settings: InferSettings | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    command: str | None = None,
+) -> list[str]:
+    """Write everyone's 2D keypoints, as the detector gave them, without lifting.
+
+    Args:
+        video: a video file or a folder of images.
+        out: file to write.
+        format: ``vp3d``, ``coco`` or ``videopose3d`` (see :data:`vp3d_cli.keypoint_files.WRITERS`).
+        settings, progress, overwrite, command: as for :func:`infer`.
+
+    Returns:
+        What the user should know, one sentence each.
+
+    Raises:
+        As :func:`infer`.
+    """
+    settings = settings or InferSettings()
+    check_target(Path(out), overwrite)
+    scene = watch(video, settings, progress or _silent)
+    lost = write_keypoints(
+        out,
+        scene.tracks,
+        frame_times_s=scene.times_s,
+        fps=scene.info.fps,
+        size_wh=scene.info.size_wh,
+        format=format,
+        video_name=Path(video).stem,
+        provenance=_provenance(video, scene, settings, command),
+        overwrite=overwrite,
+    )
+    return [*scene.warnings, *lost]
+
+
+def preview(
+    video: str | Path,
+    out: str | Path,
+    *,
+    settings: InferSettings | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Draw one PNG with frames of the video in which everyone carries their number, to choose people by.
+
+    Args:
+        video, settings, progress, overwrite: as for :func:`infer`.
+        out: PNG to write.
+
+    Raises:
+        As :func:`infer`.
+    """
+    settings = settings or InferSettings()
+    check_target(Path(out), overwrite)
+    scene = watch(video, settings, progress or _silent)
+    with_people = np.flatnonzero(np.any([track.present for track in scene.tracks], axis=0))
+    chosen = set(with_people[np.linspace(0, len(with_people) - 1, _PREVIEW_FRAMES).round().astype(int)].tolist())
+    shots: list[tuple[Frame, list[NumberedPerson]]] = []
+    with VideoReader(video, settings.start_s, settings.end_s) as reader:
+        for i, frame in enumerate(reader):
+            if i in chosen:
+                people = [
+                    NumberedPerson(track.person_id, track.boxes_xyxy[i], track.keypoints[i], track.scores[i])
+                    for track in scene.tracks
+                    if track.present[i]
+                ]
+                shots.append((frame, people))
+    encoded = cv2.imencode(".png", contact_sheet(shots))[1]
+    with replacing(Path(out), overwrite) as file:
+        file.write(encoded.tobytes())
+    return Path(out)
+
+
 def render(
     pose: Pose3D,
     video: str | Path,
@@ -277,7 +367,7 @@ def render(
         InputError: the pose is not of this video.
         OutputError: ``out`` cannot be written.
     """
-    report = progress or (lambda stage, done, total: None)
+    report = progress or _silent
     with VideoReader(video) as reader:
         check_fits(pose, reader.info)
         renderer = SideBySideRenderer(pose, reader.info.size_wh, height)
@@ -293,47 +383,6 @@ def render(
                     done += 1
                     report("render", done, pose.num_frames)
     return Path(out)
-
-
-@dataclass(frozen=True)
-class PersonSummary:
-    """One person: seconds in view, frames in which a keypoint was filled in, mean confidence of seen keypoints."""
-
-    person_id: int
-    seconds_seen: float
-    frames_filled: int
-    mean_confidence: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What was found in a video; seconds of work and speed where the pose file knows them."""
-
-    frames: int
-    people: tuple[PersonSummary, ...]
-    seconds: float | None
-    frames_per_second: float | None
-
-
-def summarize(pose: Pose3D) -> Summary:
-    """Facts of a pose that fit on a screen."""
-    times = pose.frame_times_s
-    period = float(np.median(np.diff(times))) if len(times) > 1 else 1.0 / pose.fps
-    people = []
-    for p, person_id in enumerate(pose.person_ids):
-        in_view = np.isfinite(pose.joints_3d[p]).all(axis=(1, 2))
-        observed = pose.observed[p]
-        scores = pose.scores_2d[p][observed]
-        people.append(
-            PersonSummary(
-                person_id,
-                float(in_view.sum() * period),
-                int((in_view & ~observed.all(axis=1)).sum()),
-                float(scores.mean()) if scores.size else 0.0,
-            )
-        )
-    timing = pose.provenance.get("timing", {})
-    return Summary(len(times), tuple(people), timing.get("seconds"), timing.get("frames_per_second"))
 
 
 def _batches(reader: VideoReader, size: int) -> Iterator[list[Any]]:
@@ -371,9 +420,22 @@ def _frames_expected(info: VideoInfo, settings: InferSettings) -> int | None:
     return max(1, round((end_s - settings.start_s) * info.fps))
 
 
-def _assumptions(settings: InferSettings) -> dict[str, Any]:
-    """What was taken for granted because the user did not say."""
-    assumed: dict[str, Any] = {"height_m": settings.height_m, "camera": "does not move"}
-    if settings.intrinsics is None:
-        assumed["fov_deg"] = DEFAULT_FOV_DEG if settings.fov_deg is None else settings.fov_deg
-    return assumed
+def _first_frames(track: Track2D, count: int) -> Track2D:
+    return Track2D(
+        track.person_id, track.keypoints[:count], track.scores[:count], track.boxes_xyxy[:count], track.observed[:count]
+    )
+
+
+def _provenance(video: str | Path, scene: Scene, settings: InferSettings, command: str | None) -> dict[str, Any]:
+    return {
+        "version": version("vp3d"),
+        "command": command,
+        "video": str(video),
+        **scene.source,
+        "settings": dataclasses.asdict(settings),
+        "warnings": scene.warnings,
+    }
+
+
+def _silent(stage: str, done: int, total: int | None) -> None:
+    """Report to nobody."""

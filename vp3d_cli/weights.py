@@ -25,6 +25,7 @@ from typing import Any
 from vp3d_cli.errors import WeightsError
 
 MANIFEST = "manifest.json"
+DEFAULT_LIFTER = "default"  # what --lifter takes for the one that suits most videos
 KINDS = ("detector", "pose", "trajectory")
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30.0  # without a byte for so long, a download has failed
@@ -219,6 +220,7 @@ def add_to_manifest(
     source: str,
     trained_on: str,
     url: str | None = None,
+    member: str | None = None,
     bundled: bool = True,
 ) -> WeightFile:
     """Enter a file that lies in ``folder`` in its manifest, with its present size and hash; replaces an old entry.
@@ -235,8 +237,7 @@ def add_to_manifest(
     entries = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     entry: dict[str, Any] = {"file": file, "sha256": sha256_of(path), "bytes": path.stat().st_size, "kind": kind}
     entry |= {"licence": licence, "source": source, "trained_on": trained_on}
-    if url:
-        entry["url"] = url
+    entry |= {key: value for key, value in (("url", url), ("member", member)) if value}
     entries[name] = entry
     with _replacing(manifest) as temporary:
         temporary.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -162,7 +162,7 @@ def run_jobs(jobs: list[Job], run: Run) -> None:
 def run_job(job: Job, run: Run) -> None:
     """Infer one video, draw it if asked to, and print what was written."""
     from vp3d_cli import pipeline
-    from vp3d_cli.export.base import check_target
+    from vp3d_cli.files import check_target
     from vp3d_cli.progress import StageProgress, format_summary
 
     for target in (job.pose, job.render):

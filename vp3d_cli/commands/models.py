@@ -31,7 +31,16 @@ def weights_list(as_json: AsJson = False) -> None:
     for entry in entries:
         origin = "vp3d" if entry.bundled else "you"
         place = origin if entry.present else f"{origin}, not fetched yet"
-        rows.append((entry.name, entry.kind, f"{entry.bytes / 1e6:.1f}" if entry.bytes else "?", entry.licence, entry.trained_on, place))
+        rows.append(
+            (
+                entry.name,
+                entry.kind,
+                f"{entry.bytes / 1e6:.1f}" if entry.bytes else "?",
+                entry.licence,
+                entry.trained_on,
+                place,
+            )
+        )
     print(format_table(rows, right=(2,)))
 
 

@@ -84,7 +84,7 @@ def _read_skeleton(lines: Lines) -> _Skeleton:
             elif section == "hierarchy":
                 parents = _read_parents(lines, bones)
         elif section == "units" and line.lower().startswith("angle"):
-            degrees = not line.lower().split()[1:2] == ["rad"]
+            degrees = line.lower().split()[1:2] != ["rad"]
         elif section == "root":
             words = line.lower().split()
             root[words[0]] = words[1:]
@@ -235,20 +235,19 @@ def _pose(amc: Path, fps: float, skeleton: _Skeleton, values: dict[str, DoubleAr
     moved = np.stack([values["root"][:, skeleton.root_dofs.index(f"t{axis}")] for axis in AXES], axis=1)
     axes = skeleton.root_axes
     rotations = np.zeros((frames, len(names), 3, 3))
-    positions, rest = np.zeros((frames, len(names), 3)), np.zeros((len(names), 3))
+    positions = np.zeros((frames, len(names), 3))
     rotations[:, 0] = axes @ _compose(skeleton.root_order, angles, skeleton.degrees) @ axes.T
     positions[:, 0] = moved
-    ends = {"root": (moved, rest[0])}  # where the bone ends: in each frame, and in the zero pose
+    ends = {"root": moved}
     for i, bone in enumerate(bones, start=1):
         turn = _compose(bone.order, _angles(bone.dofs, values.get(bone.name, np.zeros((frames, 0)))), skeleton.degrees)
         rotations[:, i] = rotations[:, index[bone.parent]] @ bone.axes @ turn @ bone.axes.T
-        positions[:, i], rest[i] = ends[bone.parent]
-        along = bone.direction * bone.length
-        ends[bone.name] = (positions[:, i] + rotations[:, i] @ along, rest[i] + along)
+        positions[:, i] = ends[bone.parent]
+        ends[bone.name] = positions[:, i] + rotations[:, i] @ (bone.direction * bone.length)
     for i, bone in enumerate(leaves, start=1 + len(bones)):
-        positions[:, i], rest[i] = ends[bone.name]
+        positions[:, i] = ends[bone.name]
         rotations[:, i] = rotations[:, index[bone.name]]
-    return Recording(amc, fps, names, parents, rest, positions, rotations)
+    return Recording(amc, fps, names, parents, positions, rotations)
 
 
 def _angles(dofs: list[str], values: DoubleArray) -> DoubleArray:

@@ -41,10 +41,7 @@ def read_bvh(path: Path) -> Recording:
     parents = tuple(node.parent for node in nodes)
     offsets = np.array([node.offset for node in nodes], np.float64)
     positions, rotations = _pose(nodes, offsets, values)
-    rest = np.zeros_like(offsets)
-    for i, parent in enumerate(parents):
-        rest[i] = offsets[i] + (rest[parent] if parent >= 0 else 0.0)
-    return Recording(path, fps, tuple(node.name for node in nodes), parents, rest, positions, rotations)
+    return Recording(path, fps, tuple(node.name for node in nodes), parents, positions, rotations)
 
 
 def _read_hierarchy(lines: Lines) -> list[_Node]:

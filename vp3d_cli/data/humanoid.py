@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import permutations, product
 
 import numpy as np
 
@@ -26,7 +27,6 @@ _LIMB_NAMES = {
     "wrist": ("wrist", "hand"),
 }
 _HEAD_NAMES = ("head",)
-_NECK_NAMES = ("neck", "neck0", "neck1", "neck01", "lowerneck")
 _CROWN_NAMES = ("headtopend", "headtop", "headend", "headnub", "headsite")
 # In front of the names of some programs: "mixamorig:Hips", "Character1_Hips", "Bip01 Pelvis".
 _PREFIX = re.compile(r"^(?:.*:|(?:mixamorig\d*|character\d*|bip\d+|def|org|jnt|jt|rig)[ _.-]+)", re.IGNORECASE)
@@ -39,19 +39,22 @@ _HEIGHT_M = (1.3, 2.1)
 _ANKLE_TO_SKULL_PER_HEIGHT = 1.445 / 1.70
 _CROWN_M = 0.157  # base of the skull to crown, of a body of 1.7 m
 
-# Face points of a body of 1.7 m from the base of the skull, metres left, forward, up: adult averages of the 1988
-# survey of the US Army (Gordon et al. 1989): interpupillary, bitragion and head breadths, and the distances of
-# pronasale, pupil and tragion from vertex and back of the head, with the joint of the skull 25 mm below and 10 mm
-# behind the tragion.
+# Face points of a body of 1.7 m from the base of the skull, metres left, up, forward. Rounded adult averages of the
+# 1988 survey of the US Army (Gordon et al. 1989): interpupillary and bitragion breadth; pronasale, pupil and tragion
+# from the vertex and from the back of the head; the joint of the skull taken 25 mm below and 10 mm behind the tragion.
 FACE_M: dict[str, tuple[float, float, float]] = {
-    "nose": (0.0, 0.120, 0.010),
-    "left_eye": (0.032, 0.090, 0.040),
-    "right_eye": (-0.032, 0.090, 0.040),
-    "left_ear": (0.072, 0.010, 0.025),
-    "right_ear": (-0.072, 0.010, 0.025),
+    "nose": (0.0, 0.004, 0.128),
+    "left_eye": (0.032, 0.039, 0.092),
+    "right_eye": (-0.032, 0.039, 0.092),
+    "left_ear": (0.072, 0.025, 0.010),
+    "right_ear": (-0.072, 0.025, 0.010),
 }
 AVERAGE_HEIGHT_M = 1.70
 
+# The base of the neck lies within this much of the middle of the shoulders, of a body of 1.7 m.
+_NECK_OFF_M = 0.10
+# Someone who looks down or aside all the time seems to have a head that is mounted askew by no more than this.
+_HEAD_TURNED_DEG = 40.0
 _UPRIGHT_SHARE = 0.6
 
 
@@ -59,8 +62,9 @@ def motion_joints(recording: Recording) -> FloatArray:
     """The 22 joints of a motion clip, in metres, in the file's own axes.
 
     Hip joints, knees, ankles, shoulders, elbows, wrists and the base of the skull are the file's. The root is the
-    middle of the hips, ``thorax`` the base of the neck, ``spine`` the joint nearest to the middle between them, crown
-    and face are placed from the head's rotation by average adult offsets.
+    middle of the hips; ``thorax`` the joint of the spine nearest to the middle of the shoulders (the middle itself
+    where none is near); ``spine`` the joint nearest to half way between the two. Crown and face are placed from the
+    head's rotation by average adult offsets.
 
     Returns:
         (F, 22, 3).
@@ -70,17 +74,27 @@ def motion_joints(recording: Recording) -> FloatArray:
     """
     found = _find_joints(recording)
     where = recording.positions
-    hips = where[:, [found["left_hip"], found["right_hip"]]].mean(axis=1)
-    thorax, spine = _trunk(recording, found)
-    scale = _unit(recording, found, thorax)
-    height = _height(recording, found, thorax) * scale
-    joints = {name: where[:, index] * scale for name, index in found.items() if name not in ("head", "crown")}
-    joints |= {"hip": hips * scale, "thorax": thorax * scale, "spine": spine * scale}
-    joints["neck"] = where[:, found["head"]] * scale
+    height = _height(recording, found)
+    unit = _unit(recording, height)
+    size = height * unit / AVERAGE_HEIGHT_M
+    joints = {name: where[:, index] * unit for name, index in found.items() if name not in ("head", "crown")}
+    joints["neck"] = where[:, found["head"]] * unit
+    joints["hip"] = (joints["left_hip"] + joints["right_hip"]) / 2
+    spine = _ancestors(recording, found["head"])
+    shoulders = (joints["left_shoulder"] + joints["right_shoulder"]) / 2
+    joints["thorax"] = _nearest([where[:, i] * unit for i in spine], shoulders, _NECK_OFF_M * size)
+    half = (joints["hip"] + joints["thorax"]) / 2
+    off = float(np.linalg.norm(joints["thorax"] - joints["hip"], axis=-1).mean()) / 4
+    joints["spine"] = _nearest([where[:, i] * unit for i in spine], half, off)
 
-    axes = recording.rotations[:, found["head"]] @ _rest_axes(recording, found)
-    size = height / AVERAGE_HEIGHT_M
-    joints["head"] = joints["neck"] + _crown(recording, found, axes, scale, size)
+    trunk = head_axes(
+        joints["left_shoulder"] - joints["right_shoulder"] + joints["left_hip"] - joints["right_hip"],
+        joints["neck"] - joints["hip"],
+    )
+    rotations = recording.rotations[:, found["head"]]
+    axes = rotations @ _mounting(recording, rotations, trunk)
+    own_crown = where[:, found["crown"]] * unit - joints["neck"] if "crown" in found else None
+    joints["head"] = joints["neck"] + _crown(own_crown, axes[..., 1], size)
     joints |= face_points(joints["neck"], axes, size)
     return np.stack([joints[name] for name in MOTION_JOINTS], axis=1).astype(np.float32)
 
@@ -90,7 +104,7 @@ def face_points(neck: DoubleArray, axes: DoubleArray, size: float) -> dict[str, 
 
     Args:
         neck: (F, 3) base of the skull, metres.
-        axes: (F, 3, 3) of the head, columns left, forward, up.
+        axes: (F, 3, 3) of the head, columns left, up, forward.
         size: of the body, relative to one of 1.7 m.
 
     Returns:
@@ -100,10 +114,10 @@ def face_points(neck: DoubleArray, axes: DoubleArray, size: float) -> dict[str, 
 
 
 def head_axes(left: DoubleArray, up: DoubleArray) -> DoubleArray:
-    """(..., 3, 3) columns left, forward, up: ``up`` is kept, ``left`` made orthogonal to it."""
+    """(..., 3, 3) columns left, up, forward: ``up`` is kept, ``left`` made orthogonal to it."""
     up = _unit_vectors(up)
     left = _unit_vectors(left - (left * up).sum(-1, keepdims=True) * up)
-    return np.stack([left, np.cross(up, left), up], axis=-1)
+    return np.stack([left, up, np.cross(left, up)], axis=-1)
 
 
 def to_z_up(clips: Sequence[FloatArray]) -> list[FloatArray]:
@@ -135,11 +149,11 @@ def to_z_up(clips: Sequence[FloatArray]) -> list[FloatArray]:
 def _find_joints(recording: Recording) -> dict[str, int]:
     """Index of each joint that the file must have, ``left_hip`` to ``right_wrist`` and ``head``; perhaps more.
 
-    ``head`` is where the head turns, the base of the skull; ``neck_base`` and ``crown`` need not be there.
+    ``head`` is where the head turns, the base of the skull; ``crown`` need not be there.
     """
     plain = [_plain(name) for name in recording.names]
     found: dict[str, int] = {}
-    lacking = []
+    lacking: list[str] = []
     for part, names in _LIMB_NAMES.items():
         for side in ("left", "right"):
             candidates = [form for name in names for form in _sided(name, side)]
@@ -147,7 +161,6 @@ def _find_joints(recording: Recording) -> dict[str, int]:
     _take(found, "head", plain, _HEAD_NAMES, lacking)
     if lacking:
         raise InputError(f"{recording.path}: skeleton lacks {', '.join(lacking)}; it has {', '.join(recording.names)}")
-    _take(found, "neck_base", plain, _NECK_NAMES, [])
     _take(found, "crown", plain, _CROWN_NAMES, [])
     return found
 
@@ -169,29 +182,22 @@ def _sided(name: str, side: str) -> tuple[str, ...]:
     return f"{side}{name}", f"{side[0]}{name}", f"{name}{side}", f"{name}{side[0]}"
 
 
-def _trunk(recording: Recording, found: dict[str, int]) -> tuple[DoubleArray, DoubleArray]:
-    """Base of the neck, and the middle of the spine, (F, 3) each."""
-    where, rest = recording.positions, recording.rest
-    hips, rest_hips = (
-        values[..., [found["left_hip"], found["right_hip"]], :].mean(axis=-2) for values in (where, rest)
-    )
-    if "neck_base" in found:
-        thorax, rest_thorax = where[:, found["neck_base"]], rest[found["neck_base"]]
-    else:
-        shoulders = [found["left_shoulder"], found["right_shoulder"]]
-        thorax, rest_thorax = where[:, shoulders].mean(axis=1), rest[shoulders].mean(axis=0)
-    along = rest_thorax - rest_hips
-    best, off = -1, 0.25
-    joint = recording.parents[found.get("neck_base", found["head"])]
-    while joint >= 0:
-        share = float((rest[joint] - rest_hips) @ along / max(float(along @ along), 1e-12))
-        if abs(share - 0.5) < off:
-            best, off = joint, abs(share - 0.5)
-        joint = recording.parents[joint]
-    return thorax, where[:, best] if best >= 0 else (hips + thorax) / 2
+def _ancestors(recording: Recording, node: int) -> list[int]:
+    """The nodes between a node and the root, the root included."""
+    above = []
+    while (node := recording.parents[node]) >= 0:
+        above.append(node)
+    return above
 
 
-def _height(recording: Recording, found: dict[str, int], thorax: DoubleArray) -> float:
+def _nearest(candidates: Sequence[DoubleArray], wanted: DoubleArray, within: float) -> DoubleArray:
+    """Of several (F, 3) the one that is nearest to a place on average; the place itself if none is near."""
+    off = [float(np.linalg.norm(candidate - wanted, axis=-1).mean()) for candidate in candidates]
+    best = int(np.argmin(off)) if off else -1
+    return candidates[best] if off and off[best] <= within else wanted
+
+
+def _height(recording: Recording, found: dict[str, int]) -> float:
     """Height of the body in the file's unit, from its bones between ankle and skull."""
     where = recording.positions
 
@@ -204,13 +210,13 @@ def _height(recording: Recording, found: dict[str, int], thorax: DoubleArray) ->
         for upper, lower in (("hip", "knee"), ("knee", "ankle"))
     ]
     hips = where[:, [found["left_hip"], found["right_hip"]]].mean(axis=1)
-    trunk = length(hips, thorax) + length(thorax, where[:, found["head"]])
+    shoulders = where[:, [found["left_shoulder"], found["right_shoulder"]]].mean(axis=1)
+    trunk = length(hips, shoulders) + length(shoulders, where[:, found["head"]])
     return (sum(legs) / 2 + trunk) / _ANKLE_TO_SKULL_PER_HEIGHT
 
 
-def _unit(recording: Recording, found: dict[str, int], thorax: DoubleArray) -> float:
-    """Metres per unit of the file."""
-    height = _height(recording, found, thorax)
+def _unit(recording: Recording, height: float) -> float:
+    """Metres per unit of the file, from the height of the body in that unit."""
     low, high = _HEIGHT_M
     for unit in _UNITS_M:
         if low <= height * unit <= high:
@@ -221,28 +227,41 @@ def _unit(recording: Recording, found: dict[str, int], thorax: DoubleArray) -> f
     )
 
 
-def _rest_axes(recording: Recording, found: dict[str, int]) -> DoubleArray:
-    """(3, 3) axes of the head in the skeleton's zero pose, in which head and trunk face the same way."""
-    rest = recording.rest
-    left = rest[found["left_shoulder"]] - rest[found["right_shoulder"]]
-    hips = rest[[found["left_hip"], found["right_hip"]]]
-    up = rest[found["head"]] - hips.mean(axis=0)
-    axes = head_axes(left + (hips[0] - hips[1]), up)
-    if not np.isfinite(axes).all():
-        raise InputError(f"{recording.path}: in its zero pose the skeleton has no left and right; cannot tell its face")
-    return axes
+def _mounting(recording: Recording, rotations: DoubleArray, trunk: DoubleArray) -> DoubleArray:
+    """(3, 3) left, up, forward of the head in the axes of its own joint.
+
+    Every program mounts them its own way, and many zero poses are no poses at all; but people face on average where
+    their trunk does. Most programs put them along the joint's axes in some order, which is then taken to be exact.
+    """
+    mean = (np.swapaxes(rotations, -1, -2) @ trunk).mean(axis=0)
+    if not np.isfinite(mean).all():
+        raise InputError(f"{recording.path}: shoulders and hips are in one point; cannot tell left from right")
+    u, _, vt = np.linalg.svd(mean)
+    average = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    along_axes = max(_axis_permutations(), key=lambda axes: float(np.trace(axes.T @ average)))
+    cosine = (float(np.trace(along_axes.T @ average)) - 1) / 2
+    return along_axes if cosine > np.cos(np.radians(_HEAD_TURNED_DEG)) else average
 
 
-def _crown(recording: Recording, found: dict[str, int], axes: DoubleArray, scale: float, size: float) -> DoubleArray:
+def _axis_permutations() -> list[DoubleArray]:
+    """The 24 rotations that put axes on axes."""
+    signed = [
+        np.eye(3)[list(order)] * np.array(signs)
+        for order in permutations(range(3))
+        for signs in product((1.0, -1.0), repeat=3)
+    ]
+    return [axes for axes in signed if np.linalg.det(axes) > 0]
+
+
+def _crown(own: DoubleArray | None, up: DoubleArray, size: float) -> DoubleArray:
     """(F, 3) from the base of the skull to the crown: the file's own where it is plausible."""
-    if "crown" in found:
-        own = (recording.positions[:, found["crown"]] - recording.positions[:, found["head"]]) * scale
-        up = (own * axes[..., 2]).sum(axis=-1)
+    if own is not None:
         length = np.linalg.norm(own, axis=-1)
         # Some end the head at the chin, the eyes, or nowhere.
-        if 0.10 * size <= np.median(length) <= 0.30 * size and np.median(up / np.maximum(length, 1e-9)) > 0.8:
+        cosine = (own * up).sum(axis=-1) / np.maximum(length, 1e-9)
+        if 0.10 * size <= np.median(length) <= 0.30 * size and np.median(cosine) > 0.8:
             return own
-    return axes[..., 2] * (_CROWN_M * size)
+    return up * (_CROWN_M * size)
 
 
 def _unit_vectors(vectors: DoubleArray | FloatArray) -> DoubleArray:

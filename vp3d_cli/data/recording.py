@@ -23,16 +23,14 @@ class Recording:
         fps: frames per second.
         names: N names.
         parents: N indices, -1 for the root; a parent comes before its children.
-        rest: (N, 3) positions in the skeleton's zero pose, in which no node is rotated; the file's unit.
         positions: (F, N, 3) in the file's unit and axes.
-        rotations: (F, N, 3, 3) of each node relative to the zero pose.
+        rotations: (F, N, 3, 3) of each node's own axes to the file's.
     """
 
     path: Path
     fps: float
     names: tuple[str, ...]
     parents: tuple[int, ...]
-    rest: DoubleArray
     positions: DoubleArray
     rotations: DoubleArray
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vp3d_cli.detect.base import Detector, load_detector
@@ -20,8 +17,8 @@ from vp3d_cli.detect.cpn_network import Cpn, build_from_state
 from vp3d_cli.detect.crops import crop_map, cut, invert, map_points
 from vp3d_cli.detect.given_weights import find_given_weights
 from vp3d_cli.detect.topdown import TopDownDetector
-from vp3d_cli.detect.torch_device import torch_device
-from vp3d_cli.errors import ConfigError, WeightsError
+from vp3d_cli.detect.torch_tools import read_checkpoint, torch_device
+from vp3d_cli.errors import ConfigError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FloatArray, FrameBGR
 from vp3d_cli.weights import WeightFile
@@ -39,29 +36,6 @@ def to_input(crops: NDArray[np.uint8]) -> Tensor:
     """Crops (N, H, W, 3) BGR to what the network takes: (N, 3, H, W) RGB in 0..1 less the mean colour."""
     rgb = torch.from_numpy(np.ascontiguousarray(crops[..., ::-1].transpose(0, 3, 1, 2)))
     return (rgb.float() - torch.tensor(MEAN_RGB).view(1, 3, 1, 1)) / 255
-
-
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and what the file says about itself.
-
-    Takes safetensors, and torch files that hold the tensors themselves or a dict with ``state_dict``, with or without
-    the prefix ``module.`` of DataParallel. Nothing but tensors and plain values is unpickled.
-
-    Raises:
-        WeightsError: not such a file.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} is not a checkpoint of torch or safetensors that can be read ({reason})") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise WeightsError(f"{path} holds no tensors by name, nor a dict with state_dict; give weights of a CPN")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}, {}
 
 
 def choose_size(size: str, weights: WeightFile, metadata: dict[str, str]) -> str:

@@ -67,10 +67,7 @@ def read_keypoints(maps: FloatArray) -> tuple[FloatArray, FloatArray]:
     people, joints, height, width = maps.shape
     flat = np.ascontiguousarray(maps.reshape(people * joints, height, width), np.float32)
     blurred = np.stack(
-        [
-            cv2.GaussianBlur(one, (_READING_KERNEL, _READING_KERNEL), 0, borderType=cv2.BORDER_CONSTANT)
-            for one in flat
-        ]
+        [cv2.GaussianBlur(one, (_READING_KERNEL, _READING_KERNEL), 0, borderType=cv2.BORDER_CONSTANT) for one in flat]
     ).reshape(len(flat), -1)
     first = blurred.argmax(axis=1)
     number = np.arange(len(flat))

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vp3d_cli.detect.torch_tools import few
 from vp3d_cli.errors import WeightsError
 
 JOINTS = 17
@@ -212,6 +213,9 @@ class Cpn(nn.Module):
         self.resnet = ResNet(config)
         self.global_net = GlobalNet(config)
         self.refine_net = RefineNet(config)
+
+    def initialise(self) -> None:
+        """Draw weights for training from nothing (He et al. 2015)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -256,11 +260,12 @@ def build_from_state(state: Mapping[str, Tensor], origin: Path) -> Cpn:
         config = recognise(state)
     except KeyError:
         config = CpnConfig()
-    model = Cpn(config)
+    with torch.device("meta"):  # no values yet: they come from the file
+        model = Cpn(config)
     expected = model.state_dict()
-    needed = [name for name in expected if not name.endswith("num_batches_tracked")]
+    counters = {name: torch.zeros((), dtype=torch.long) for name in expected if name.endswith("num_batches_tracked")}
     problems = {
-        "missing": [name for name in needed if name not in state],
+        "missing": [name for name in expected if name not in state and name not in counters],
         "unexpected": [name for name in state if name not in expected],
         "of another shape": [
             f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
@@ -269,12 +274,8 @@ def build_from_state(state: Mapping[str, Tensor], origin: Path) -> Cpn:
         ],
     }
     if any(problems.values()):
-        details = "; ".join(f"{_few(names)} {what}" for what, names in problems.items() if names)
+        details = "; ".join(f"{few(names)} {what}" for what, names in problems.items() if names)
         raise WeightsError(f"{origin} does not hold a {config.name}: {details}; give weights of a CPN")
-    model.load_state_dict({**expected, **state})
+    values = {name: t.float().contiguous() if t.is_floating_point() else t for name, t in state.items()}
+    model.load_state_dict({**counters, **values}, assign=True)
     return model.eval()
-
-
-def _few(names: list[str], count: int = 3) -> str:
-    more = len(names) - count
-    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")

@@ -63,9 +63,7 @@ class TopDownDetector:
         results = []
         for people, end in zip(found, np.cumsum(counts), strict=True):
             of_frame = slice(int(end) - len(people), int(end))
-            results.append(
-                Keypoints2D(people.boxes_xyxy, keypoints[of_frame], scores[of_frame], people.person_scores)
-            )
+            results.append(Keypoints2D(people.boxes_xyxy, keypoints[of_frame], scores[of_frame], people.person_scores))
         return results
 
 

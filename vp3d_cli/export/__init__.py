@@ -6,10 +6,10 @@ from pathlib import Path
 
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.export import npz
-from vp3d_cli.export.base import Exporter, check_target
+from vp3d_cli.export.base import Exporter
 from vp3d_cli.types import Pose3D
 
-__all__ = ["EXPORTERS", "Exporter", "check_target", "export_pose", "exporter_for"]
+__all__ = ["EXPORTERS", "Exporter", "export_pose", "exporter_for"]
 
 EXPORTERS: dict[str, Exporter] = {exporter.name: exporter for exporter in (npz.EXPORTER,)}
 

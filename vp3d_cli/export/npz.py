@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import OutputError, PoseFileError, ShapeError
-from vp3d_cli.export.base import Exporter, replacing
+from vp3d_cli.export.base import Exporter
+from vp3d_cli.files import replacing
 from vp3d_cli.types import Pose3D, check_shape
 
 SCHEMA = "vp3d-pose/1"

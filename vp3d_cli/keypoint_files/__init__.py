@@ -28,7 +28,7 @@ from vp3d_cli.keypoint_files.assemble import KeypointFile, assemble
 from vp3d_cli.keypoint_files.layouts import LAYOUTS, Layout, find_layout, list_layouts
 from vp3d_cli.keypoint_files.people import RawPeople, ReadOptions, WriteJob
 from vp3d_cli.keypoint_files.source import Source
-from vp3d_cli.keypoint_files.writing import replacing
+from vp3d_cli.files import replacing
 from vp3d_cli.types import DoubleArray, Track2D, VideoInfo
 
 __all__ = [

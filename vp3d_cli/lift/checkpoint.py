@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vp3d_cli.errors import ConfigError, OutputError, WeightsError
+from vp3d_cli.errors import ConfigError, WeightsError
+from vp3d_cli.files import replacing
 from vp3d_cli.lift.base import build_model
 from vp3d_cli.normalize import InputRule
 
@@ -69,15 +68,8 @@ def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, half: bool = 
         "licence": info.licence,
         "training": json.dumps(dict(info.training)),
     }
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save(tensors, metadata))
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error}") from error
+    with replacing(path, overwrite=True) as file:
+        file.write(save(tensors, metadata))
 
 
 def read_lifter_info(path: Path) -> LifterInfo:

@@ -16,10 +16,9 @@ from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalModel
 from vp3d_cli.normalize import LifterInput, decode_root, flip, normalize
 from vp3d_cli.skeletons import get_skeleton
 from vp3d_cli.types import FloatArray
-from vp3d_cli.weights import WeightFile, find_weights
+from vp3d_cli.weights import DEFAULT_LIFTER, WeightFile, find_weights
 
 # What `--lifter` takes besides the names in the manifest of weights.
-DEFAULT_LIFTER = "default"
 ALIASES = {DEFAULT_LIFTER: "pose-27"}
 # Height of the body that lifters answer for (vp3d_cli.train.bodies.CANONICAL_HEIGHT_M).
 LIFTER_HEIGHT_M = 1.70

@@ -8,6 +8,8 @@ person left and another came.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
@@ -19,9 +21,6 @@ from vp3d_cli.types import DoubleArray
 
 _PLACE_SD = 0.05  # body heights: where a pose is, end and beginning each
 _BARE_PLACE_SD = 0.25  # the same where no keypoint is shared
-_ACCELERATION = 0.4  # body heights^2 / s^3, spectral density: people set off and stop within a second
-_LAG_S = 0.0  # a velocity averaged over half a second is that of a quarter of a second ago
-_TAIL = 1000.0  # degrees of freedom of the t distribution
 _TOP_SPEED = 4.0  # body heights per second over a gap
 _SIZE_SD, _SIZE_SD_PER_S = 0.13, 0.15  # of the logarithm of the body height
 _LIMB_SD, _LIMB_SD_PER_S, _LIMB_SD_MOST = 0.03, 0.5, 0.12  # body heights: how fast limbs leave their pose
@@ -34,38 +33,41 @@ _RIVALS_S = 0.7  # how far other choices are looked for where a join must be bey
 _ROOM = 12.0  # area in which another person could have appeared, body heights squared
 
 
-def join(
-    beginnings: Ends,
-    ends: Ends,
-    longest_gap_s: float,
-    *,
-    margin: float = 0.0,
-    shortest_s: float = 0.0,
-    least: float = 0.0,
-) -> tuple[IntArray, IntArray]:
-    """Which tracklet continues which.
+class Pass(NamedTuple):
+    """One round of joining.
 
-    Args:
-        beginnings, ends: of the tracklets.
+    Attributes:
         longest_gap_s: seconds that may lie between.
         margin: join only where every other choice of either side, be it over a longer gap, is worse by this (in
-            log odds).
-        least: log odds that a join needs.
+            log odds); 0 takes the best assignment of all.
         shortest_s: tracklets shorter than this are neither joined nor considered.
+        acceleration: spectral density, body heights squared / s^3.
+        lag_s: how old the velocities at beginnings and ends are taken to be.
+    """
+
+    longest_gap_s: float
+    margin: float = 0.0
+    shortest_s: float = 0.0
+    acceleration: float = 0.4  # people set off and stop within a second
+    lag_s: float = 0.0
+
+
+def join(beginnings: Ends, ends: Ends, how: Pass) -> tuple[IntArray, IntArray]:
+    """Which tracklet continues which.
 
     Returns:
         Indices of the earlier and of the later tracklet of each join; each occurs at most once in either.
     """
-    first, second = _candidates(beginnings, ends, max(longest_gap_s, _RIVALS_S if margin > 0 else 0.0))
-    solid = ends.time_s - beginnings.time_s >= shortest_s
+    first, second = _candidates(beginnings, ends, max(how.longest_gap_s, _RIVALS_S if how.margin > 0 else 0.0))
+    solid = ends.time_s - beginnings.time_s >= how.shortest_s
     both = solid[first] & solid[second]
     first, second = first[both], second[both]
-    gain = log_odds(beginnings, ends, first, second)
-    good = gain > least
+    gain = log_odds(beginnings, ends, first, second, how)
+    good = gain > 0
     first, second, gain = first[good], second[good], gain[good]
-    if margin > 0:
-        near = beginnings.time_s[second] - ends.time_s[first] <= longest_gap_s
-        clear = near & _leads(first, gain, margin) & _leads(second, gain, margin)
+    if how.margin > 0:
+        near = beginnings.time_s[second] - ends.time_s[first] <= how.longest_gap_s
+        clear = near & _leads(first, gain, how.margin) & _leads(second, gain, how.margin)
         return first[clear], second[clear]
     return assign(first, second, gain, len(ends.time_s))
 
@@ -84,7 +86,7 @@ def _candidates(beginnings: Ends, ends: Ends, longest_gap_s: float) -> tuple[Int
     return first[possible], second[possible]
 
 
-def log_odds(beginnings: Ends, ends: Ends, first: IntArray, second: IntArray) -> DoubleArray:
+def log_odds(beginnings: Ends, ends: Ends, first: IntArray, second: IntArray, how: Pass) -> DoubleArray:
     """(K,) log of P(one person) / P(two people) for end ``first[k]`` and beginning ``second[k]``."""
     gap = beginnings.time_s[second] - ends.time_s[first]
     size = np.sqrt(ends.body_px[first] * beginnings.body_px[second])
@@ -96,14 +98,14 @@ def log_odds(beginnings: Ends, ends: Ends, first: IntArray, second: IntArray) ->
     scale = size[:, None]
     place = (apart.shift - ends.velocity[first] * gap[:, None]) / scale
     velocity = (beginnings.velocity[second] - ends.velocity[first]) / scale
-    q = _ACCELERATION
-    a, b = ends.velocity_sd[first] ** 2 + q * _LAG_S, beginnings.velocity_sd[second] ** 2 + q * _LAG_S
+    q, lag = how.acceleration, how.acceleration * how.lag_s
+    a, b = ends.velocity_sd[first] ** 2 + lag, beginnings.velocity_sd[second] ** 2 + lag
     pp = 2 * place_sd**2 + gap**2 * a + q * gap**3 / 3
     pv = gap * a + q * gap**2 / 2
     vv = a + b + q * gap
     determinant = pp * vv - pv**2
     distance = vv * (place**2).sum(1) - 2 * pv * (place * velocity).sum(1) + pp * (velocity**2).sum(1)
-    same = _log_tail(distance / determinant, _TAIL) - np.log(determinant) - 2 * np.log(2 * np.pi)
+    same = -0.5 * distance / determinant - np.log(determinant) - 2 * np.log(2 * np.pi)
     prior = VELOCITY_SD**2 + b
     other = -0.5 * ((beginnings.velocity[second] / scale) ** 2).sum(1) / prior - np.log(2 * np.pi * prior)
     other -= np.log(_ROOM)
@@ -120,11 +122,6 @@ def log_odds(beginnings: Ends, ends: Ends, first: IntArray, second: IntArray) ->
     return np.where(too_far, -np.inf, same - other + _CHANGE_OF_PEOPLE)
 
 
-def _log_tail(distance: DoubleArray, tail: float) -> DoubleArray:
-    """Logarithm of Student's t in 4 dimensions but for its constant: people do start, stop and turn at once."""
-    return np.asarray(-(tail + 4) / 2 * np.log1p(distance / tail))
-
-
 def _gaussian(values: DoubleArray, sd: DoubleArray | float) -> DoubleArray:
     """Logarithm of the normal density without its constant."""
     return np.asarray(-0.5 * (values / sd) ** 2 - np.log(sd))
@@ -137,13 +134,14 @@ def _leads(group: IntArray, gain: DoubleArray, margin: float) -> NDArray[np.bool
 
 
 def fill_holes(
-    beginnings: Ends, ends: Ends, joins: tuple[IntArray, IntArray]
+    beginnings: Ends, ends: Ends, joins: tuple[IntArray, IntArray], how: Pass
 ) -> tuple[IntArray, IntArray]:
     """Put tracklets that were left out into the gaps of joins where they fit on both sides.
 
     Args:
         beginnings, ends: of all tracklets.
         joins: what :func:`join` returned.
+        how: the round that it was called for.
 
     Returns:
         The joins, those that now lead through another tracklet replaced by two.
@@ -161,9 +159,9 @@ def fill_holes(
     fits = ends.time_s[middle] < beginnings.time_s[second[hole]]
     hole, middle = hole[fits], middle[fits]
     gain = (
-        log_odds(beginnings, ends, first[hole], middle)
-        + log_odds(beginnings, ends, middle, second[hole])
-        - log_odds(beginnings, ends, first[hole], second[hole])
+        log_odds(beginnings, ends, first[hole], middle, how)
+        + log_odds(beginnings, ends, middle, second[hole], how)
+        - log_odds(beginnings, ends, first[hole], second[hole], how)
     )
     good = gain > 0
     chosen, filler = assign(hole[good], middle[good], gain[good], max(len(first), len(ends.time_s)))

@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, ShapeError
 from vp3d_cli.track.detections import IntArray, Stack, compare_pairs, drop_doubles, stack_detections
-from vp3d_cli.track.joining import fill_holes, join
+from vp3d_cli.track.joining import Pass, fill_holes, join
 from vp3d_cli.track.tracklets import chain, describe_ends, sure_links
 from vp3d_cli.types import DoubleArray, Keypoints2D, Track2D
 
-# Passes of joining: longest gap in seconds, margin in log odds, shortest tracklet in seconds. First single misses of
-# people who stand apart; then tracklets long enough to have a known velocity, across crossings in which the
-# detector saw confused scraps (which are put in afterwards where they fit); then the rest.
+# First single misses of people who stand apart; then tracklets long enough to have a known velocity, across crossings
+# in which the detector saw confused scraps (which are put in afterwards where they fit); then the rest; last who flies
+# or falls (at 6 body heights / s^2), where nobody else could be meant.
 _PASSES = (
-    (0.15, 3.0, 0.0, 0.0),
-    (0.15, 3.0, 0.0, 0.0),
-    (2.0, 0.0, 0.25, 0.0),
-    (0.5, 0.0, 0.0, 0.0),
-    (2.0, 0.0, 0.0, 0.0),
-    (0.7, 3.0, 0.0, -12.0),
+    Pass(0.15, margin=3.0),
+    Pass(0.15, margin=3.0),
+    Pass(2.0, shortest_s=0.25),
+    Pass(0.5),
+    Pass(2.0),
+    Pass(0.7, margin=3.0, acceleration=10.0, lag_s=0.25),
 )
 _FILLINGS = 3
 _STRAY_S = 0.3  # shorter appearances are not people; in clips shorter than twice this, half the clip counts
@@ -73,23 +73,20 @@ def track_people(
     labels = chain(sure_links(stack, shot), len(stack))
     labels = _join_all(stack, labels, shot, times)
     lasting = _frame_durations(times)[stack.frame]
-    keep = _people(stack, labels, lasting, _clip_length(times))
-    ranked = sorted(keep, key=lambda who: -_prominence(stack, labels == who, lasting, size_wh))
-    return [
-        _track(number + 1, stack.select(labels == who), detections)
-        for number, who in enumerate(ranked[:max_people])
-    ]
+    people = _people(stack, labels, lasting, float(_frame_durations(times).sum()))
+    people.sort(key=lambda mine: -_prominence(stack.select(mine), lasting[mine], size_wh))
+    return [_track(i + 1, stack.select(mine), len(times)) for i, mine in enumerate(people[:max_people])]
 
 
 def _join_all(stack: Stack, labels: IntArray, shot: IntArray, times: DoubleArray) -> IntArray:
     """Join tracklets, what is certain first: it tells the velocities by which the rest is decided."""
     frame_s = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    for gap, margin, shortest, least in _PASSES:
-        gap = max(gap, 2.5 * frame_s)  # at low frame rates one miss is already longer
+    for how in _PASSES:
+        how = how._replace(longest_gap_s=max(how.longest_gap_s, 2.5 * frame_s))  # at low rates one miss is longer
         beginnings, ends = describe_ends(stack, labels, shot)
-        joins = join(beginnings, ends, gap, margin=margin, shortest_s=shortest, least=least)
-        for _ in range(_FILLINGS if shortest > 0 else 0):
-            joins = fill_holes(beginnings, ends, joins)
+        joins = join(beginnings, ends, how)
+        for _ in range(_FILLINGS if how.shortest_s > 0 else 0):
+            joins = fill_holes(beginnings, ends, joins, how)
         labels = chain(joins, len(ends.time_s))[labels]
     return labels
 
@@ -102,21 +99,22 @@ def _frame_durations(times: DoubleArray) -> DoubleArray:
     return np.minimum(steps, 3 * np.median(steps))
 
 
-def _clip_length(times: DoubleArray) -> float:
-    return float(_frame_durations(times).sum())
-
-
-def _people(stack: Stack, labels: IntArray, lasting: DoubleArray, clip_s: float) -> list[int]:
-    """Labels that are people: seen for long enough, and not the shadow of someone else."""
+def _people(stack: Stack, labels: IntArray, lasting: DoubleArray, clip_s: float) -> list[IntArray]:
+    """Detections of each person: of those seen for long enough who are not the shadow of someone else."""
     sure = np.minimum(stack.scores / _SURE_SCORE, 1.0)
     seen_s = np.bincount(labels, sure * lasting)
+    order = np.argsort(labels, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(labels))[:-1])
     candidates = np.flatnonzero(seen_s >= min(_STRAY_S, 0.5 * clip_s))
-    candidates = candidates[np.argsort(-seen_s[candidates], kind="stable")]
-    kept: list[int] = []
-    frames = {int(who): np.flatnonzero(labels == who) for who in candidates}
-    for who in frames:
-        if not any(_shadows(stack, frames[who], frames[other]) for other in kept):
-            kept.append(who)
+    kept: list[IntArray] = []
+    spans = np.zeros((0, 2), np.intp)
+    for who in candidates[np.argsort(-seen_s[candidates], kind="stable")]:
+        mine = members[who]
+        span = stack.frame[mine[[0, -1]]]
+        together = np.flatnonzero((spans[:, 0] <= span[1]) & (span[0] <= spans[:, 1]))
+        if not any(_shadows(stack, mine, kept[other]) for other in together):
+            kept.append(mine)
+            spans = np.vstack([spans, span])
     return kept
 
 
@@ -129,19 +127,16 @@ def _shadows(stack: Stack, short: IntArray, long: IntArray) -> bool:
     return float(np.median(apart.distance)) < 0.12
 
 
-def _prominence(
-    stack: Stack, mine: NDArray[np.bool_], lasting: DoubleArray, size_wh: tuple[int, int]
-) -> float:
+def _prominence(mine: Stack, lasting: DoubleArray, size_wh: tuple[int, int]) -> float:
     """Seconds in view, weighed by size, confidence and nearness to the middle of the image."""
-    boxes = stack.boxes[mine]
+    boxes = mine.boxes
     size = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1) / np.prod(size_wh))
     from_middle = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.array(size_wh) - 0.5
     central = 1 - np.minimum(np.linalg.norm(from_middle, axis=1), 0.5)  # 1 in the middle, 1/2 at an edge
-    return float((lasting[mine] * size * stack.scores[mine] * central).sum())
+    return float((lasting * size * mine.scores * central).sum())
 
 
-def _track(person_id: int, mine: Stack, detections: Sequence[Keypoints2D]) -> Track2D:
-    total = len(detections)
+def _track(person_id: int, mine: Stack, total: int) -> Track2D:
     keypoints = np.full((total, 17, 2), np.nan, np.float32)
     scores = np.zeros((total, 17), np.float32)
     boxes = np.full((total, 4), np.nan, np.float32)

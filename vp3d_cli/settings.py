@@ -1,0 +1,79 @@
+"""What a user may choose when a video is turned into motion."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from vp3d_cli.camera import DEFAULT_FOV_DEG, Intrinsics
+from vp3d_cli.detect.base import DEFAULT_DETECTOR
+from vp3d_cli.errors import ConfigError
+from vp3d_cli.weights import DEFAULT_LIFTER
+
+
+@dataclass(frozen=True)
+class InferSettings:
+    """What a user may choose.
+
+    Attributes:
+        detector, lifter: names in their registries, or the path of a lifter file.
+        keypoints: 2D keypoints of another tool, in place of the detector; with ``layout`` and ``joint_map`` where the
+            file does not say what its keypoints are (see :func:`vp3d_cli.keypoint_files.read_keypoints`).
+        max_people: keep the main people only; None for all.
+        person: one person: their number, or ``largest``, ``central`` or ``longest``.
+        roi: left, top, width, height in pixels: only people who are mostly in there.
+        start_s, end_s: part of the video, seconds of its own time.
+        intrinsics: fx, fy, cx, cy in pixels; wins over ``fov_deg``.
+        fov_deg: field of view along the longer side; None takes 60 degrees.
+        smooth: strength; 0 is off, 1 usual.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        flip: average with the answer for the mirrored input.
+        height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    detector: str = DEFAULT_DETECTOR
+    lifter: str = DEFAULT_LIFTER
+    keypoints: str | None = None
+    layout: str | None = None
+    joint_map: str | None = None
+    max_people: int | None = None
+    person: str | None = None
+    roi: tuple[float, float, float, float] | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+    intrinsics: tuple[float, float, float, float] | None = None
+    fov_deg: float | None = None
+    smooth: float = 1.0
+    device: str = "auto"
+    flip: bool = True
+    height_m: float = 1.7
+
+    def __post_init__(self) -> None:
+        if self.max_people is not None and self.max_people < 1:
+            raise ConfigError(f"max_people must be at least 1, got {self.max_people}")
+        if not (math.isfinite(self.smooth) and self.smooth >= 0):
+            raise ConfigError(f"smooth must be 0 or more, got {self.smooth}")
+        if not 0.3 <= self.height_m <= 3.0:
+            raise ConfigError(f"height must be between 0.3 and 3 metres, got {self.height_m}")
+        if self.intrinsics is not None and self.fov_deg is not None:
+            raise ConfigError("give intrinsics or a field of view, not both")
+        if self.keypoints is None and (self.layout is not None or self.joint_map is not None):
+            raise ConfigError("layout and joint map describe a keypoint file; give one with keypoints")
+        self.camera((1920, 1080))
+
+    def camera(self, size_wh: tuple[int, int]) -> Intrinsics:
+        """The camera for a video of this size."""
+        if self.intrinsics is not None:
+            return Intrinsics(*self.intrinsics)
+        return Intrinsics.from_fov(DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg, size_wh)
+
+    def assumptions(self) -> dict[str, Any]:
+        """What is taken for granted because the user did not say; recorded in the result."""
+        assumed: dict[str, Any] = {"height_m": self.height_m, "camera": "does not move"}
+        if self.intrinsics is None:
+            assumed["fov_deg"] = DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg
+        return assumed

@@ -48,7 +48,7 @@ def metadata(**changes: str) -> dict[str, str]:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    path, model = tmp_path / "new" / "pose.safetensors", model_as_if_trained()
+    path, model = tmp_path / "pose.safetensors", model_as_if_trained()
     save_lifter(path, model, INFO)
     again, info = load_lifter_file(path)
     assert info == LifterInfo("pose", "temporal", {**CONFIG, "widths": [3, 3]}, INFO.rule, INFO.licence, INFO.training)

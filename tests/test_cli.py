@@ -252,7 +252,7 @@ def test_a_folder_that_exists_is_a_folder_whatever_its_name(tmp_path: Path) -> N
 def test_a_folder_of_images_gives_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shot.1").mkdir()
     monkeypatch.chdir(tmp_path / "shot.1")
-    assert plan_jobs([Path(".")], "{stem}.npz", None)[0].pose == Path("shot.1.npz")
+    assert plan_jobs([Path(".")], "{stem}.npz", None)[0].out == Path("shot.1.npz")
 
 
 def test_no_two_results_share_a_file_and_none_replaces_a_video() -> None:

@@ -58,7 +58,7 @@ def centroid(image: np.ndarray) -> np.ndarray:
     return np.array([(weights * x).sum(), (weights * y).sum()]) / weights.sum()
 
 
-@pytest.mark.parametrize("size", [60, 150, 700, 1500, 3000])
+@pytest.mark.parametrize("size", [60, 150, 700, 2000])
 @pytest.mark.parametrize("turn", [{}, {"angle": 0.5}, {"mirror": True}])
 def test_picture_goes_where_points_go(size: int, turn: dict[str, float]) -> None:
     """Shrunk, enlarged, turned or mirrored: what is at a point is at the mapped point, to a tenth of a pixel."""

@@ -9,6 +9,7 @@ import motion_files as made
 import numpy as np
 import pytest
 from poses import walking_pose
+from scipy.spatial.transform import Rotation
 
 from vp3d_cli.data.asfamc import find_asf, read_amc
 from vp3d_cli.data.bvh import read_bvh
@@ -16,6 +17,7 @@ from vp3d_cli.data.humanoid import FACE_M, motion_joints, to_z_up
 from vp3d_cli.data.motion import MOTION_JOINTS, MotionClip, read_motion
 from vp3d_cli.errors import InputError
 from vp3d_cli.export.npz import write_npz
+from vp3d_cli.metrics import p_mpjpe
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import Pose3D
 
@@ -27,7 +29,7 @@ def joint(joints: np.ndarray, name: str) -> np.ndarray:
 
 
 def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
-    return np.stack([points[..., 2], points[..., 0], points[..., 1]], axis=-1)
+    return np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1)
 
 
 # BVH
@@ -43,13 +45,6 @@ def test_bvh_kinematics_are_scipys(tmp_path: Path) -> None:
     crown = recording.names.index("Head_end")
     head = positions[:, made.JOINTS.index("Head")] + rotations[:, made.JOINTS.index("Head")] @ np.array(made.CROWN)
     np.testing.assert_allclose(recording.positions[:, crown], 100 * head, atol=1e-3)
-
-
-def test_bvh_zero_pose_is_its_offsets(tmp_path: Path) -> None:
-    recording = read_bvh(made.write_bvh(tmp_path / "a.bvh"))
-    positions, _ = made.forward_kinematics(np.zeros((1, len(made.BODY), 3)), np.zeros((1, 3)))
-    order = [recording.names.index(name) for name in made.JOINTS]
-    np.testing.assert_allclose(recording.rest[order], 100 * positions[0], atol=1e-3)
 
 
 def test_bvh_position_channels_replace_the_offset(tmp_path: Path) -> None:
@@ -265,37 +260,59 @@ def test_joints_are_where_the_skeleton_has_them(tmp_path: Path) -> None:
     truth = {name: y_up_to_z_up(positions[:, i]) for i, name in enumerate(made.JOINTS)}
     pairs = {
         "left_hip": "LeftUpLeg", "right_knee": "RightLeg", "left_ankle": "LeftFoot", "left_shoulder": "LeftArm",
-        "right_elbow": "RightForeArm", "left_wrist": "LeftHand", "thorax": "Neck", "neck": "Head", "spine": "Spine1",
+        "right_elbow": "RightForeArm", "left_wrist": "LeftHand",
     }  # fmt: skip
     for ours, theirs in pairs.items():
         np.testing.assert_allclose(joint(clip.joints, ours), truth[theirs], atol=1e-5, err_msg=ours)
     hips = (truth["LeftUpLeg"] + truth["RightUpLeg"]) / 2
     np.testing.assert_allclose(joint(clip.joints, "hip"), hips, atol=1e-5)
-    head = rotations[:, made.JOINTS.index("Head")]
-    crown = truth["Head"] + y_up_to_z_up(head @ np.array(made.CROWN))
-    np.testing.assert_allclose(joint(clip.joints, "head"), crown, atol=1e-5)
+    shoulders = (truth["LeftArm"] + truth["RightArm"]) / 2
+    np.testing.assert_allclose(joint(clip.joints, "thorax"), (shoulders + truth["Neck"]) / 2, atol=1e-5)
+    # The spine passes through Spine and Spine1; its middle is between those two.
+    before, after = truth["Spine"], truth["Spine1"]
+    detour = np.linalg.norm(joint(clip.joints, "spine") - before, axis=-1)
+    detour += np.linalg.norm(joint(clip.joints, "spine") - after, axis=-1)
+    np.testing.assert_allclose(detour, np.linalg.norm(before - after, axis=-1), atol=1e-4)
+    # The head is a rigid thing about its joint.
+    head = y_up_to_z_up(np.swapaxes(rotations[:, made.JOINTS.index("Head")], -1, -2))  # rows: its axes in z up
+    for name in ("neck", "head", *FACE_M):
+        own = np.einsum("fij,fj->fi", head, joint(clip.joints, name) - truth["Head"])
+        np.testing.assert_allclose(own, np.tile(own[0], (FRAMES, 1)), atol=1e-5, err_msg=name)
+    nose = np.einsum("fij,fj->fi", head, joint(clip.joints, "nose") - truth["Head"])[0]
+    np.testing.assert_allclose(nose, np.array([0.0, 0.075, 0.115]), atol=0.02)  # y up, z forward, size of the body
     assert (clip.name, clip.source, clip.licence) == ("a", "walks", "not stated in walks")
     assert clip.fps == pytest.approx(60.0)
 
 
 def test_the_face_turns_with_the_head(tmp_path: Path) -> None:
-    angles = np.zeros((3, len(made.BODY), 3))
+    angles = np.zeros((8, len(made.BODY), 3))
     angles[1, made.JOINTS.index("Head")] = [0.0, 0.0, 90.0]  # about y: to the left
     angles[2, made.JOINTS.index("Neck")] = [0.0, 60.0, 0.0]  # about x: nods
     file = tmp_path / "a.bvh"
-    file.write_text(made.bvh_text(angles, made.root_path(3)))
+    file.write_text(made.bvh_text(angles, made.root_path(8)))
     joints = read_motion(file)[0].joints
-    nose = joint(joints, "nose") - joint(joints, "neck")
-    # z up after the turn: x forward, y left.
-    assert nose[0] @ [1, 0, 0] > 0.1
-    assert nose[1] @ [0, 1, 0] > 0.1
+    ears = (joint(joints, "left_ear") + joint(joints, "right_ear")) / 2
+    nose = joint(joints, "nose") - ears
+    # x left, -y forward.
+    assert nose[0] @ [0, -1, 0] > 0.08
+    assert nose[1] @ [1, 0, 0] > 0.08
     assert nose[2] @ [0, 0, -1] > 0.07
-    for name, offset in FACE_M.items():
-        own = np.linalg.norm(joint(joints, name) - joint(joints, "neck"), axis=-1)
-        np.testing.assert_allclose(own, np.linalg.norm(offset), rtol=0.15)
     eyes = joint(joints, "left_eye") - joint(joints, "right_eye")
-    assert eyes[0] @ [0, 1, 0] > 0.05
-    assert eyes[1] @ [-1, 0, 0] > 0.05
+    assert eyes[0] @ [1, 0, 0] > 0.05
+    assert eyes[1] @ [0, 1, 0] > 0.05
+
+
+def test_heads_may_have_any_axes_of_their_own(tmp_path: Path) -> None:
+    """Bandai Namco's head joints have x up and z left; what the zero pose looks like must not matter."""
+    angles, path = made.random_angles(20, 12.0), made.root_path(20)
+    plain, other = tmp_path / "a.bvh", tmp_path / "b.bvh"
+    plain.write_text(made.bvh_text(angles, path))
+    turn = Rotation.from_euler("ZXY", [90.0, 0.0, 90.0], degrees=True)
+    turned = angles.copy()
+    head = made.JOINTS.index("Head")
+    turned[:, head] = (Rotation.from_euler("ZXY", angles[:, head], degrees=True) * turn).as_euler("ZXY", degrees=True)
+    other.write_text(made.bvh_text(turned, path))
+    np.testing.assert_allclose(read_motion(other)[0].joints, read_motion(plain)[0].joints, atol=1e-4)
 
 
 @pytest.mark.parametrize("naming", sorted(made.NAMINGS))
@@ -324,15 +341,25 @@ def test_missing_joints_are_named(tmp_path: Path) -> None:
     assert "a.bvh" in str(caught.value)
 
 
-def test_a_skeleton_without_neck_and_crown(tmp_path: Path) -> None:
-    file = made.write_bvh(tmp_path / "a.bvh", names={"Neck": "Hals"})
-    text = file.read_text().replace("OFFSET 0.0 16.0 0.0", "OFFSET 0.0 0.0 0.0")
+def test_a_spine_without_joints_near_the_shoulders(tmp_path: Path) -> None:
+    text = made.bvh_text(made.random_angles(FRAMES, 0.0), made.root_path(FRAMES))
+    # Spine, Spine1 and Neck all at the hips; the head and the arms stay where they are.
+    for old, new in (
+        ("OFFSET 0.000000 10.000000 -1.000000", "OFFSET 0 0 0"),
+        ("OFFSET 0.000000 13.000000 0.000000", "OFFSET 0 0 0"),
+        ("OFFSET 0.000000 25.000000 0.000000", "OFFSET 0 0 0"),
+        ("OFFSET 0.000000 12.000000 2.000000", "OFFSET 0 60 1"),
+        ("OFFSET 5.000000 20.000000 0.000000", "OFFSET 5 43 0"),
+        ("OFFSET -5.000000 20.000000 0.000000", "OFFSET -5 43 0"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    file = tmp_path / "a.bvh"
     file.write_text(text)
     joints = read_motion(file)[0].joints
     shoulders = (joint(joints, "left_shoulder") + joint(joints, "right_shoulder")) / 2
     np.testing.assert_allclose(joint(joints, "thorax"), shoulders, atol=1e-5)
-    crown = np.linalg.norm(joint(joints, "head") - joint(joints, "neck"), axis=-1)
-    np.testing.assert_allclose(crown, 0.157, rtol=0.1)
+    np.testing.assert_allclose(joint(joints, "spine"), (joint(joints, "hip") + shoulders) / 2, atol=1e-5)
 
 
 def test_amc_joints(tmp_path: Path) -> None:
@@ -341,10 +368,14 @@ def test_amc_joints(tmp_path: Path) -> None:
     pairs = {
         "left_hip": truth["lfemur"][0], "right_knee": truth["rtibia"][0], "left_ankle": truth["lfoot"][0],
         "right_shoulder": truth["rhumerus"][0], "left_elbow": truth["lradius"][0], "left_wrist": truth["lwrist"][0],
-        "thorax": truth["lowerneck"][0], "neck": truth["head"][0], "head": truth["head"][1],
     }  # fmt: skip
     for name, expected in pairs.items():
         np.testing.assert_allclose(joint(clip.joints, name), y_up_to_z_up(expected), atol=1e-5, err_msg=name)
+    shoulders = (truth["lhumerus"][0] + truth["rhumerus"][0]) / 2
+    expected = y_up_to_z_up((shoulders + truth["lowerneck"][0]) / 2)
+    np.testing.assert_allclose(joint(clip.joints, "thorax"), expected, atol=1e-5)
+    off = np.linalg.norm(joint(clip.joints, "head") - y_up_to_z_up(truth["head"][0]), axis=-1)
+    np.testing.assert_allclose(off, 0.19, rtol=0.15)
     assert clip.name == "01_02"
 
 
@@ -362,10 +393,7 @@ def test_up_is_where_people_stand(axis: int, sign: int, tmp_path: Path) -> None:
     # Not mirrored: the same body but for a turn about the vertical.
     ours, theirs = again - again[:, :1], standing - standing[:, :1]
     np.testing.assert_allclose(ours[..., 2], theirs[..., 2], atol=1e-5)
-    ours_xy, theirs_xy = ours[0, :, :2], theirs[0, :, :2]
-    cross = ours_xy[:, None, 0] * ours_xy[None, :, 1] - ours_xy[:, None, 1] * ours_xy[None, :, 0]
-    expected = theirs_xy[:, None, 0] * theirs_xy[None, :, 1] - theirs_xy[:, None, 1] * theirs_xy[None, :, 0]
-    np.testing.assert_allclose(cross, expected, atol=1e-5)
+    np.testing.assert_allclose(p_mpjpe(ours, theirs), 0.0, atol=1e-5)
 
 
 def test_a_clip_of_someone_lying_follows_its_collection(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def render(
     vp3d render pose.npz --video video.mp4 --out side.gif --height 480
     """
     from vp3d_cli import pipeline
-    from vp3d_cli.files import check_target
     from vp3d_cli.export.npz import read_npz
+    from vp3d_cli.files import check_target
     from vp3d_cli.progress import StageProgress
 
     motion = read_npz(pose)

@@ -11,7 +11,6 @@ from pathlib import Path
 from vp3d_cli.errors import ConfigError
 
 STEM = "{stem}"
-POSE_SUFFIX = ".npz"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".gif")
 
 
@@ -20,26 +19,29 @@ class Job:
     """One video and where its results go; ``render`` is None where no video is to be drawn."""
 
     video: Path
-    pose: Path
+    out: Path
     render: Path | None
 
 
-def plan_jobs(videos: Sequence[Path], out: str, render: str | None) -> list[Job]:
+def plan_jobs(
+    videos: Sequence[Path], out: str, render: str | None, out_suffixes: Sequence[str] = (".npz",)
+) -> list[Job]:
     """Name the outputs of each video.
 
     Args:
         videos: files or folders of images.
-        out: a file ``*.npz``, a template that contains ``{stem}``, or a folder (then ``{stem}.npz`` in it).
+        out: a file, a template that contains ``{stem}``, or a folder (then ``{stem}.npz``, say, in it).
         render: the same for the side-by-side video; in a folder ``{stem}.mp4``.
+        out_suffixes: that the name of ``out`` may end in.
 
     Raises:
         ConfigError: two videos would write the same file, or an output would replace a video that is read.
     """
     jobs = [
-        Job(video, place(video, out, (POSE_SUFFIX,)), place(video, render, VIDEO_SUFFIXES) if render else None)
+        Job(video, place(video, out, out_suffixes), place(video, render, VIDEO_SUFFIXES) if render else None)
         for video in videos
     ]
-    targets = [path for job in jobs for path in (job.pose, job.render) if path is not None]
+    targets = [path for job in jobs for path in (job.out, job.render) if path is not None]
     counts = Counter(os.path.abspath(path) for path in targets)
     if shared := [path for path, count in counts.items() if count > 1]:
         raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 
@@ -27,7 +27,6 @@ _LIMB_NAMES = {
     "wrist": ("wrist", "hand"),
 }
 _HEAD_NAMES = ("head",)
-_CROWN_NAMES = ("headtopend", "headtop", "headend", "headnub", "headsite")
 # In front of the names of some programs: "mixamorig:Hips", "Character1_Hips", "Bip01 Pelvis".
 _PREFIX = re.compile(r"^(?:.*:|(?:mixamorig\d*|character\d*|bip\d+|def|org|jnt|jt|rig)[ _.-]+)", re.IGNORECASE)
 
@@ -35,21 +34,23 @@ _PREFIX = re.compile(r"^(?:.*:|(?:mixamorig\d*|character\d*|bip\d+|def|org|jnt|j
 _UNITS_M = (1.0, 0.3048, 0.1, 0.0254 / 0.45, 0.0254, 0.01, 0.001)
 # One of them makes a body of this height (sole to crown): they are further apart than the two ends.
 _HEIGHT_M = (1.3, 2.1)
-# A body of 1.7 m measures this much from ankle to base of the skull, bone by bone (Drillis and Contini 1966).
-_ANKLE_TO_SKULL_PER_HEIGHT = 1.445 / 1.70
-_CROWN_M = 0.157  # base of the skull to crown, of a body of 1.7 m
-
-# Face points of a body of 1.7 m from the base of the skull, metres left, up, forward. Rounded adult averages of the
-# 1988 survey of the US Army (Gordon et al. 1989): interpupillary and bitragion breadth; pronasale, pupil and tragion
-# from the vertex and from the back of the head; the joint of the skull taken 25 mm below and 10 mm behind the tragion.
-FACE_M: dict[str, tuple[float, float, float]] = {
-    "nose": (0.0, 0.004, 0.128),
-    "left_eye": (0.032, 0.039, 0.092),
-    "right_eye": (-0.032, 0.039, 0.092),
-    "left_ear": (0.072, 0.025, 0.010),
-    "right_ear": (-0.072, 0.025, 0.010),
-}
+# Bone by bone from the ankle to the joint of the head, over the height of the body: of the skeletons of Bandai Namco
+# and CMU, which put that joint into the middle of the neck.
+_ANKLE_TO_HEAD_PER_HEIGHT = 0.82
 AVERAGE_HEIGHT_M = 1.70
+
+# Where things are on the head of an adult of 1.7 m, from the joint of the head: metres left, up, forward. The same as
+# in the motion archive that the shipped lifters are trained on, so that motions of all sources agree.
+FACE_M: dict[str, tuple[float, float, float]] = {
+    "nose": (0.0, 0.075, 0.115),
+    "left_eye": (0.032, 0.105, 0.095),
+    "right_eye": (-0.032, 0.105, 0.095),
+    "left_ear": (0.075, 0.085, 0.015),
+    "right_ear": (-0.075, 0.085, 0.015),
+}
+_CROWN_M = (0.0, 0.190, 0.020)
+# Human3.6M's "neck" is half way to the nose.
+_NECK_M = (0.0, 0.0375, 0.0575)
 
 # The base of the neck lies within this much of the middle of the shoulders, of a body of 1.7 m.
 _NECK_OFF_M = 0.10
@@ -61,10 +62,10 @@ _UPRIGHT_SHARE = 0.6
 def motion_joints(recording: Recording) -> FloatArray:
     """The 22 joints of a motion clip, in metres, in the file's own axes.
 
-    Hip joints, knees, ankles, shoulders, elbows, wrists and the base of the skull are the file's. The root is the
-    middle of the hips; ``thorax`` the joint of the spine nearest to the middle of the shoulders (the middle itself
-    where none is near); ``spine`` the joint nearest to half way between the two. Crown and face are placed from the
-    head's rotation by average adult offsets.
+    Hip joints, knees, ankles, shoulders, elbows and wrists are the file's. The root is the middle of the hips;
+    ``thorax`` lies half way between the middle of the shoulders and the joint of the spine nearest to it; ``spine``
+    half way along the spine between the two. Neck, crown and face are placed from the head's rotation by average adult
+    offsets.
 
     Returns:
         (F, 22, 3).
@@ -77,40 +78,55 @@ def motion_joints(recording: Recording) -> FloatArray:
     height = _height(recording, found)
     unit = _unit(recording, height)
     size = height * unit / AVERAGE_HEIGHT_M
-    joints = {name: where[:, index] * unit for name, index in found.items() if name not in ("head", "crown")}
-    joints["neck"] = where[:, found["head"]] * unit
+    joints = {name: where[:, index] * unit for name, index in found.items() if name != "head"}
     joints["hip"] = (joints["left_hip"] + joints["right_hip"]) / 2
-    spine = _ancestors(recording, found["head"])
-    shoulders = (joints["left_shoulder"] + joints["right_shoulder"]) / 2
-    joints["thorax"] = _nearest([where[:, i] * unit for i in spine], shoulders, _NECK_OFF_M * size)
-    half = (joints["hip"] + joints["thorax"]) / 2
-    off = float(np.linalg.norm(joints["thorax"] - joints["hip"], axis=-1).mean()) / 4
-    joints["spine"] = _nearest([where[:, i] * unit for i in spine], half, off)
+    above = [where[:, i] * unit for i in _ancestors(recording, found["head"])]
+    joints["thorax"] = _thorax(above, (joints["left_shoulder"] + joints["right_shoulder"]) / 2, size)
+    joints["spine"] = _half_way(joints["hip"], above, joints["thorax"])
 
+    pivot = where[:, found["head"]] * unit
     trunk = head_axes(
         joints["left_shoulder"] - joints["right_shoulder"] + joints["left_hip"] - joints["right_hip"],
-        joints["neck"] - joints["hip"],
+        pivot - joints["hip"],
     )
     rotations = recording.rotations[:, found["head"]]
     axes = rotations @ _mounting(recording, rotations, trunk)
-    own_crown = where[:, found["crown"]] * unit - joints["neck"] if "crown" in found else None
-    joints["head"] = joints["neck"] + _crown(own_crown, axes[..., 1], size)
-    joints |= face_points(joints["neck"], axes, size)
+    joints["neck"] = pivot + axes @ (np.array(_NECK_M) * size)
+    joints["head"] = pivot + axes @ (np.array(_CROWN_M) * size)
+    joints |= face_points(pivot, axes, size)
     return np.stack([joints[name] for name in MOTION_JOINTS], axis=1).astype(np.float32)
 
 
-def face_points(neck: DoubleArray, axes: DoubleArray, size: float) -> dict[str, DoubleArray]:
+def face_of_h36m(neck: DoubleArray, crown: DoubleArray, left: DoubleArray) -> dict[str, DoubleArray]:
+    """The face of a Human3.6M skeleton, which has none: on a head that faces where the shoulders do.
+
+    Args:
+        neck, crown: (F, 3) its joints ``neck`` and ``head``, metres.
+        left: (F, 3) from the right shoulder to the left.
+
+    Returns:
+        (F, 3) metres for each of :data:`FACE_M`.
+    """
+    along = np.array(_CROWN_M) - np.array(_NECK_M)
+    size = float(np.median(np.linalg.norm(crown - neck, axis=-1)) / np.linalg.norm(along))
+    # From neck to crown is not straight up: turn the axes about left by the angle between the two.
+    _, c, s = along / np.linalg.norm(along)
+    axes = head_axes(left, crown - neck) @ np.array([[1.0, 0.0, 0.0], [0.0, c, s], [0.0, -s, c]])
+    return face_points(neck - axes @ (np.array(_NECK_M) * size), axes, size)
+
+
+def face_points(pivot: DoubleArray, axes: DoubleArray, size: float) -> dict[str, DoubleArray]:
     """Nose, eyes and ears.
 
     Args:
-        neck: (F, 3) base of the skull, metres.
+        pivot: (F, 3) joint of the head, metres.
         axes: (F, 3, 3) of the head, columns left, up, forward.
         size: of the body, relative to one of 1.7 m.
 
     Returns:
         (F, 3) metres for each of :data:`FACE_M`.
     """
-    return {name: neck + axes @ (np.array(offset) * size) for name, offset in FACE_M.items()}
+    return {name: pivot + axes @ (np.array(offset) * size) for name, offset in FACE_M.items()}
 
 
 def head_axes(left: DoubleArray, up: DoubleArray) -> DoubleArray:
@@ -138,19 +154,17 @@ def to_z_up(clips: Sequence[FloatArray]) -> list[FloatArray]:
     sign = 1.0 if total[axis] >= 0 else -1.0
     if abs(total[axis]) < _UPRIGHT_SHARE * frames:
         axis, sign = 1, 1.0
-    turn = np.zeros((3, 3), np.float32)
-    turn[2, axis] = sign
-    # The two other axes, in the order that makes a rotation and not a reflection.
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    turn[0, first], turn[1, second] = (1.0, 1.0) if sign > 0 else (1.0, -1.0)
+    # The smallest rotation: about the axis that is neither up nor z.
+    turn = np.diag(np.array([1.0, sign, sign], np.float32))
+    if axis != 2:
+        turn[2], turn[axis] = 0.0, 0.0
+        turn[2, axis], turn[axis, 2] = sign, -sign
+        turn[1 - axis, 1 - axis] = 1.0
     return [np.ascontiguousarray(clip @ turn.T) for clip in clips]
 
 
 def _find_joints(recording: Recording) -> dict[str, int]:
-    """Index of each joint that the file must have, ``left_hip`` to ``right_wrist`` and ``head``; perhaps more.
-
-    ``head`` is where the head turns, the base of the skull; ``crown`` need not be there.
-    """
+    """Index of each joint that the file must have, ``left_hip`` to ``right_wrist``, and ``head``, where that turns."""
     plain = [_plain(name) for name in recording.names]
     found: dict[str, int] = {}
     lacking: list[str] = []
@@ -161,7 +175,6 @@ def _find_joints(recording: Recording) -> dict[str, int]:
     _take(found, "head", plain, _HEAD_NAMES, lacking)
     if lacking:
         raise InputError(f"{recording.path}: skeleton lacks {', '.join(lacking)}; it has {', '.join(recording.names)}")
-    _take(found, "crown", plain, _CROWN_NAMES, [])
     return found
 
 
@@ -190,15 +203,32 @@ def _ancestors(recording: Recording, node: int) -> list[int]:
     return above
 
 
-def _nearest(candidates: Sequence[DoubleArray], wanted: DoubleArray, within: float) -> DoubleArray:
-    """Of several (F, 3) the one that is nearest to a place on average; the place itself if none is near."""
-    off = [float(np.linalg.norm(candidate - wanted, axis=-1).mean()) for candidate in candidates]
-    best = int(np.argmin(off)) if off else -1
-    return candidates[best] if off and off[best] <= within else wanted
+def _thorax(spine: Sequence[DoubleArray], shoulders: DoubleArray, size: float) -> DoubleArray:
+    """(F, 3): half way between the shoulders' middle and the nearest joint of the spine, if any is near."""
+    off = [float(np.linalg.norm(joint - shoulders, axis=-1).mean()) for joint in spine]
+    if not off or min(off) > _NECK_OFF_M * size:
+        return shoulders
+    return (shoulders + spine[int(np.argmin(off))]) / 2
+
+
+def _half_way(hip: DoubleArray, spine: Sequence[DoubleArray], thorax: DoubleArray) -> DoubleArray:
+    """(F, 3): the middle of the line from hip to thorax through the joints of the spine that lie between them."""
+    along = thorax - hip
+    squared = np.maximum((along * along).sum(axis=-1), 1e-12)
+    shares = {float((((joint - hip) * along).sum(axis=-1) / squared).mean()): joint for joint in spine}
+    between = [shares[share] for share in sorted(shares) if 0.15 < share < 0.85]
+    line = [hip, *between, thorax]
+    lengths = [float(np.linalg.norm(b - a, axis=-1).mean()) for a, b in pairwise(line)]
+    left = sum(lengths) / 2
+    for (a, b), length in zip(pairwise(line), lengths, strict=True):
+        if left <= length:
+            return a + (b - a) * (left / max(length, 1e-12))
+        left -= length
+    return thorax
 
 
 def _height(recording: Recording, found: dict[str, int]) -> float:
-    """Height of the body in the file's unit, from its bones between ankle and skull."""
+    """Height of the body in the file's unit, from its bones between ankle and head."""
     where = recording.positions
 
     def length(a: DoubleArray, b: DoubleArray) -> float:
@@ -212,7 +242,7 @@ def _height(recording: Recording, found: dict[str, int]) -> float:
     hips = where[:, [found["left_hip"], found["right_hip"]]].mean(axis=1)
     shoulders = where[:, [found["left_shoulder"], found["right_shoulder"]]].mean(axis=1)
     trunk = length(hips, shoulders) + length(shoulders, where[:, found["head"]])
-    return (sum(legs) / 2 + trunk) / _ANKLE_TO_SKULL_PER_HEIGHT
+    return (sum(legs) / 2 + trunk) / _ANKLE_TO_HEAD_PER_HEIGHT
 
 
 def _unit(recording: Recording, height: float) -> float:
@@ -251,17 +281,6 @@ def _axis_permutations() -> list[DoubleArray]:
         for signs in product((1.0, -1.0), repeat=3)
     ]
     return [axes for axes in signed if np.linalg.det(axes) > 0]
-
-
-def _crown(own: DoubleArray | None, up: DoubleArray, size: float) -> DoubleArray:
-    """(F, 3) from the base of the skull to the crown: the file's own where it is plausible."""
-    if own is not None:
-        length = np.linalg.norm(own, axis=-1)
-        # Some end the head at the chin, the eyes, or nowhere.
-        cosine = (own * up).sum(axis=-1) / np.maximum(length, 1e-9)
-        if 0.10 * size <= np.median(length) <= 0.30 * size and np.median(cosine) > 0.8:
-            return own
-    return up * (_CROWN_M * size)
 
 
 def _unit_vectors(vectors: DoubleArray | FloatArray) -> DoubleArray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vp3d_cli.data.clip import MOTION_JOINTS, MotionClip
-from vp3d_cli.data.humanoid import face_points, head_axes
+from vp3d_cli.data.humanoid import face_of_h36m
 from vp3d_cli.errors import InputError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.skeletons import H36M17
@@ -75,11 +75,7 @@ def _with_face(joints: DoubleArray) -> FloatArray:
     def joint(name: str) -> DoubleArray:
         return joints[:, H36M17.index(name)]
 
-    axes = head_axes(joint("left_shoulder") - joint("right_shoulder"), joint("head") - joint("neck"))
-    legs = np.linalg.norm(joint("left_knee") - joint("left_hip"), axis=-1)
-    legs = legs + np.linalg.norm(joint("left_ankle") - joint("left_knee"), axis=-1)
-    # Thigh and shin are 0.87 m of a body of 1.7 m (Drillis and Contini 1966).
-    face = face_points(joint("neck"), axes, float(np.median(legs)) / 0.87)
+    face = face_of_h36m(joint("neck"), joint("head"), joint("left_shoulder") - joint("right_shoulder"))
     names = MOTION_JOINTS[len(H36M17.joints) :]
     return np.concatenate([joints, np.stack([face[name] for name in names], axis=1)], axis=1).astype(np.float32)
 

@@ -1,0 +1,142 @@
+"""The options that say how a video is turned into motion, for every command that does so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vp3d_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vp3d_cli.settings import InferSettings
+
+Detector = Annotated[str, typer.Option(help="Finds the people; see: vp3d detectors.")]
+Lifter = Annotated[str, typer.Option(help="Weights that turn 2D into 3D; see: vp3d weights list.")]
+MaxPeople = Annotated[
+    int | None, typer.Option(min=1, help="Keep the main people only; 1 for one.  [default: all found]")
+]
+Person = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|WORD", help="One person: number, largest, central or longest.", show_default=False),
+]
+Roi = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y,W,H", help="Only people who are mostly in this part of the image.", show_default=False),
+]
+Start = Annotated[str, typer.Option(metavar="TIME", help="Begin here: seconds, or 1:23.5.")]
+End = Annotated[str | None, typer.Option(metavar="TIME", help="Stop here.  [default: the end]", show_default=False)]
+CameraIntrinsics = Annotated[
+    str | None, typer.Option(metavar="FX,FY,CX,CY", help="Of the camera, in pixels; or give --fov.", show_default=False)
+]
+Fov = Annotated[
+    float | None, typer.Option(help="Field of view of the longer side, degrees.  [default: 60]", show_default=False)
+]
+Smooth = Annotated[str, typer.Option(metavar="STRENGTH|off", help="A number, more is smoother; off for raw.")]
+Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
+Flip = Annotated[bool, typer.Option(help="Average with the mirrored pose: steadier, twice the lifting.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Keypoints = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE|FOLDER", help="2D keypoints of another tool, not a detector's.", show_default=False),
+]
+Layout = Annotated[
+    str | None, typer.Option(help="Order of those keypoints, where the file does not say.", show_default=False)
+]
+JointMap = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="For DeepLabCut: body part to COCO keypoint, TOML or JSON.", show_default=False),
+]
+
+
+def make_settings(
+    *,
+    detector: str,
+    lifter: str,
+    max_people: int | None,
+    person: str | None,
+    roi: str | None,
+    start: str,
+    end: str | None,
+    intrinsics: str | None,
+    fov: float | None,
+    smooth: str,
+    height: float,
+    flip: bool,
+    device: str,
+    keypoints: Path | None = None,
+    layout: str | None = None,
+    joint_map: Path | None = None,
+) -> InferSettings:
+    """Settings out of what was typed.
+
+    Raises:
+        typer.BadParameter: a value makes no sense, or two contradict each other.
+    """
+    start_s = parse_seconds("--start", start)
+    end_s = None if end is None else parse_seconds("--end", end)
+    if end_s is not None and end_s <= start_s:
+        raise typer.BadParameter("must be later than --start", param_hint="--end")
+    smoothing = parse_strength("--smooth", smooth)
+    camera = None if intrinsics is None else parse_four("--intrinsics", intrinsics, "FX,FY,CX,CY")
+    region = None if roi is None else parse_four("--roi", roi, "X,Y,W,H")
+    from vp3d_cli.settings import InferSettings  # loads numpy: only once the options make sense
+
+    try:
+        return InferSettings(
+            detector=detector,
+            lifter=lifter,
+            keypoints=None if keypoints is None else str(keypoints),
+            layout=layout,
+            joint_map=None if joint_map is None else str(joint_map),
+            max_people=max_people,
+            person=person,
+            roi=region,
+            start_s=start_s,
+            end_s=end_s,
+            intrinsics=camera,
+            fov_deg=fov,
+            smooth=smoothing,
+            device=device,
+            flip=flip,
+            height_m=height,
+        )
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def parse_seconds(option: str, text: str) -> float:
+    """Seconds out of ``12.5``, ``1:23.5`` or ``1:02:03``."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
+        raise typer.BadParameter(f"{text!r} is no time; write seconds (83.5) or minutes (1:23.5)", param_hint=option)
+    seconds = 0.0
+    for part in parts:
+        seconds = 60 * seconds + part
+    return seconds
+
+
+def parse_strength(option: str, text: str) -> float:
+    """Strength of smoothing; ``off`` is 0."""
+    try:
+        strength = 0.0 if text == "off" else float(text)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no strength; write a number, or off", param_hint=option)
+    return strength
+
+
+def parse_four(option: str, text: str, names: str) -> tuple[float, float, float, float]:
+    """Four numbers out of ``a,b,c,d``."""
+    try:
+        a, b, c, d = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not four numbers {names} in pixels, such as 1500,1500,960,540", param_hint=option
+        ) from None
+    return a, b, c, d

@@ -8,13 +8,16 @@ import subprocess
 from fractions import Fraction
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from vp3d_cli.types import FrameBGR
-from vp3d_cli.video import find_ffmpeg
 from vp3d_cli.video.ffmpeg import keep_timing_option
+
+# Clips and truths come from one known ffmpeg, while the product takes the system's where there is one.
+PROGRAM = imageio_ffmpeg.get_ffmpeg_exe()
 
 SIZE_WH = (160, 120)
 FRAMES = 20
@@ -44,7 +47,7 @@ VARIABLE_RATE = "settb=1/1000,setpts='if(lt(N,10),N/25,0.4+(N-10)/10)/TB'"
 def run_ffmpeg(*arguments: str | Path, stdin: bytes | None = None) -> bytes:
     """Run ffmpeg, overwriting; what it prints on its standard output."""
     ran = subprocess.run(
-        [find_ffmpeg(), "-hide_banner", "-v", "error", "-y", *map(str, arguments)],
+        [PROGRAM, "-hide_banner", "-v", "error", "-y", *map(str, arguments)],
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
@@ -60,7 +63,7 @@ def _encoders() -> str:
 
 
 def _keep_timing() -> list[str]:
-    return [part for name, value in keep_timing_option(find_ffmpeg()).items() for part in (f"-{name}", value)]
+    return [part for name, value in keep_timing_option(PROGRAM).items() for part in (f"-{name}", value)]
 
 
 def make_clip(

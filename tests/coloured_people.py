@@ -64,8 +64,13 @@ def _constant(name: str, value: NDArray[np.generic]) -> TensorProto:
     return numpy_helper.from_array(np.ascontiguousarray(value), name)
 
 
-def _save(path: Path, nodes: list[onnx.NodeProto], ins: dict[str, list[object]], outs: dict[str, tuple[int, list[object]]],
-          constants: list[TensorProto]) -> None:  # fmt: skip
+def _save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    ins: dict[str, list[object]],
+    outs: dict[str, tuple[int, list[object]]],
+    constants: list[TensorProto],
+) -> None:
     graph = helper.make_graph(
         nodes,
         "test",

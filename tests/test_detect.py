@@ -34,7 +34,7 @@ def read_frames(start: int, count: int) -> list[FrameBGR]:
 @pytest.fixture(scope="module")
 def frames() -> list[FrameBGR]:
     """One man stands on a wall, a woman walks."""
-    return read_frames(84, 4)
+    return read_frames(84, 3)
 
 
 @pytest.fixture(scope="module", params=EMBEDDED)
@@ -76,7 +76,7 @@ def test_contract_people_stand_where_they_are(seen: list[Keypoints2D]) -> None:
     truth = np.array([[600, 98, 716, 445], [1110, 560, 1246, 930]])
     people = seen[0]
     order = np.argsort(people.boxes_xyxy[:, 0])
-    assert np.abs(people.boxes_xyxy[order] - truth).max() < 40
+    assert np.abs(people.boxes_xyxy[order] - truth).max() < 60
     assert people.scores.mean() > 0.5
     nose, left_ankle = COCO17.index("nose"), COCO17.index("left_ankle")
     assert (people.keypoints[:, nose, 1] + 200 < people.keypoints[:, left_ankle, 1]).all()
@@ -107,9 +107,7 @@ def test_contract_nobody_in_an_empty_frame(detector: Detector, frames: list[Fram
         assert len(people) == 0
 
 
-def test_contract_batches_do_not_matter(
-    detector: Detector, seen: list[Keypoints2D], frames: list[FrameBGR]
-) -> None:
+def test_contract_batches_do_not_matter(detector: Detector, seen: list[Keypoints2D], frames: list[FrameBGR]) -> None:
     detector.reset()
     pieces = [*detector.detect(frames[:1]), *detector.detect(frames[1:1]), *detector.detect(frames[1:])]
     for whole, piece in zip(seen, pieces, strict=True):

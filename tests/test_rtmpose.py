@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from coloured_people import draw, place, save_finder, save_pose
+
 from vp3d_cli import weights
 from vp3d_cli.detect.base import load_detector
 from vp3d_cli.detect.rtmpose import read_simcc

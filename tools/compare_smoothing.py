@@ -53,19 +53,17 @@ def gaussian(places: Array, scores: Array, times: Array, cutoff: float) -> Array
 
 
 def savitzky_golay(places: Array, scores: Array, times: Array, cutoff: float) -> Array:
-    """Second degree; the window for a cutoff by Schafer (2011), equation 13."""
-    rate = 1 / np.median(np.diff(times))
-    window = int(round((3 / (cutoff / rate * 2) * 1.07 + 4.6) / 2)) * 2 + 1
+    """Second degree; a window of 1.28 periods leaves half the amplitude."""
+    window = round(1.28 / np.median(np.diff(times)) / cutoff / 2 - 0.5) * 2 + 1
     window = min(max(window, 5), (len(places) - 1) // 2 * 2 + 1)
     return np.asarray(signal.savgol_filter(places, window, 2, axis=0))
 
 
 def butterworth(places: Array, scores: Array, times: Array, cutoff: float) -> Array:
-    """Second order, forward and backward."""
+    """Second order, forward and backward: each pass leaves 0.707 of the amplitude at the cutoff."""
     nyquist = 0.5 / np.median(np.diff(times))
     if cutoff > 0.95 * nyquist:
         return places
-    # Two passes: each leaves 0.707 at its corner, which is half the amplitude together when it is moved out a little.
     sections = signal.butter(2, min(cutoff, 0.95 * nyquist) / nyquist, output="sos")
     return np.asarray(signal.sosfiltfilt(sections, places, axis=0, padlen=min(15, len(places) - 1)))
 

@@ -100,6 +100,20 @@ def open_session(weights: WeightFile, device: str, threads: int) -> Any:
     return session
 
 
+def expect_shapes(
+    session: Any, weights: WeightFile, inputs: list[int | None], outputs: list[int | None], what: str
+) -> None:
+    """Check that a network takes and gives one array of these shapes; None stands for any length.
+
+    Raises:
+        WeightsError: it does not.
+    """
+    for ends, expected in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
+        fits = len(ends) == 1 and len(ends[0].shape) == len(expected)
+        if not fits or any(e not in (None, s) for e, s in zip(expected, ends[0].shape, strict=True)):
+            raise WeightsError(f"weights {weights.name}: not {what} ({weights.path} has other inputs or outputs)")
+
+
 class SinglePose:
     """Thunder or Lightning: the keypoints of the one person in the middle of a square."""
 
@@ -107,6 +121,7 @@ class SinglePose:
         weights = find_weights(name)
         self.sha256 = weights.sha256
         self._session = open_session(weights, device, threads)
+        expect_shapes(self._session, weights, [1, None, None, 3], [1, 1, 17, 3], "a single-person MoveNet")
         self.size = int(self._session.get_inputs()[0].shape[1])
 
     def __call__(self, image: FrameBGR, roi: Roi) -> Person:
@@ -127,6 +142,7 @@ class MultiPose:
         weights = find_weights(name)
         self.sha256 = weights.sha256
         self._session = open_session(weights, device, threads)
+        expect_shapes(self._session, weights, [1, None, None, 3], [1, 6, 56], "MoveNet MultiPose")
 
     def __call__(self, image: FrameBGR, long_side: int) -> list[Person]:
         """People in ``image``, seen at a size of ``long_side`` pixels along its longer side, aspect ratio kept.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from vp3d_cli.camera import project
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate.scores import Scores, score_motion
 from vp3d_cli.skeletons import COCO17, H36M17
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.types import DoubleArray, FloatArray, Pose3D
 
 LIMB_JOINTS: tuple[str, ...] = tuple(joint for joint in COCO17.joints if joint in H36M17.joints)
 _HIPS = [LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")]
@@ -84,9 +85,6 @@ def read_calibrated(path: Path, camera: str) -> CalibratedView:
 def evaluate_calibrated(pose: Pose3D, view: CalibratedView, name: str | None = None) -> Scores:
     """Score the person of a pose file who is the one that the calibrated camera saw.
 
-    Both are aligned at the middle of the hips; one scale serves the whole clip. A prediction is taken at the times of
-    the truth, by straight lines between its frames.
-
     Args:
         pose: everyone's motion.
         view: the truth.
@@ -95,36 +93,65 @@ def evaluate_calibrated(pose: Pose3D, view: CalibratedView, name: str | None = N
     Raises:
         InputError: nobody's times overlap with the truth.
     """
-    person = find_person(pose, view)
-    absolute = pose.joints_3d[person][:, _H36M].astype(np.float64) + pose.trajectory[person][:, None]
-    placed = at_times(absolute, pose.frame_times_s, view.times_s)
-    relative = at_times(pose.joints_3d[person][:, _H36M].astype(np.float64), pose.frame_times_s, view.times_s)
-    root, truth_root = placed[:, _HIPS].mean(axis=1), view.joints_cam[:, _HIPS].mean(axis=1)
+    person = find_person(pose.keypoints_2d, pose.frame_times_s, pose.video_size_wh, view)
+    return score_person(pose.joints_3d[person], pose.trajectory[person], pose.frame_times_s, view, name)
+
+
+def score_person(
+    joints_3d: FloatArray, root: FloatArray, times_s: DoubleArray, view: CalibratedView, name: str | None = None
+) -> Scores:
+    """Score one person's motion against a calibrated view.
+
+    Both are aligned at the middle of the hips; one scale serves the whole clip. A prediction is taken at the times of
+    the truth, by straight lines between its frames.
+
+    Args:
+        joints_3d: (T, 17, 3) Human3.6M joints, root-relative, camera axes, metres; NaN where not in view.
+        root: (T, 3) metres, camera space.
+        times_s: (T,).
+        view: the truth.
+        name: of the case; the camera's name by default.
+
+    Raises:
+        InputError: the times do not overlap with the truth.
+    """
+    limbs = joints_3d[:, _H36M].astype(np.float64)
+    relative = at_times(limbs, times_s, view.times_s)
+    placed = at_times(limbs[:, _HIPS].mean(axis=1) + root, times_s, view.times_s)
+    truth_root = view.joints_cam[:, _HIPS].mean(axis=1)
     return score_motion(
         name or view.camera,
         relative - relative[:, _HIPS].mean(axis=1, keepdims=True),
         view.joints_cam - truth_root[:, None],
         LIMB_JOINTS,
-        predicted_root=root,
+        predicted_root=placed,
         truth_root=truth_root,
     )
 
 
-def find_person(pose: Pose3D, view: CalibratedView) -> int:
+def find_person(
+    keypoints: Sequence[FloatArray] | FloatArray, times_s: DoubleArray, size_wh: tuple[int, int], view: CalibratedView
+) -> int:
     """Index of the person whose keypoints lie nearest to the truth's projection; frames out of view count as far.
+
+    Args:
+        keypoints: of each person (T, 17, 2) pixels, COCO.
+        times_s: (T,).
+        size_wh: of the video.
+        view: the truth.
 
     Raises:
         InputError: there is nobody.
     """
+    if not len(keypoints):
+        raise InputError(f"{view.camera}: there is nobody to compare with the truth")
     truth = project(view.joints_cam, view.intrinsics, view.distortion)
-    far = float(np.hypot(*pose.video_size_wh)) / 4
+    far = float(np.hypot(*size_wh)) / 4
     distances = []
-    for keypoints in pose.keypoints_2d:
-        seen = at_times(keypoints[:, _COCO].astype(np.float64), pose.frame_times_s, view.times_s)
+    for points in keypoints:
+        seen = at_times(points[:, _COCO].astype(np.float64), times_s, view.times_s)
         off = np.linalg.norm(seen - truth, axis=-1)
-        distances.append(np.minimum(np.where(np.isfinite(off), off, far), far).mean())
-    if not distances:
-        raise InputError(f"{view.camera}: the pose file has no person in it")
+        distances.append(float(np.nan_to_num(off, nan=far).clip(max=far).mean()))
     return int(np.argmin(distances))
 
 

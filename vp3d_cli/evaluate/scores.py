@@ -1,4 +1,4 @@
-"""Scores of one motion against the truth: everything that ``vp3d evaluate`` reports, from two arrays."""
+"""Scores of motion against the truth: everything that ``vp3d evaluate`` reports, from two arrays."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
 
 _MM = 1000.0
+_UNKNOWN = math.nan
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class Scores:
         frames: poses compared.
         missing: poses of the truth without a prediction; they are in no other figure.
         mpjpe: root-aligned, not scaled.
-        n_mpjpe: root-aligned and scaled by the factor that fits best.
+        n_mpjpe: root-aligned and scaled by the factor that fits best: one for each continuous motion, else one for
+            each pose.
         p_mpjpe: after Procrustes alignment of each pose.
-        mpjve: change from frame to frame, aligned as for ``n_mpjpe``, mm per frame.
+        mpjve: change from frame to frame, aligned as for ``n_mpjpe``, mm per frame of the truth.
         trajectory: distance of the root in camera space.
         trajectory_aligned: the same after one similarity transform of the whole path.
         pck, auc: 3DPCK at 150 mm and the area under its curve, percent, aligned as for ``n_mpjpe``.
@@ -40,28 +42,34 @@ class Scores:
 
     name: str
     frames: int
-    missing: int
-    mpjpe: float
-    n_mpjpe: float
-    p_mpjpe: float
-    mpjve: float
-    trajectory: float
-    trajectory_aligned: float
-    pck: float
-    auc: float
-    joints: tuple[str, ...]
-    joints_n: tuple[float, ...]
-    joints_p: tuple[float, ...]
+    missing: int = 0
+    mpjpe: float = _UNKNOWN
+    n_mpjpe: float = _UNKNOWN
+    p_mpjpe: float = _UNKNOWN
+    mpjve: float = _UNKNOWN
+    trajectory: float = _UNKNOWN
+    trajectory_aligned: float = _UNKNOWN
+    pck: float = _UNKNOWN
+    auc: float = _UNKNOWN
+    joints: tuple[str, ...] = ()
+    joints_n: tuple[float, ...] = ()
+    joints_p: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not known is None."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("joints")}
-        per_joint = {
+        plain: dict[str, Any] = {"name": self.name, "frames": self.frames, "missing": self.missing}
+        for figure in FIGURES:
+            value = getattr(self, figure)
+            plain[figure] = None if math.isnan(value) else value
+        plain["joints"] = {
             joint: {"n_mpjpe": n, "p_mpjpe": p}
             for joint, n, p in zip(self.joints, self.joints_n, self.joints_p, strict=True)
         }
-        plain = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
-        return {**plain, "joints": per_joint}
+        return plain
+
+
+# The figures of a case, in the order in which they are shown.
+FIGURES: tuple[str, ...] = tuple(f.name for f in fields(Scores) if f.type == "float")
 
 
 def score_motion(
@@ -91,31 +99,36 @@ def score_motion(
         raise InputError(f"{name}: no frame has both a prediction and the truth; are they of the same time span?")
     ours, real = predicted[both].astype(np.float64), truth[both].astype(np.float64)
     scaled = one_scale(ours, real)
-    aligned = metrics.procrustes_align(ours, real)
-    errors_n, errors_p = metrics.joint_errors(scaled, real), metrics.joint_errors(aligned, real)
-    consecutive = np.flatnonzero(both[1:] & both[:-1])
-    index = np.cumsum(both) - 1
-    velocity = metrics.joint_errors(
-        scaled[index[consecutive + 1]] - scaled[index[consecutive]],
-        real[index[consecutive + 1]] - real[index[consecutive]],
-    )
+    # Frames that follow each other in time, not only in this selection.
+    pairs = np.diff(np.flatnonzero(both)) == 1
+    velocity = metrics.joint_errors(np.diff(scaled, axis=0)[pairs], np.diff(real, axis=0)[pairs])
     absolute, path = _trajectory_errors(predicted_root, truth_root)
     return Scores(
-        name=name,
-        frames=int(both.sum()),
-        missing=int((known & ~both).sum()),
-        mpjpe=_mean(metrics.mpjpe(ours, real)) * _MM,
-        n_mpjpe=_mean(errors_n) * _MM,
-        p_mpjpe=_mean(errors_p) * _MM,
+        name,
+        int(both.sum()),
+        int((known & ~both).sum()),
         mpjve=_mean(velocity) * _MM,
         trajectory=absolute * _MM,
         trajectory_aligned=path * _MM,
-        pck=100 * _mean(metrics.pck(scaled, real)),
-        auc=100 * _mean(metrics.auc(scaled, real)),
-        joints=tuple(joints),
-        joints_n=tuple(float(e) * _MM for e in errors_n.mean(axis=0)),
-        joints_p=tuple(float(e) * _MM for e in errors_p.mean(axis=0)),
+        **_pose_figures(ours, scaled, real, joints),
     )
+
+
+def score_poses(name: str, predicted: Floats, truth: Floats, joints: Sequence[str]) -> Scores:
+    """Score N poses that have nothing to do with each other, each with a scale of its own.
+
+    Args:
+        name: of the case.
+        predicted, truth: (N, J, 3) metres, root-aligned.
+        joints: J names.
+    """
+    ours, real = predicted.astype(np.float64), truth.astype(np.float64)
+    return Scores(name, len(real), **_pose_figures(ours, metrics.scale_align(ours, real), real, joints))
+
+
+def score_roots(name: str, predicted: Floats, truth: Floats) -> Scores:
+    """Score N positions of the root in camera space, (N, 3) metres, that have nothing to do with each other."""
+    return Scores(name, len(truth), trajectory=_mean(metrics.joint_errors(predicted, truth)) * _MM)
 
 
 def one_scale(predicted: Floats, truth: Floats) -> Doubles:
@@ -125,32 +138,48 @@ def one_scale(predicted: Floats, truth: Floats) -> Doubles:
 
 
 def mean_scores(name: str, scores: Sequence[Scores]) -> Scores:
-    """Mean over cases, each counting the same; a figure that a case lacks is NaN in the mean."""
-    numbers = {
-        f.name: float(np.mean([getattr(s, f.name) for s in scores])) for f in fields(Scores) if f.type == "float"
-    }
+    """Mean over cases, each counting the same; a figure that any of them lacks is not known of the mean either."""
+    numbers = {figure: float(np.mean([getattr(s, figure) for s in scores])) for figure in FIGURES}
+    same_joints = len({s.joints for s in scores}) == 1
     return Scores(
-        name=name,
-        frames=sum(s.frames for s in scores),
-        missing=sum(s.missing for s in scores),
-        joints=scores[0].joints,
-        joints_n=tuple(np.mean([s.joints_n for s in scores], axis=0).tolist()),
-        joints_p=tuple(np.mean([s.joints_p for s in scores], axis=0).tolist()),
+        name,
+        sum(s.frames for s in scores),
+        sum(s.missing for s in scores),
+        joints=scores[0].joints if same_joints else (),
+        joints_n=tuple(np.mean([s.joints_n for s in scores], axis=0).tolist()) if same_joints else (),
+        joints_p=tuple(np.mean([s.joints_p for s in scores], axis=0).tolist()) if same_joints else (),
         **numbers,
     )
 
 
+def _pose_figures(ours: Doubles, scaled: Doubles, real: Doubles, joints: Sequence[str]) -> dict[str, Any]:
+    """The figures of (N, J, 3) poses that do not need time."""
+    errors_n = metrics.joint_errors(scaled, real)
+    errors_p = metrics.joint_errors(metrics.procrustes_align(ours, real), real)
+    return {
+        "mpjpe": _mean(metrics.mpjpe(ours, real)) * _MM,
+        "n_mpjpe": _mean(errors_n) * _MM,
+        "p_mpjpe": _mean(errors_p) * _MM,
+        "pck": 100 * _mean(metrics.pck(scaled, real)),
+        "auc": 100 * _mean(metrics.auc(scaled, real)),
+        "joints": tuple(joints),
+        "joints_n": tuple(float(e) * _MM for e in errors_n.mean(axis=0)),
+        "joints_p": tuple(float(e) * _MM for e in errors_p.mean(axis=0)),
+    }
+
+
 def _trajectory_errors(predicted: Floats | None, truth: Floats | None) -> tuple[float, float]:
+    """Mean distance of two paths (T, 3), as they are and after the similarity transform that fits best."""
     if predicted is None or truth is None:
-        return math.nan, math.nan
+        return _UNKNOWN, _UNKNOWN
     known = np.isfinite(predicted).all(axis=1) & np.isfinite(truth).all(axis=1)
-    if not known.any():
-        return math.nan, math.nan
+    if not np.any(known):
+        return _UNKNOWN, _UNKNOWN
     ours, real = predicted[known].astype(np.float64), truth[known].astype(np.float64)
-    # Fewer than three points fit any others.
-    aligned = _mean(metrics.p_mpjpe(ours, real)) if known.sum() >= 3 else math.nan
+    # Any two points can be moved onto any other two.
+    aligned = _mean(metrics.p_mpjpe(ours, real)) if len(ours) > 2 else _UNKNOWN
     return _mean(metrics.joint_errors(ours, real)), aligned
 
 
 def _mean(values: Floats) -> float:
-    return float(values.mean()) if values.size else math.nan
+    return float(values.mean()) if values.size else _UNKNOWN

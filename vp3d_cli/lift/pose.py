@@ -120,12 +120,22 @@ def load_lifter(name: str = DEFAULT_LIFTER, device: str = "auto") -> Lifter:
     return lifter
 
 
-def _load(name: str, device: str) -> Lifter:
+def find_lifter(name: str) -> tuple[Path, str, str]:
+    """Where a lifter file is, what it is called, and its sha256 ("" for a file given by its path).
+
+    Raises:
+        WeightsError: unknown, missing or damaged.
+    """
     path = Path(name)
     if path.suffix == ".safetensors" and path.is_file():
-        return Lifter(path, device)
+        return path, path.stem, ""
     entry: WeightFile = find_weights(ALIASES.get(name, name))
-    return Lifter(entry.path, device, name=entry.name, sha256=entry.sha256)
+    return entry.path, entry.name, entry.sha256
+
+
+def _load(name: str, device: str) -> Lifter:
+    path, called, sha256 = find_lifter(name)
+    return Lifter(path, device, name=called, sha256=sha256)
 
 
 def torch_device(device: str) -> torch.device:

@@ -33,7 +33,7 @@ _LONGEST_TO_USE = 3  # the third longest: one or two bones may end in a keypoint
 # How much each keypoint tells about where the body is: the trunk moves with it, hands and feet swing.
 _PLACE_WEIGHT = np.array([0.6, 0.4, 0.4, 0.4, 0.4, 1, 1, 0.4, 0.4, 0.15, 0.15, 1, 1, 0.4, 0.4, 0.15, 0.15])
 
-_CHUNK = 1 << 10  # pairs at a time, to bound memory
+_CHUNK = 1 << 12  # pairs at a time, to bound memory
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class Windows:
         size_wh: (N, 2) pixels.
         joints: (N, T, 17, 3) Human3.6M joints, root-relative, camera axes, metres.
         root: (N, T, 3) root joint in camera space, metres.
+        clips: (N,) index of the clip that each window was drawn from.
     """
 
     keypoints: Tensor
@@ -72,6 +73,7 @@ class Windows:
     size_wh: Tensor
     joints: Tensor
     root: Tensor
+    clips: Tensor
 
 
 class DataEngine:
@@ -149,7 +151,7 @@ class DataEngine:
     def draw(self, n: int) -> Windows:
         """Draw n windows."""
         s = self.settings
-        directions, axes, root, source_lengths = self._motion(n)
+        directions, axes, root, source_lengths, clips = self._motion(n)
         directions = self._recombine(n, directions)
         directions = self._turn(n, directions)
         lengths = bodies.random_lengths(source_lengths, self.generator)
@@ -171,13 +173,13 @@ class DataEngine:
         frames = self._cut(n)
         keypoints, scores, clean = (_take_frames(values, frames) for values in (keypoints, scores, clean))
         joints = body[..., :17].mT
-        return Windows(keypoints, scores, clean, cameras.assumed_intrinsics, cameras.size_wh, joints, root_cam)
+        return Windows(keypoints, scores, clean, cameras.assumed_intrinsics, cameras.size_wh, joints, root_cam, clips)
 
-    def _motion(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _motion(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Draw n stretches of motion.
 
         Returns:
-            Directions (N, T, 3, B), pelvis axes (N, T, 3, 3), root (N, T, 3, 1), lengths (N, B).
+            Directions (N, T, 3, B), pelvis axes (N, T, 3, 3), root (N, T, 3, 1), lengths (N, B), clips (N,).
         """
         total = self._cumulative[-1]
         middle = torch.searchsorted(self._cumulative, self._rand(n).double() * total).clamp_max(len(self._poses) - 1)
@@ -194,7 +196,8 @@ class DataEngine:
         index = index + middle[:, None]
         pose = torch.lerp(self._poses[index], self._poses[index + 1], share)
         directions, left, up, root = torch.split(pose, [bodies.NUM_BONES, 1, 1, 1], dim=-1)
-        return bodies.unit(directions), bodies.orthonormal(left[..., 0], up[..., 0]), root, self._lengths[clip]
+        axes = bodies.orthonormal(left[..., 0], up[..., 0])
+        return bodies.unit(directions), axes, root, self._lengths[clip], clip
 
     def _recombine(self, n: int, directions: Tensor) -> Tensor:
         """Put other motions' upper bodies on some windows, and let some go over into another motion."""

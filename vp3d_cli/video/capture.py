@@ -15,9 +15,10 @@ def open_capture(path: Path) -> cv2.VideoCapture:
     """
     # Read once, when OpenCV opens its first video: too late at import, if someone cleans the environment in between.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
+    level = log.getLogLevel()
+    log.setLogLevel(0)  # silent
     try:
         return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)

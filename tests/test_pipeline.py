@@ -1,0 +1,202 @@
+"""The whole way, on the real example clip and on made-up keypoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.motions import ARCHIVE_JOINTS, walk
+from vp3d_cli import metrics
+from vp3d_cli.camera import Intrinsics, project
+from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError
+from vp3d_cli.export.npz import read_npz
+from vp3d_cli.lift.pose import load_lifter
+from vp3d_cli.pipeline import InferSettings, find_keypoints, infer, lift_person, preview, render, summarize
+from vp3d_cli.skeletons import COCO17, COCO_TO_H36M, H36M17
+from vp3d_cli.types import DoubleArray, Pose3D, Track2D
+
+COCO_NAMES = [name.replace("left_", "l").replace("right_", "r") for name in COCO17.joints]
+CAMERA = Intrinsics.from_fov(60, (1280, 720)).as_tuple()
+
+
+@pytest.fixture(scope="session")
+def demo_pose(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Pose3D:
+    out = tmp_path_factory.mktemp("demo") / "pose.npz"
+    infer(demo, out, command="the tests")
+    return read_npz(out)
+
+
+def seen_for(pose: Pose3D) -> list[int]:
+    return [int(np.isfinite(person).all(axis=(1, 2)).sum()) for person in pose.joints_3d]
+
+
+def test_both_people_of_the_example_are_found(demo_pose: Pose3D) -> None:
+    assert demo_pose.num_frames == 230
+    assert demo_pose.video_size_wh == (1768, 994)
+    frames = sorted(seen_for(demo_pose), reverse=True)
+    assert frames[0] > 150
+    assert frames[1] > 140
+    assert sum(frames[2:]) < 60
+
+
+def test_bones_of_the_example_have_human_lengths(demo_pose: Pose3D) -> None:
+    for person in range(2):
+        joints = demo_pose.joints_3d[person]
+        there = np.isfinite(joints).all(axis=(1, 2))
+        for limb, low, high in ((("hip", "knee"), 0.33, 0.55), (("knee", "ankle"), 0.33, 0.55)):
+            for side in ("left", "right"):
+                a, b = (H36M17.index(f"{side}_{joint}") for joint in limb)
+                length = float(np.median(np.linalg.norm(joints[there, a] - joints[there, b], axis=1)))
+                assert low < length < high
+
+
+def test_reprojection_of_the_example_meets_its_keypoints(demo_pose: Pose3D) -> None:
+    coco, h36m = zip(*COCO_TO_H36M, strict=True)
+    for person in range(2):
+        joints = demo_pose.joints_3d[person] + demo_pose.trajectory[person][:, None]
+        pixels = project(joints.astype(np.float64), demo_pose.intrinsics)
+        off = np.linalg.norm(pixels[:, h36m] - demo_pose.keypoints_2d[person][:, coco], axis=-1)
+        box = demo_pose.boxes_xyxy[person]
+        height = np.nanmedian(box[:, 3] - box[:, 1])
+        assert np.nanmedian(off) < 0.05 * height
+
+
+def test_the_flip_is_upside_down_in_the_air(demo_pose: Pose3D) -> None:
+    """Whoever turns a back flip has their head below their hips for a moment, well above the floor."""
+    heights = demo_pose.joints_world[:2, :, [H36M17.index("head"), H36M17.index("hip")], 2]
+    below = np.nan_to_num(heights[..., 0] - heights[..., 1], nan=1.0)
+    flipper, frame = np.unravel_index(int(below.argmin()), below.shape)
+    assert below[flipper, frame] < -0.2
+    assert np.nanmin(demo_pose.joints_world[flipper, frame, :, 2]) > 0.4
+
+
+def test_the_walker_walks_upright_on_the_floor(demo_pose: Pose3D) -> None:
+    travelled = [float(np.ptp(person[np.isfinite(person[:, 0, 0]), 0, 0])) for person in demo_pose.joints_world[:2]]
+    walker = int(np.argmax(travelled))
+    world = demo_pose.joints_world[walker]
+    world = world[np.isfinite(world).all(axis=(1, 2))]
+    assert travelled[walker] > 2.0
+    assert np.median(world[:, H36M17.index("head"), 2]) == pytest.approx(1.65, abs=0.2)
+    assert np.abs(np.median(world[..., 2].min(axis=1)) - 0.08) < 0.1
+
+
+def test_the_file_says_how_it_was_made(demo_pose: Pose3D) -> None:
+    provenance = demo_pose.provenance
+    assert provenance["command"] == "the tests"
+    assert provenance["detector"]["name"] == "movenet"
+    assert len(provenance["lifter"]["sha256"]) == 64
+    assert provenance["assumed"] == {"height_m": 1.7, "camera": "does not move", "fov_deg": 60.0}
+    assert provenance["timing"]["seconds"] > 0
+    summary = summarize(demo_pose)
+    assert summary.frames == 230
+    assert summary.people[0].seconds_seen == pytest.approx(seen_for(demo_pose)[0] / 30, rel=0.02)
+    assert 0.4 < summary.people[0].mean_confidence <= 1
+
+
+def test_keypoints_written_and_read_again_give_the_same_motion(short_clip: Path, tmp_path: Path) -> None:
+    pose = infer(short_clip, settings=InferSettings(smooth=0))
+    find_keypoints(short_clip, tmp_path / "k.npz")
+    again = infer(short_clip, settings=InferSettings(smooth=0, keypoints=str(tmp_path / "k.npz")))
+    np.testing.assert_allclose(again.joints_3d, pose.joints_3d, atol=2e-4)
+    assert again.provenance["keypoints"]["layout"] == "coco17"
+    assert "detector" not in again.provenance
+
+
+def test_choosing_people(short_clip: Path) -> None:
+    everyone = infer(short_clip)
+    main = infer(short_clip, settings=InferSettings(max_people=1))
+    assert main.person_ids == everyone.person_ids[:1]
+    number = everyone.person_ids[-1]
+    assert infer(short_clip, settings=InferSettings(person=str(number))).person_ids == (number,)
+    with pytest.raises(NobodyFoundError):
+        infer(short_clip, settings=InferSettings(roi=(1700, 900, 20, 20)))
+    with pytest.raises(ConfigError, match="no person 99"):
+        infer(short_clip, settings=InferSettings(person="99"))
+
+
+def test_preview_is_a_picture(short_clip: Path, tmp_path: Path) -> None:
+    image = cv2.imread(str(preview(short_clip, tmp_path / "sheet.png")))
+    assert image is not None
+    assert image.shape[1] == 1920
+
+
+def test_a_part_of_the_video_keeps_its_times(demo: Path) -> None:
+    pose = infer(demo, settings=InferSettings(start_s=1.0, end_s=1.2, flip=False))
+    np.testing.assert_allclose(pose.frame_times_s, 1.0 + np.arange(6) / 30, atol=1e-3)
+
+
+def test_render_is_as_long_as_the_pose(short_clip: Path, tmp_path: Path) -> None:
+    pose = infer(short_clip)
+    render(pose, short_clip, tmp_path / "side.mp4", height=240)
+    capture = cv2.VideoCapture(str(tmp_path / "side.mp4"))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 12
+    assert int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)) == 240
+    capture.release()
+
+
+def test_one_frame(demo: Path, tmp_path: Path, ffmpeg: Callable[..., None]) -> None:
+    ffmpeg("-i", demo, "-frames:v", 1, "-an", tmp_path / "one.mp4")
+    pose = infer(tmp_path / "one.mp4")
+    assert pose.num_frames == 1
+    assert np.isfinite(pose.joints_world[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"smooth": -1.0}, "smooth"),
+        ({"height_m": 20.0}, "height"),
+        ({"max_people": 0}, "max_people"),
+        ({"intrinsics": (1.0, 1.0, 0.0, 0.0), "fov_deg": 60.0}, "not both"),
+        ({"fov_deg": 200.0}, "field of view"),
+        ({"layout": "coco17"}, "keypoint file"),
+    ],
+)
+def test_settings_that_make_no_sense(values: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        InferSettings(**values)  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_video_with_foreign_keypoints(short_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--start"):
+        infer(short_clip, settings=InferSettings(keypoints=str(tmp_path), start_s=0.1))
+
+
+def walking_track(fps: float, seconds: float = 2.5) -> tuple[Track2D, DoubleArray, DoubleArray]:
+    """A walk seen by a level camera 5 m away: its track, the times, and the true root-relative joints (T, 17, 3)."""
+    frames = round(seconds * fps)
+    world = walk(frames, fps, 0.8).astype(np.float64)
+    world[:, :, 1] -= world[:, :1, 1]
+    turned = world @ np.array([[np.cos(0.7), np.sin(0.7), 0], [-np.sin(0.7), np.cos(0.7), 0], [0, 0, 1]])
+    camera = (turned - [0, -5, 1.2]) @ np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]).T
+    points = project(camera[:, [ARCHIVE_JOINTS.index(name) for name in COCO_NAMES]], CAMERA).astype(np.float32)
+    box = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    scores = np.full((frames, 17), 0.8, np.float32)
+    track = Track2D(1, points, scores, box, np.ones((frames, 17), np.bool_))
+    return track, np.arange(frames) / fps, camera[:, :17] - camera[:, :1]
+
+
+def test_the_frame_rate_does_not_matter() -> None:
+    lifter = load_lifter(device="cpu")
+    errors = {}
+    for fps in (24.0, 30.0, 50.0, 60.0, 120.0):
+        track, times, truth = walking_track(fps)
+        motion = lift_person(track, times, lifter, CAMERA, (1280, 720), InferSettings())
+        errors[fps] = float(1e3 * metrics.n_mpjpe(motion.joints, truth).mean())
+    assert max(errors.values()) - min(errors.values()) < 5, errors
+    assert max(errors.values()) < 90
+
+
+def test_height_sets_the_scale_and_the_distance() -> None:
+    lifter = load_lifter(device="cpu")
+    track, times, _ = walking_track(30.0)
+    usual = lift_person(track, times, lifter, CAMERA, (1280, 720), InferSettings())
+    child = lift_person(track, times, lifter, CAMERA, (1280, 720), dataclasses.replace(InferSettings(), height_m=0.85))
+    np.testing.assert_allclose(child.joints, usual.joints / 2, atol=5e-3)
+    np.testing.assert_allclose(child.root, usual.root / 2, rtol=0.03, atol=0.02)
+    assert np.median(usual.root[:, 2]) == pytest.approx(5.0, abs=0.8)

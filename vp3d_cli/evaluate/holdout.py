@@ -1,0 +1,257 @@
+"""Evaluation on motion capture that a lifter was not trained on, seen by random cameras."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vp3d_cli.data.motion import MotionClip, read_motion
+from vp3d_cli.errors import ConfigError
+from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion, score_poses, score_roots
+from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file
+from vp3d_cli.lift.pose import Lifter, find_lifter
+from vp3d_cli.normalize import decode_root, flip
+from vp3d_cli.pipeline import lift_person
+from vp3d_cli.settings import InferSettings
+from vp3d_cli.skeletons import H36M17, get_skeleton
+from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
+from vp3d_cli.train.pool import CHUNK, Batch, prepare
+from vp3d_cli.train.sources import split, validation_settings
+from vp3d_cli.types import DoubleArray, FloatArray, Track2D
+
+# Frames of every window before and after the one that is answered for: those of the largest model that ships, so that
+# models with smaller receptive fields are examined on the same windows.
+_REACH = 121
+_SEED = 0
+# Shots are drawn at a rate of which 24, 30 and 60 are exact parts.
+_SHOT_RATE_HZ = 120.0
+_SHOT_S = 4.0
+
+Report = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """What a lifter is examined on.
+
+    Attributes:
+        clips: held out of its training.
+        windows: how many windows to draw.
+        group_by: None to group by source, else a regular expression for the name of the clip, whose first group (or
+            whole match) names the group; clips that do not match are in no group.
+        flip_test: average with the answer for the mirrored input, as inference does.
+    """
+
+    clips: Sequence[MotionClip]
+    windows: int = 2048
+    group_by: str | None = None
+    flip_test: bool = True
+
+    def groups(self) -> dict[str, list[int]]:
+        """Indices of the clips of each group.
+
+        Raises:
+            ConfigError: not a regular expression, or no clip matches it.
+        """
+        groups: dict[str, list[int]] = {}
+        try:
+            pattern = None if self.group_by is None else re.compile(self.group_by)
+        except re.error as error:
+            raise ConfigError(f"{self.group_by!r} is not a regular expression: {error}") from error
+        for index, clip in enumerate(self.clips):
+            if pattern is None:
+                groups.setdefault(clip.source, []).append(index)
+            elif match := pattern.search(clip.name):
+                groups.setdefault(match[1] if pattern.groups else match[0], []).append(index)
+        if not groups:
+            raise ConfigError(f"no clip's name matches {self.group_by!r}; the first is {self.clips[0].name!r}")
+        return dict(sorted(groups.items()))
+
+
+def held_out_clips(motion: Sequence[Path], lifters: Sequence[str], hold_out: Sequence[str] = ()) -> list[MotionClip]:
+    """Clips that none of the lifters was trained on.
+
+    Args:
+        motion: files or folders.
+        lifters: names or files; each says in its own metadata what was held out.
+        hold_out: regular expressions for clip names, instead of the lifters' own.
+
+    Raises:
+        InputError, WeightsError: motion or lifters cannot be read.
+        ConfigError: a lifter does not say what was held out, or nothing is left.
+    """
+    clips = [clip for path in motion for clip in read_motion(path)]
+    patterns = [list(hold_out)] if hold_out else [_held_out_of(name) for name in lifters]
+    for pattern in patterns:
+        clips = split(clips, pattern)[1]
+    if not clips:
+        raise ConfigError("no motion is left that was held out of training; give --hold-out REGEX")
+    return clips
+
+
+def _held_out_of(lifter: str) -> list[str]:
+    training = load_lifter_file(find_lifter(lifter)[0])[1].training
+    hold_out = training.get("data", {}).get("hold_out")
+    if not hold_out:
+        raise ConfigError(f"{lifter} does not say what was held out of its training; give --hold-out REGEX")
+    return [str(pattern) for pattern in hold_out]
+
+
+def evaluate_windows(lifter: str, hold_out: HoldOut, report: Report) -> list[Scores]:
+    """Score single poses, with exact keypoints and with simulated detections.
+
+    Windows are drawn as in training, but poses are not invented: sources count the same, rare poses more than common
+    ones, cameras and bodies are random. The same windows serve every lifter of the same frame rate. Each pose has its
+    own scale (N-MPJPE of Rhodin et al. 2018).
+
+    Returns:
+        For exact keypoints ("clean") and for simulated detections ("detected") one for all windows, then one for each
+        group.
+
+    Raises:
+        WeightsError: the lifter cannot be read.
+        ConfigError: the groups make no sense.
+    """
+    model, info = load_lifter_file(find_lifter(lifter)[0])
+    groups = hold_out.groups()
+    answers: dict[str, list[_Answers]] = {"clean": [], "detected": []}
+    done = 0
+    for windows, batches in _exam(model.config, info, hold_out):
+        for name, batch in batches.items():
+            answers[name].append(_answer(model, info, batch, windows.clips, hold_out.flip_test))
+        done += len(windows.clips)
+        report("lift", done, max(done, hold_out.windows))
+    scores = []
+    for name, parts in answers.items():
+        whole = _Answers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        scores.append(_score(name, whole, info))
+        for group, members in groups.items():
+            chosen = np.isin(whole.clips, members)
+            if len(groups) > 1 and chosen.any():
+                scores.append(_score(f"{name}: {group}", _Answers(*(part[chosen] for part in whole)), info))
+    return scores
+
+
+class _Answers(tuple[Any, ...]):
+    """(predicted, truth, clips): (N, 17, 3) or (N, 3) metres twice, and (N,) indices."""
+
+    def __new__(cls, predicted: Any, truth: Any, clips: Any) -> _Answers:
+        return super().__new__(cls, (predicted, truth, clips))
+
+    @property
+    def clips(self) -> Any:
+        return self[2]
+
+
+def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[tuple[Windows, dict[str, Batch]]]:
+    """Windows in chunks, and the same prepared for a lifter: exact and detected."""
+    before, after = max(_REACH, config.frames_before), max(_REACH, config.frames_after)
+    settings = validation_settings(EngineSettings())
+    engine = DataEngine(hold_out.clips, before + 1 + after, info.rule.rate_hz, settings, "cpu", _SEED, before)
+    frames = slice(before - config.frames_before, before + config.frames_after + 1)
+    for start in range(0, hold_out.windows, CHUNK):
+        whole = engine.draw(min(CHUNK, hold_out.windows - start))
+        cut = Windows(
+            whole.keypoints[:, frames],
+            whole.scores[:, frames],
+            whole.clean_keypoints[:, frames],
+            whole.intrinsics,
+            whole.size_wh,
+            whole.joints[:, frames],
+            whole.root[:, frames],
+            whole.clips,
+        )
+        yield (
+            cut,
+            {
+                "clean": prepare(cut, info.rule, config.frames_before, 1, clean=True),
+                "detected": prepare(cut, info.rule, config.frames_before, 1),
+            },
+        )
+
+
+@torch.inference_mode()
+def _answer(model: Any, info: LifterInfo, batch: Batch, clips: Tensor, flip_test: bool) -> _Answers:
+    answer = model.forward_strided(batch.features)
+    if flip_test:
+        mirrored = model.forward_strided(flip(batch.features, get_skeleton(info.rule.skeleton_2d).flip_order))
+        order = get_skeleton(info.rule.skeleton_3d).flip_order if info.task == "pose" else (0,)
+        answer = (answer + flip(mirrored, order)) / 2
+    if info.task == "trajectory":
+        root = decode_root(answer[:, :, 0], batch.centre, batch.spread)
+        return _Answers(root[:, 0].numpy(), batch.root[:, 0].numpy(), clips.numpy())
+    return _Answers(answer[:, 0].numpy(), batch.joints[:, 0].numpy(), clips.numpy())
+
+
+def _score(name: str, answers: _Answers, info: LifterInfo) -> Scores:
+    predicted, truth, _ = answers
+    if info.task == "trajectory":
+        return score_roots(name, predicted, truth)
+    return score_poses(name, predicted, truth, H36M17.joints)
+
+
+def evaluate_shots(
+    lifter: str, hold_out: HoldOut, rates_hz: Sequence[float], shots: int, settings: InferSettings, report: Report
+) -> list[Scores]:
+    """Score the whole way from simulated detections to motion, on the same shots at several frame rates.
+
+    A shot is four seconds of held-out motion before a camera that stands still. Its frames are dropped to each rate,
+    then conditioned, lifted and placed as :func:`vp3d_cli.pipeline.infer` does. Each shot has one scale.
+
+    Args:
+        lifter: name or file of a pose lifter.
+        hold_out: motions; its windows are not used.
+        rates_hz: frames per second, at most 120.
+        shots: how many.
+        settings: smoothing, flip.
+        report: see :func:`vp3d_cli.pipeline.infer`.
+
+    Returns:
+        One for each rate: the mean over the shots.
+
+    Raises:
+        ConfigError: a rate is out of range.
+    """
+    for rate in rates_hz:
+        if not 1 <= rate <= _SHOT_RATE_HZ:
+            raise ConfigError(f"frame rates must be between 1 and {_SHOT_RATE_HZ:g}, got {rate:g}")
+    path, name, sha256 = find_lifter(lifter)
+    loaded = Lifter(path, "cpu", name=name, sha256=sha256)
+    exam = dataclasses.replace(validation_settings(EngineSettings()), cut=0.0)
+    frames = round(_SHOT_RATE_HZ * _SHOT_S)
+    engine = DataEngine(hold_out.clips, frames, _SHOT_RATE_HZ, exam, "cpu", _SEED)
+    drawn = engine.draw(shots)
+    scores: dict[float, list[Scores]] = {rate: [] for rate in rates_hz}
+    for shot in range(shots):
+        for rate in rates_hz:
+            kept = np.round(np.arange(0, frames, _SHOT_RATE_HZ / rate)).astype(int)
+            scores[rate].append(_score_shot(drawn, shot, kept[kept < frames], loaded, settings))
+        report("lift", shot + 1, shots)
+    return [mean_scores(f"{rate:g} fps", parts) for rate, parts in scores.items()]
+
+
+def _score_shot(drawn: Windows, shot: int, kept: DoubleArray, lifter: Lifter, settings: InferSettings) -> Scores:
+    times = kept / _SHOT_RATE_HZ
+    keypoints: FloatArray = drawn.keypoints[shot].numpy()[kept]
+    boxes = np.concatenate([keypoints.min(axis=1), keypoints.max(axis=1)], axis=-1)
+    scores: FloatArray = drawn.scores[shot].numpy()[kept]
+    track = Track2D(1, keypoints, scores, boxes, np.ones(scores.shape, bool))
+    fx, fy, cx, cy = drawn.intrinsics[shot].tolist()
+    width, height = drawn.size_wh[shot].tolist()
+    motion = lift_person(track, times, lifter, (fx, fy, cx, cy), (round(width), round(height)), settings)
+    return score_motion(
+        f"shot {shot}",
+        motion.joints,
+        drawn.joints[shot].numpy()[kept],
+        H36M17.joints,
+        predicted_root=motion.root,
+        truth_root=drawn.root[shot].numpy()[kept],
+    )

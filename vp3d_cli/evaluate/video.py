@@ -1,0 +1,50 @@
+"""Evaluation of the whole way from a video, with one lifter or several on the same detections."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from vp3d_cli.evaluate.calibrated import CalibratedView, find_person, score_person
+from vp3d_cli.evaluate.scores import Scores
+from vp3d_cli.lift.pose import load_lifter
+from vp3d_cli.pipeline import Progress, lift_person, watch
+from vp3d_cli.settings import InferSettings
+
+
+def evaluate_video(
+    video: Path,
+    view: CalibratedView,
+    lifters: Sequence[str],
+    settings: InferSettings,
+    progress: Progress,
+) -> list[Scores]:
+    """Score lifters on a video of a calibrated camera.
+
+    Args:
+        video: what the camera saw.
+        view: the truth.
+        lifters: names or files; the video is watched once for all.
+        settings: everything else; where they say nothing of the camera, the calibration does.
+        progress: see :func:`vp3d_cli.pipeline.infer`.
+
+    Returns:
+        One for each lifter, named after the camera.
+
+    Raises:
+        NobodyFoundError, VideoError, WeightsError: see :func:`vp3d_cli.pipeline.infer`.
+        InputError: the video's times do not overlap with the truth.
+    """
+    if settings.intrinsics is None and settings.fov_deg is None:
+        settings = dataclasses.replace(settings, intrinsics=view.intrinsics)
+    loaded = [load_lifter(name, settings.device) for name in lifters]
+    scene = watch(video, settings, progress)
+    size_wh = scene.info.size_wh
+    person = find_person([track.keypoints for track in scene.tracks], scene.times_s, size_wh, view)
+    intrinsics = settings.camera(size_wh).as_tuple()
+    scores = []
+    for lifter in loaded:
+        motion = lift_person(scene.tracks[person], scene.times_s, lifter, intrinsics, size_wh, settings)
+        scores.append(score_person(motion.joints, motion.root, scene.times_s, view))
+    return scores

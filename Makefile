@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV   := .venv
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
+# torchvision needs the torch that it was built with, so its tests have an environment of their own.
+TORCHVISION_VENV := .venv-torchvision
+TORCHVISION      := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: help setup demo test clean
+.PHONY: help setup demo test test-torchvision clean
 
 help:
 	@echo "make demo   turn examples/demo.mp4 into out/pose.npz and out/side-by-side.mp4"
 	@echo "make test   ruff, mypy --strict and the tests"
+	@echo "make test-torchvision   the tests of --detector mask-rcnn-torchvision, in $(TORCHVISION_VENV) (5 GB)"
 	@echo "make setup  only install, into $(VENV)"
 	@echo "make clean  remove $(VENV), out and caches"
 
@@ -27,5 +31,11 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --maxprocesses 8
 
+test-torchvision: $(TORCHVISION_VENV)/.ready
+	$(TORCHVISION_VENV)/bin/python -m pytest tests/test_mask_rcnn.py
+
+$(TORCHVISION_VENV)/.ready: pyproject.toml constraints.txt tools/bootstrap.py
+	@VENV=$(TORCHVISION_VENV) $(PYTHON) tools/bootstrap.py $(TORCHVISION)
+
 clean:
-	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCHVISION_VENV) out .mypy_cache .pytest_cache .ruff_cache .hypothesis

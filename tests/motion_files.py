@@ -152,6 +152,18 @@ def write_bvh(file: Path, frames: int = 5, **options: Any) -> Path:
     return file
 
 
+def broken_bvh(folder: Path, change: tuple[str, str] | None = None, cut_lines: int = 0, append: str = "") -> Path:
+    """``broken.bvh``: a part replaced, lines cut off its end, something appended."""
+    text = bvh_text(random_angles(5), root_path(5))
+    if change is not None:
+        assert change[0] in text
+        text = text.replace(*change, 1)
+    lines = text.splitlines()
+    file = folder / "broken.bvh"
+    file.write_text("\n".join(lines[: len(lines) - cut_lines]) + "\n" + append)
+    return file
+
+
 # (bone, parent, direction * length in metres, axis in degrees, degrees of freedom)
 BONES: tuple[tuple[str, str, tuple[float, float, float], tuple[float, float, float], str], ...] = (
     ("lhipjoint", "root", (0.11, -0.02, 0.0), (0, 0, 0), ""),

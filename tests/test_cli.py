@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from conftest import RunCli
 
-from vp3d_cli.commands.common import clock, format_table
-from vp3d_cli.commands.files import format_facts
 from vp3d_cli.commands.outputs import Job, plan_jobs
 from vp3d_cli.errors import ConfigError, NobodyFoundError, VideoError
 from vp3d_cli.lift.pose import ALIASES, DEFAULT_LIFTER
@@ -262,53 +260,6 @@ def test_no_two_results_share_a_file_and_none_replaces_a_video() -> None:
         plan_jobs([Path("x/a.mp4"), Path("b.mp4")], "out/", "x/{stem}.mp4")
     with pytest.raises(ConfigError, match=r"\.npz"):
         plan_jobs([Path("a.mp4")], "pose.csv", None)
-
-
-# What is printed.
-
-
-def test_format_table() -> None:
-    table = format_table([("name", "MB"), ("a", 10), ("long name", 2.5)], right=(1,))
-    assert table.splitlines() == ["name        MB", "---------  ---", "a           10", "long name  2.5"]
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3725, "1:02:05")])
-def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
-
-
-def test_format_facts_indents_what_is_inside() -> None:
-    lines = format_facts({"a_b": None, "people": [{"id": 1, "seen": 2.5}], "made": {"by": "vp3d", "fast": True}})
-    assert [line.split() for line in lines] == [
-        ["a", "b", "-"], ["people", "id", "1,", "seen", "2.5"], ["made"], ["by", "vp3d"], ["fast", "yes"],
-    ]  # fmt: skip
-    assert lines[3].startswith("  ")
-
-
-def test_progress_without_a_terminal_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with StageProgress() as progress:
-        for done in range(101):
-            progress("detect", done, 100)
-        progress("detect", 100, 100)
-        progress("lift", 5, None)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "finding people ..."
-    assert lines[1].startswith("finding people: 100/100 frames")
-    assert lines[2:] == ["lifting to 3D ..."]
-
-
-def test_progress_on_a_terminal_has_bars(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
-    monkeypatch.setenv("COLUMNS", "100")
-    with StageProgress() as progress:
-        progress("detect", 10, None)
-        progress("detect", 40, 40)
-    text = capsys.readouterr().err
-    assert "finding people" in text
-    assert "40/40" in text
-    with StageProgress(quiet=True) as progress:
-        progress("detect", 1, 1)
-    assert capsys.readouterr().err == ""
 
 
 # Commands on real files.

@@ -136,9 +136,9 @@ def test_no_lag() -> None:
     rng = np.random.default_rng(5)
     keypoints = walking(60) + rng.normal(0, 2, (60, 17, 2))
     scores = rng.uniform(0.3, 0.9, (60, 17))
-    at = np.sort(rng.uniform(0, 2, 60))
+    at = np.cumsum(rng.uniform(0.01, 0.06, 60))
     ahead = smooth(make_track(keypoints, scores), at).keypoints
-    back = smooth(make_track(keypoints[::-1], scores[::-1]), 2 - at[::-1]).keypoints
+    back = smooth(make_track(keypoints[::-1], scores[::-1]), at[-1] - at[::-1]).keypoints
     np.testing.assert_allclose(ahead, back[::-1], atol=1e-2)
 
 
@@ -156,7 +156,7 @@ def test_strength_does_not_depend_on_the_frame_rate() -> None:
     slow = np.sin(2 * np.pi * 3.0 * times(481, 120))[:, None, None] * 0.4  # so little that the cutoff is that of rest
     fine = smooth(make_track(STANDING + 300 + slow + np.zeros((481, 17, 2))), times(481, 120)).keypoints
     coarse = smooth(make_track((STANDING + 300 + slow + np.zeros((481, 17, 2)))[::4]), times(121)).keypoints
-    np.testing.assert_allclose(fine[::4], coarse, atol=0.03)
+    np.testing.assert_allclose(fine[::4][15:-15], coarse[15:-15], atol=0.03)
     assert np.ptp(fine[120:360, 0, 0]) < 0.3
 
 

@@ -159,7 +159,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_registry_lines_are_complete() -> None:
-    assert list(DETECTORS)[0] == base.DEFAULT_DETECTOR == "movenet"
+    assert next(iter(DETECTORS)) == base.DEFAULT_DETECTOR == "movenet"
     for name, info in DETECTORS.items():
         assert info.name == name
         assert info.summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_tiles_cover_the_frame(width: int, height: int, count: int) -> None:
     assert len(tiles) == count * count
     assert min(t.x0 for t in tiles) == min(t.y0 for t in tiles) == 0
     assert (max(t.x1 for t in tiles), max(t.y1 for t in tiles)) == (width, height)
-    for first, second in zip(tiles[: count - 1], tiles[1:count], strict=True):
+    for first, second in itertools.pairwise(tiles[:count]):
         assert first.x0 <= second.x0 <= first.x1  # no gap along a row
 
 
@@ -225,7 +226,7 @@ def expected(script: Script, number: int) -> list[tuple[int, int]]:
 
 
 def test_search_takes_turns_and_covers_the_frame() -> None:
-    multi = FakeMultiPose(lambda n: [standing(600, 440, 36)])  # too small for the whole frame, in the last tile
+    multi = FakeMultiPose(lambda n: [standing(600, 440, 45)])  # too small for the whole frame, in the last tile
     search = Search(multi)
     [frame] = frames_of(1)
     assert search.whole(frame) == []
@@ -235,7 +236,7 @@ def test_search_takes_turns_and_covers_the_frame() -> None:
 
 def test_everyone_is_followed_from_the_first_frame() -> None:
     def script(n: int) -> list[Person]:
-        return [standing(100 + 8 * n, 200, 150), standing(500 - 5 * n, 260, 220), standing(320, 400, 36)]
+        return [standing(100 + 8 * n, 200, 150), standing(500 - 5 * n, 260, 220), standing(320, 400, 45)]
 
     detector = detector_of(script)
     for n, people in enumerate(detector.detect(frames_of(20))):
@@ -305,7 +306,7 @@ def test_somebody_gone_is_forgotten() -> None:
 
 
 def test_somersault_is_followed() -> None:
-    """The network sees only people who are nearly upright in the square; 24 degrees a frame, then half a turn at once."""
+    """The network sees only people who are nearly upright in the square: 24 degrees a frame, then half a turn."""
 
     def script(n: int) -> list[Person]:
         return [standing(300, 240, 200, math.radians(24 * n if n < 15 else 180))]

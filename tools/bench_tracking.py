@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from collections.abc import Callable
 from typing import Any
 
 import motmetrics
@@ -143,9 +143,7 @@ def hidden_by_others(pixels: Array, depth: Array) -> tuple[Array, Array]:
             for behind in range(people):
                 if behind == front:
                     continue
-                along = np.clip(
-                    ((pixels[behind] - p) * (q - p)).sum(-1) / (((q - p) ** 2).sum(-1) + 1e-9), 0, 1
-                )
+                along = np.clip(((pixels[behind] - p) * (q - p)).sum(-1) / (((q - p) ** 2).sum(-1) + 1e-9), 0, 1)
                 gap = np.linalg.norm(pixels[behind] - p - along[..., None] * (q - p), axis=-1)
                 covered = (gap < px) & (depth[front].mean(-1) < depth[behind].mean(-1) - 0.05)[:, None]
                 hidden[behind] |= covered
@@ -154,7 +152,7 @@ def hidden_by_others(pixels: Array, depth: Array) -> tuple[Array, Array]:
 
 
 def _slow_uniform(rng: Any, shape: tuple[int, ...], frames: int, hold: int) -> Array:
-    """Uniform numbers (*shape, T) that change only every ``hold`` frames: what a detector gets wrong it gets wrong for a while."""
+    """Uniform numbers (*shape, T) that change only every ``hold`` frames: mistakes last for a while."""
     coarse = rng.uniform(size=(*shape, frames // hold + 2))
     at = (np.arange(frames) + rng.integers(hold)) // hold
     result: Array = coarse[..., at]
@@ -197,9 +195,7 @@ def simulate(bodies: Array, fps: float, noise: Noise, rng: Any) -> Scene:
     own = swap == np.arange(people)[:, None, None]
     noisy = np.where(own[..., None], noisy, noisy[swap, t_index, k_index])
     missed = (rng.uniform(size=(people, frames)) < noise.miss) | lost | ~seen | ~np.isfinite(height)
-    detections = [
-        _frame(noisy[:, t][~missed[:, t]], scores[:, t][~missed[:, t]], noise, rng) for t in range(frames)
-    ]
+    detections = [_frame(noisy[:, t][~missed[:, t]], scores[:, t][~missed[:, t]], noise, rng) for t in range(frames)]
     truth = boxes_of(pixels)
     truth[~((visible > 0.3) & (inside.mean(-1) > 0.5))] = np.nan
     return Scene(detections, np.arange(frames) / fps, renew_after_absence(truth, 2.0 * fps))
@@ -272,7 +268,7 @@ def of_trackers(kind: str, **options: Any) -> Tracker:
         import trackers
 
         fps = 1 / float(np.median(np.diff(scene.times_s)))
-        tracker = getattr(trackers, kind)(lost_track_buffer=int(2 * 30), frame_rate=fps, **options)
+        tracker = getattr(trackers, kind)(lost_track_buffer=2 * 30, frame_rate=fps, **options)
         rows = []
         for f, found in enumerate(scene.detections):
             given = supervision.Detections(
@@ -361,9 +357,7 @@ def main() -> None:
     trackers: dict[str, Tracker] = {
         "vp3d": ours,
         "oracle": oracle,
-        "bytetrack": of_trackers(
-            "ByteTrackTracker", track_activation_threshold=0.4, high_conf_det_threshold=0.4
-        ),
+        "bytetrack": of_trackers("ByteTrackTracker", track_activation_threshold=0.4, high_conf_det_threshold=0.4),
         "ocsort": of_trackers("OCSORTTracker", high_conf_det_threshold=0.4),
         "norfair": norfair,
     }
@@ -397,8 +391,8 @@ def show(name: str, people: str, bridged: bool, accumulators: list[Any], metrics
     table = motmetrics.metrics.create().compute_many(accumulators, metrics=metrics, generate_overall=True)
     row = table.loc["OVERALL"]
     print(
-        f"{name:10} {people:>6}  {'filled' if bridged else 'left':6} {row.idf1:.4f} {row.mota:.4f} {int(row.num_switches):6d}"
-        f"    {row.idp:.4f} {row.idr:.4f} {ms:8.3f}",
+        f"{name:10} {people:>6}  {'filled' if bridged else 'left':6} {row.idf1:.4f} {row.mota:.4f}"
+        f" {int(row.num_switches):6d}    {row.idp:.4f} {row.idr:.4f} {ms:8.3f}",
         flush=True,
     )
 

@@ -1,5 +1,7 @@
 """Makes .venv with everything that vp3d and its tests need; run by `make`, needs nothing but Python 3.10 or newer.
 
+Requirements given as arguments, such as `torch==2.14.1`, are installed as well, whatever constraints.txt says of them.
+
 A bare Debian or Ubuntu lacks what an installation usually takes for granted: pip, ensurepip, the certificates that
 pip checks downloads with, and the system libraries (libGL, X11) of OpenCV's ordinary build. Each is worked around
 here without touching the system or asking for root: pip comes out of Debian's own package of it, and OpenCV is
@@ -113,6 +115,17 @@ def pip_install(*arguments: str) -> None:
     run(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments)
 
 
+def constraints(requirements: "list[str]") -> str:
+    """constraints.txt, or a copy of it without what `requirements` pin themselves."""
+    if not requirements:
+        return "constraints.txt"
+    names = tuple(requirement.partition("==")[0] + "==" for requirement in requirements)
+    lines = (ROOT / "constraints.txt").read_text().splitlines(keepends=True)
+    copy = VENV / "constraints.txt"
+    copy.write_text("".join(line for line in lines if not line.startswith(names)))
+    return str(copy)
+
+
 def use_headless_opencv() -> None:
     """Exchange opencv-python for opencv-python-headless where the system libraries of its windows are missing."""
     if works(PYTHON, "-c", "import cv2"):
@@ -135,7 +148,8 @@ def main() -> None:
     os.chdir(ROOT)
     say(f"installing into {VENV} (the first time takes some minutes)")
     make_venv()
-    pip_install("-c", "constraints.txt", "-e", ".[dev]")
+    requirements = sys.argv[1:]
+    pip_install("-c", constraints(requirements), *requirements, "-e", ".[dev]")
     use_headless_opencv()
     (VENV / ".ready").touch()
 

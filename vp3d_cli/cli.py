@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from vp3d_cli import __version__
-from vp3d_cli.commands import files, infer, machine, models, train, train_detector
+from vp3d_cli.commands import batch, evaluate, files, infer, machine, models, train, train_detector
 from vp3d_cli.commands.common import print_error
 from vp3d_cli.errors import Vp3dError
 
@@ -83,11 +83,13 @@ def _global_options(
 
 
 app.command("infer")(infer.infer)
+app.command("batch")(batch.batch)
 app.command("render")(files.render)
 app.command("info")(files.info)
 app.command("detectors")(models.detectors)
 app.add_typer(models.weights_app, name="weights")
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("train-detector")(train_detector.train_detector)
 app.command("doctor")(machine.doctor)
 app.command("bench")(machine.bench)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -35,11 +36,42 @@ from vp3d_cli.track import CutDetector, select_in_roi, select_people, track_peop
 from vp3d_cli.types import DoubleArray, FloatArray, Frame, FrameBGR, Keypoints2D, Pose3D, Track2D, VideoInfo
 from vp3d_cli.video import VideoReader, VideoWriter
 
-__all__ = ["InferSettings", "Progress", "Summary", "find_keypoints", "infer", "preview", "render", "summarize", "watch"]
+__all__ = [
+    "InferSettings",
+    "Models",
+    "Progress",
+    "Summary",
+    "find_keypoints",
+    "infer",
+    "preview",
+    "render",
+    "summarize",
+    "watch",
+]
 
 Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames in all (None if not known)
 
 _PREVIEW_FRAMES = 12
+
+
+class Models:
+    """The detector and the lifter of some settings, loaded when first needed and then kept.
+
+    Who has many videos to do hands the same one to each call. Serves one video at a time.
+    """
+
+    def __init__(self, settings: InferSettings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def detector(self) -> Detector:
+        """Finds people; raises what :func:`vp3d_cli.detect.base.load_detector` does."""
+        return load_detector(self._settings.detector, self._settings.device)
+
+    @cached_property
+    def lifter(self) -> Lifter:
+        """Lifts them; raises what :func:`vp3d_cli.lift.pose.load_lifter` does."""
+        return load_lifter(self._settings.lifter, self._settings.device)
 
 
 def infer(
@@ -50,6 +82,7 @@ def infer(
     progress: Progress | None = None,
     overwrite: bool = False,
     command: str | None = None,
+    models: Models | None = None,
 ) -> Pose3D:
     """Find everyone in a video and lift them to 3D.
 
@@ -60,6 +93,7 @@ def infer(
         progress: called with (stage, done, total) as frames pass ``detect`` and ``lift``.
         overwrite: replace ``out`` if it exists.
         command: recorded in the result's provenance.
+        models: of the same settings, already loaded; None loads them.
 
     Returns:
         Everyone's motion.
@@ -75,8 +109,9 @@ def infer(
     if out is not None:
         check_target(Path(out), overwrite)
     started = time.perf_counter()
-    lifter = load_lifter(settings.lifter, settings.device)
-    scene = watch(video, settings, report)
+    models = models or Models(settings)
+    lifter = models.lifter
+    scene = watch(video, settings, report, models)
     times, size_wh = scene.times_s, scene.info.size_wh
     intrinsics = settings.camera(size_wh).as_tuple()
 
@@ -133,7 +168,7 @@ class Scene(NamedTuple):
     warnings: list[str]
 
 
-def watch(video: str | Path, settings: InferSettings, report: Progress) -> Scene:
+def watch(video: str | Path, settings: InferSettings, report: Progress, models: Models | None = None) -> Scene:
     """Find and follow everyone in a video, or take the keypoints that the user brings.
 
     Raises:
@@ -144,7 +179,7 @@ def watch(video: str | Path, settings: InferSettings, report: Progress) -> Scene
         if settings.keypoints is not None:
             seen, source, warnings = take_keypoints(reader, settings, report)
         else:
-            detector = load_detector(settings.detector, settings.device)
+            detector = (models or Models(settings)).detector
             source = {"detector": {"name": detector.name, "sha256": detector.sha256}}
             seen, warnings = detect(reader, detector, report, settings), []
     size_wh = reader.info.size_wh
@@ -274,6 +309,7 @@ def find_keypoints(
     progress: Progress | None = None,
     overwrite: bool = False,
     command: str | None = None,
+    models: Models | None = None,
 ) -> list[str]:
     """Write everyone's 2D keypoints, as the detector gave them, without lifting.
 
@@ -281,7 +317,7 @@ def find_keypoints(
         video: a video file or a folder of images.
         out: file to write.
         format: ``vp3d``, ``coco`` or ``videopose3d`` (see :data:`vp3d_cli.keypoint_files.WRITERS`).
-        settings, progress, overwrite, command: as for :func:`infer`.
+        settings, progress, overwrite, command, models: as for :func:`infer`.
 
     Returns:
         What the user should know, one sentence each.
@@ -291,7 +327,7 @@ def find_keypoints(
     """
     settings = settings or InferSettings()
     check_target(Path(out), overwrite)
-    scene = watch(video, settings, progress or _silent)
+    scene = watch(video, settings, progress or _silent, models)
     lost = write_keypoints(
         out,
         scene.tracks,
@@ -313,11 +349,12 @@ def preview(
     settings: InferSettings | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
+    models: Models | None = None,
 ) -> Path:
     """Draw one PNG with frames of the video in which everyone carries their number, to choose people by.
 
     Args:
-        video, settings, progress, overwrite: as for :func:`infer`.
+        video, settings, progress, overwrite, models: as for :func:`infer`.
         out: PNG to write.
 
     Raises:
@@ -325,7 +362,7 @@ def preview(
     """
     settings = settings or InferSettings()
     check_target(Path(out), overwrite)
-    scene = watch(video, settings, progress or _silent)
+    scene = watch(video, settings, progress or _silent, models)
     with_people = np.flatnonzero(np.any([track.present for track in scene.tracks], axis=0))
     chosen = set(with_people[np.linspace(0, len(with_people) - 1, _PREVIEW_FRAMES).round().astype(int)].tolist())
     shots: list[tuple[Frame, list[NumberedPerson]]] = []

@@ -14,7 +14,7 @@ from rich.text import Text
 from vp3d_cli.commands.common import clock, format_table
 
 if TYPE_CHECKING:
-    from vp3d_cli.pipeline import Summary
+    from vp3d_cli.summary import Summary
 
 TITLES = {"bench": "measuring", "detect": "finding people", "lift": "lifting to 3D", "render": "drawing"}
 LOG_INTERVAL_S = 15.0  # between two lines of one stage where stderr is a file
@@ -119,10 +119,10 @@ def format_summary(name: str, summary: Summary) -> str:
 
     Args:
         name: of the video.
-        summary: from :func:`vp3d_cli.pipeline.summarize`.
+        summary: from :func:`vp3d_cli.summary.summarize`.
     """
-    people = len(summary.people)
-    heading = f"{name}: {people} {'person' if people == 1 else 'people'} in {summary.frames} frames"
+    people = "1 person" if len(summary.people) == 1 else f"{len(summary.people)} people"
+    heading = f"{name}: {people} in {summary.frames} {'frame' if summary.frames == 1 else 'frames'}"
     if summary.seconds is not None and summary.frames_per_second is not None:
         heading += f", {summary.seconds:.1f} s of work, {summary.frames_per_second:.1f} frames/s"
     rows: list[tuple[str, ...]] = [("person", "seen", "frames filled in", "mean confidence")]

@@ -51,10 +51,8 @@ def infer(
     keypoints: options.Keypoints = None,
     layout: options.Layout = None,
     joint_map: options.JointMap = None,
-    keypoints_only: Annotated[bool, typer.Option("--keypoints-only", help="Write 2D keypoints only.")] = False,
-    format: Annotated[
-        str, typer.Option(help="Of --keypoints-only: vp3d, coco or videopose3d.", metavar="NAME")
-    ] = "vp3d",
+    keypoints_only: options.KeypointsOnly = False,
+    format: options.KeypointFormat = "vp3d",
     preview: Annotated[
         str | None,
         typer.Option(help="Only draw a PNG in which people are numbered.", metavar="FILE|FOLDER", show_default=False),

@@ -49,6 +49,9 @@ JointMap = Annotated[
     typer.Option(metavar="FILE", help="For DeepLabCut: body part to COCO keypoint, TOML or JSON.", show_default=False),
 ]
 
+KeypointsOnly = Annotated[bool, typer.Option("--keypoints-only", help="Write 2D keypoints only.")]
+KeypointFormat = Annotated[str, typer.Option(help="Of --keypoints-only: vp3d, coco or videopose3d.", metavar="NAME")]
+
 
 def make_settings(
     *,

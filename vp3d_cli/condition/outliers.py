@@ -79,7 +79,7 @@ def repair(keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, si
     longest = min(max(1, int(MAX_RUN_S / step)) if step > 0 else 1, _MAX_RUN_FRAMES, len(places) - 2)
     for left, right in zip(COCO17.left, COCO17.right, strict=True):
         both, crossed = [left, right], [right, left]
-        frames = np.flatnonzero(_traded(places[:, both], good[:, both].all(axis=1), times_s))[:, None]
+        frames = np.flatnonzero(_traded(places[:, both], good[:, left] & good[:, right], times_s))[:, None]
         swapped[frames, both] = True
         for array in (places, keypoints, scores, good):
             array[frames, both] = array[frames, crossed]

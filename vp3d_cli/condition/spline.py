@@ -27,14 +27,15 @@ _MIN_STEP = 0.1
 
 
 def spread_times(times_s: DoubleArray) -> DoubleArray:
-    """Timestamps with equal neighbours moved apart a little, so that one can divide by their distances."""
+    """Timestamps with neighbours that are equal, or nearly, moved on a little: one must divide by their distances."""
     steps = np.diff(times_s)
-    if not len(steps):
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    least = _MIN_STEP * (usual if usual > 0 else 1.0)
+    if not len(steps) or steps.min() >= least:
         return times_s
-    usual = float(np.median(steps)) or 1.0
-    if steps.min() >= _MIN_STEP * usual:
-        return times_s
-    spread: DoubleArray = times_s[0] + np.append(0.0, np.cumsum(np.maximum(steps, _MIN_STEP * usual)))
+    # Each at least a step after the one before; what follows a sufficient pause stays in place.
+    ramp = least * np.arange(len(times_s))
+    spread: DoubleArray = np.maximum.accumulate(times_s - ramp) + ramp
     return spread
 
 

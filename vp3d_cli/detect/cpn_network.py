@@ -22,6 +22,9 @@ from vp3d_cli.detect.torch_tools import few
 from vp3d_cli.errors import WeightsError
 
 JOINTS = 17
+# Deviation of a heat-map with a peak of 255, roughly: the last batch norm starts there, for it would take thousands of
+# steps to grow to it from 1.
+_OUTPUT_SPREAD = 10.0
 STRIDE = 4  # input pixels for each pixel of a heat-map
 _EXPANSION = 4  # a ResNet bottleneck puts out four times its inner width (He et al. 2016)
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # He et al. 2016, table 1
@@ -219,6 +222,10 @@ class Cpn(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        outputs = [*(head.get_submodule("5") for head in self.global_net.predict), self.refine_net.final_predict[-1]]
+        for norm in outputs:
+            if isinstance(norm, nn.BatchNorm2d):
+                nn.init.constant_(norm.weight, _OUTPUT_SPREAD)
 
     def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """GlobalNet's heat-maps, coarse to fine, and RefineNet's: each (N, 17, H / 4, W / 4)."""

@@ -7,6 +7,7 @@ sizes, which takes a square crop around the person, and as MultiPose, which find
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,14 +73,14 @@ def open_session(weights: WeightFile, device: str, threads: int) -> Any:
     Args:
         weights: verified file.
         device: ``auto`` (CUDA where onnxruntime has it, else the CPU), ``cpu`` or ``cuda``.
-        threads: of one run on the CPU; 0 lets onnxruntime choose.
+        threads: of one run on the CPU; 0 takes ``OMP_NUM_THREADS``, and without it lets onnxruntime choose.
 
     Raises:
         MissingDependencyError: CUDA was asked for and this onnxruntime cannot use it.
         WeightsError: the file is no model that onnxruntime reads.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or _threads_of_environment()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only: they are raised as well
     cuda = "CUDAExecutionProvider"
@@ -112,6 +113,12 @@ def expect_shapes(
         fits = len(ends) == 1 and len(ends[0].shape) == len(expected)
         if not fits or any(e not in (None, s) for e, s in zip(expected, ends[0].shape, strict=True)):
             raise WeightsError(f"weights {weights.name}: not {what} ({weights.path} has other inputs or outputs)")
+
+
+def _threads_of_environment() -> int:
+    """``OMP_NUM_THREADS``, which torch heeds by itself and onnxruntime does not; 0 where it says nothing."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 class SinglePose:

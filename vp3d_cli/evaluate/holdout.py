@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vp3d_cli.data.motion import MotionClip, read_motion
@@ -22,10 +22,11 @@ from vp3d_cli.normalize import decode_root, flip
 from vp3d_cli.pipeline import lift_person
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.skeletons import H36M17, get_skeleton
+from vp3d_cli.train.cameras import CameraRanges
 from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
 from vp3d_cli.train.pool import CHUNK, Batch, prepare
 from vp3d_cli.train.sources import split, validation_settings
-from vp3d_cli.types import DoubleArray, FloatArray, Track2D
+from vp3d_cli.types import FloatArray, Track2D
 
 # Frames of every window before and after the one that is answered for: those of the largest model that ships, so that
 # models with smaller receptive fields are examined on the same windows.
@@ -131,24 +132,26 @@ def evaluate_windows(lifter: str, hold_out: HoldOut, report: Report) -> list[Sco
         report("lift", done, max(done, hold_out.windows))
     scores = []
     for name, parts in answers.items():
-        whole = _Answers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        whole = _Answers(
+            np.concatenate([part.predicted for part in parts]),
+            np.concatenate([part.truth for part in parts]),
+            np.concatenate([part.clips for part in parts]),
+        )
         scores.append(_score(name, whole, info))
         for group, members in groups.items():
             chosen = np.isin(whole.clips, members)
             if len(groups) > 1 and chosen.any():
-                scores.append(_score(f"{name}: {group}", _Answers(*(part[chosen] for part in whole)), info))
+                part = _Answers(whole.predicted[chosen], whole.truth[chosen], whole.clips[chosen])
+                scores.append(_score(f"{name}: {group}", part, info))
     return scores
 
 
-class _Answers(tuple[Any, ...]):
-    """(predicted, truth, clips): (N, 17, 3) or (N, 3) metres twice, and (N,) indices."""
+class _Answers(NamedTuple):
+    """What a lifter said of N windows: (N, 17, 3) or (N, 3) metres twice, and (N,) which clip each is of."""
 
-    def __new__(cls, predicted: Any, truth: Any, clips: Any) -> _Answers:
-        return super().__new__(cls, (predicted, truth, clips))
-
-    @property
-    def clips(self) -> Any:
-        return self[2]
+    predicted: FloatArray
+    truth: FloatArray
+    clips: NDArray[np.int64]
 
 
 def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[tuple[Windows, dict[str, Batch]]]:
@@ -203,8 +206,8 @@ def evaluate_shots(
 ) -> list[Scores]:
     """Score the whole way from simulated detections to motion, on the same shots at several frame rates.
 
-    A shot is four seconds of held-out motion before a camera that stands still. Its frames are dropped to each rate,
-    then conditioned, lifted and placed as :func:`vp3d_cli.pipeline.infer` does. Each shot has one scale.
+    A shot is four seconds of held-out motion before a camera that stands still and is known. Its frames are dropped to
+    each rate, then conditioned, lifted and placed as :func:`vp3d_cli.pipeline.infer` does. Each shot has one scale.
 
     Args:
         lifter: name or file of a pose lifter.
@@ -225,7 +228,7 @@ def evaluate_shots(
             raise ConfigError(f"frame rates must be between 1 and {_SHOT_RATE_HZ:g}, got {rate:g}")
     path, name, sha256 = find_lifter(lifter)
     loaded = Lifter(path, "cpu", name=name, sha256=sha256)
-    exam = dataclasses.replace(validation_settings(EngineSettings()), cut=0.0)
+    exam = validation_settings(EngineSettings(cut=0.0, cameras=CameraRanges(intrinsics_error=0.0)))
     frames = round(_SHOT_RATE_HZ * _SHOT_S)
     engine = DataEngine(hold_out.clips, frames, _SHOT_RATE_HZ, exam, "cpu", _SEED)
     drawn = engine.draw(shots)
@@ -238,7 +241,7 @@ def evaluate_shots(
     return [mean_scores(f"{rate:g} fps", parts) for rate, parts in scores.items()]
 
 
-def _score_shot(drawn: Windows, shot: int, kept: DoubleArray, lifter: Lifter, settings: InferSettings) -> Scores:
+def _score_shot(drawn: Windows, shot: int, kept: NDArray[np.int_], lifter: Lifter, settings: InferSettings) -> Scores:
     times = kept / _SHOT_RATE_HZ
     keypoints: FloatArray = drawn.keypoints[shot].numpy()[kept]
     boxes = np.concatenate([keypoints.min(axis=1), keypoints.max(axis=1)], axis=-1)

@@ -12,8 +12,8 @@ from vp3d_cli.types import FloatArray, FrameBGR
 _THUMBNAIL_WH = (32, 18)
 _BLOCKS_YX = (6, 8)  # the thumbnail in blocks of 3 x 4
 # Change of two frames is 1 - correlation of their thumbnails, which a new exposure or a flash leaves alone. Over six
-# clips (walking in and out at 10 fps, a flip, a rolled hand-held camera) neighbouring frames reached 0.10, and 18 % of the
-# blocks; every fifth frame 0.40 and 27 %; other scenes differ by 0.59 to 0.92 and 58 % to 98 %.
+# clips (walking in and out at 10 fps, a flip, signing, a rolled camera) neighbouring frames reached 0.10, and 17 % of
+# the blocks; every fifth frame 0.40 and 27 %; other scenes differ by 0.59 to 0.92 and 58 % to 98 %.
 _LEAST_CHANGE = 0.35
 # In a cut nearly everything changes; someone who walks by changes only what they cover and uncover.
 _BLOCK_CHANGE, _LEAST_BLOCKS = 0.5, 0.45

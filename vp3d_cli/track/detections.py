@@ -152,9 +152,7 @@ def compare_pairs(stack: Stack, first: IntArray, second: IntArray) -> Apart:
     for begin in range(0, max(len(first), 1), _CHUNK):
         a, b = first[begin : begin + _CHUNK], second[begin : begin + _CHUNK]
         size = np.sqrt(stack.body_px[a] * stack.body_px[b])
-        parts.append(
-            compare((stack.keypoints[a], stack.weights[a]), (stack.keypoints[b], stack.weights[b]), size)
-        )
+        parts.append(compare((stack.keypoints[a], stack.weights[a]), (stack.keypoints[b], stack.weights[b]), size))
     return Apart(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("distance", "shift", "limbs", "shared")))
 
 

@@ -133,9 +133,7 @@ def _leads(group: IntArray, gain: DoubleArray, margin: float) -> NDArray[np.bool
     return np.asarray((-gain <= best[group]) & (-gain + margin < rest[group]))
 
 
-def fill_holes(
-    beginnings: Ends, ends: Ends, joins: tuple[IntArray, IntArray], how: Pass
-) -> tuple[IntArray, IntArray]:
+def fill_holes(beginnings: Ends, ends: Ends, joins: tuple[IntArray, IntArray], how: Pass) -> tuple[IntArray, IntArray]:
     """Put tracklets that were left out into the gaps of joins where they fit on both sides.
 
     Args:
@@ -191,4 +189,4 @@ def assign(first: IntArray, second: IntArray, gain: DoubleArray, count: int) -> 
     graph = coo_array((costs, (rows, columns)), shape=(2 * count, 2 * count)).tocsr()
     matched_rows, matched_columns = min_weight_full_bipartite_matching(graph)
     real = (matched_rows < count) & (matched_columns < count)
-    return matched_rows[real], matched_columns[real]
+    return matched_rows[real].astype(np.intp), matched_columns[real].astype(np.intp)

@@ -42,7 +42,8 @@ def track_people(
 
     Detections of neighbouring frames that surely belong together make tracklets; those are joined over misses,
     occlusions and crossings by a global assignment that extrapolates the motion from both sides
-    (:mod:`vp3d_cli.track.joining`). All limits are in seconds and body heights, so that frame rate and resolution do not matter.
+    (:mod:`vp3d_cli.track.joining`). All limits are in seconds and body heights, so that frame rate and resolution
+    do not matter.
 
     Args:
         detections: one per frame, T in all.
@@ -60,7 +61,9 @@ def track_people(
     """
     times = np.asarray(times_s, np.float64)
     if times.shape != (len(detections),):
-        raise ShapeError(f"times_s: expected shape ({len(detections)},), one per frame of detections, got {times.shape}")
+        raise ShapeError(
+            f"times_s: expected shape ({len(detections)},), one per frame of detections, got {times.shape}"
+        )
     if max_people is not None and max_people < 1:
         raise ConfigError(f"max_people must be at least 1, got {max_people}")
     if np.any(np.diff(times) <= 0):
@@ -144,4 +147,4 @@ def _track(person_id: int, mine: Stack, total: int) -> Track2D:
     keypoints[mine.frame] = np.where(there[..., None], mine.keypoints, np.nan)
     scores[mine.frame] = mine.weights
     boxes[mine.frame] = mine.boxes
-    return Track2D(person_id, keypoints, scores, boxes, np.isfinite(keypoints).all(-1))
+    return Track2D(person_id, keypoints, scores, boxes, np.asarray(np.isfinite(keypoints).all(-1)))

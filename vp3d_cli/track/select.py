@@ -62,7 +62,9 @@ def select_in_roi(tracks: Sequence[Track2D], roi_xywh: tuple[float, float, float
     low, high = np.array([x, y]), np.array([x + width, y + height])
     kept = [t for t in tracks if _share_inside(t, low, high) >= 0.5]
     if not kept:
-        raise NobodyFoundError(f"nobody is in the region x={x:g} y={y:g} w={width:g} h={height:g} for most of their time")
+        raise NobodyFoundError(
+            f"nobody is in the region x={x:g} y={y:g} w={width:g} h={height:g} for most of their time"
+        )
     return kept
 
 

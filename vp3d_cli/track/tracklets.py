@@ -115,15 +115,13 @@ def describe_ends(stack: Stack, labels: IntArray, shot: IntArray) -> tuple[Ends,
     return tuple(_describe(moved, label, path, at, sign, shot[order]) for at, sign in ((first, 1), (last, -1)))  # type: ignore[return-value]
 
 
-def _describe(
-    stack: Stack, label: IntArray, path: DoubleArray, at: IntArray, sign: int, shot: IntArray
-) -> Ends:
+def _describe(stack: Stack, label: IntArray, path: DoubleArray, at: IntArray, sign: int, shot: IntArray) -> Ends:
     """One end of each tracklet; ``at`` is its detection there and ``sign`` the way into the tracklet."""
     away = stack.time_s - stack.time_s[at][label]  # >= 0 at beginnings, <= 0 at ends
     inside = sign * away
 
     def total(values: DoubleArray) -> DoubleArray:
-        return np.bincount(label, values, len(at))
+        return np.bincount(label, values, len(at)).astype(np.float64)
 
     sure = stack.weights.mean(1)
     near_size = np.where(inside <= _SIZE_WINDOW_S, sure + 1e-6, 0.0)

@@ -31,9 +31,8 @@ from vp3d_cli.train.runs import append_row, stop_requested, write_state
 FORMAT = "vp3d-cpn/1"
 STATE_VERSION = 1
 HARD_KEYPOINTS = 8  # RefineNet learns from the worst 8 of the 17 (Chen et al. 2018, section 3.2 and table 6)
-_HALVINGS = (
-    6  # the learning rate is halved so often that there are this many levels (the authors: every 6 of 32 epochs)
-)
+# Levels of the learning rate over a run, each half the one before; the community's port halves every 6 of 32 epochs.
+_LEVELS = 6
 _EXAMINED = 512  # people at most who are looked at in a validation
 
 

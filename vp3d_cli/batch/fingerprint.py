@@ -1,0 +1,108 @@
+"""Tell whether a file is still the one that it was: at a glance by size and time, for sure by its SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vp3d_cli.batch.inputs import list_images
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What can be seen of a file, or of the images in a folder, without reading it.
+
+    Attributes:
+        path: absolute.
+        size: bytes.
+        mark: changes whenever the file is written: its time of modification; of a folder a digest of all of them.
+    """
+
+    path: str
+    size: int
+    mark: str
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A glance, and the SHA-256 of the content; empty where nobody has read it."""
+
+    glance: Glance
+    sha256: str
+
+    def as_json(self) -> dict[str, Any]:
+        """What the journal keeps."""
+        return {**asdict(self.glance), "sha256": self.sha256}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Fingerprint:
+        """The fingerprint that :meth:`as_json` gave.
+
+        Raises:
+            KeyError: this is none.
+        """
+        return cls(Glance(stored["path"], stored["size"], stored["mark"]), stored["sha256"])
+
+
+def glance(path: Path) -> Glance:
+    """Look at a file or folder.
+
+    Raises:
+        OSError: it is not there.
+    """
+    if not path.is_dir():
+        status = path.stat()
+        return Glance(str(path), status.st_size, str(status.st_mtime_ns))
+    size, digest = 0, hashlib.sha256()
+    for file in _files_of(path):
+        status = file.stat()
+        size += status.st_size
+        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return Glance(str(path), size, digest.hexdigest())
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of the names and contents of its files.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in _files_of(path) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def take_fingerprint(path: Path) -> Fingerprint:
+    """Look at a file or folder and read it all.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return Fingerprint(glance(path), content_sha256(path))
+
+
+def is_unchanged(path: Path, before: Fingerprint) -> bool:
+    """Whether a file has the content that it had; it is read only where a glance is not enough."""
+    try:
+        now = glance(path)
+        if now == before.glance:
+            return True
+        same_size = now.size == before.glance.size and before.sha256 != ""
+        return same_size and content_sha256(path) == before.sha256
+    except OSError:
+        return False
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The images of a folder; in one without images (2D keypoints, say) all files."""
+    return list_images(folder) or sorted(entry for entry in folder.iterdir() if entry.is_file())

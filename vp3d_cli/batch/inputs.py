@@ -1,0 +1,195 @@
+"""Find the videos among files and folders: by what is in them, not by their names alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from vp3d_cli.errors import InputError
+
+# The images that a folder of images may consist of, as in vp3d_cli.video.images (which loads OpenCV).
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+# One image in a folder is a poster or a thumbnail; two are a very short film.
+_FEWEST_IMAGES = 2
+# A file with such a name was meant to be a video: when its content is broken, that is a failure, and no other file.
+# ".ts" is missing: TypeScript; transport streams are known by their content.
+_VIDEO_SUFFIXES = frozenset(
+    {
+        ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".m2ts",
+        ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".rm", ".rmvb",
+        ".vob", ".webm", ".wmv", ".y4m",
+    }
+)  # fmt: skip
+# Containers that look like a video's but are known not to hold one.
+_OTHER_SUFFIXES = frozenset(
+    {
+        ".aac", ".aif", ".aiff", ".avif", ".flac", ".heic", ".heif", ".m4a", ".m4b", ".m4p", ".mka", ".mp3", ".oga",
+        ".opus", ".wav", ".webp", ".wma",
+    }
+)  # fmt: skip
+_SNIFFED_BYTES = 1024
+# ISO 14496-12 section 4.3: major brands of sound (M4A...) and of still pictures (HEIF, AVIF, Canon's CR3).
+_OTHER_BRANDS = frozenset({b"M4A ", b"M4B ", b"M4P ", b"heic", b"heix", b"mif1", b"msf1", b"avif", b"crx "})
+_SIGNATURES = (
+    b"\x1a\x45\xdf\xa3",  # EBML: Matroska, WebM
+    b"GIF87a",
+    b"GIF89a",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # ASF
+    b"FLV\x01",
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG video
+    b"\x06\x0e\x2b\x34\x02\x05",  # MXF
+    b"YUV4MPEG2 ",
+    b".RMF",
+)
+_TS_PACKETS = ((0, 188), (4, 192))  # offset and length of packets: plain, and with a time stamp before each (M2TS)
+
+
+@dataclass(frozen=True)
+class BatchInput:
+    """A video to do.
+
+    Attributes:
+        path: the file or folder of images, absolute.
+        place: where it stands in the tree that the results mirror, with its name.
+        size: bytes of it; of all images in a folder.
+    """
+
+    path: Path
+    place: PurePosixPath
+    size: int
+
+
+def find_inputs(
+    arguments: Sequence[Path], *, globs: Sequence[str] = (), exclude: Collection[Path] = ()
+) -> list[BatchInput]:
+    """The videos that some files and folders stand for, in natural order (``take2`` before ``take10``).
+
+    Folders are searched to the bottom. A file found there counts if its first bytes are those of a video, or its name
+    is and its content will then be complained of; a folder of at least two images, and no video, counts as one video.
+    Hidden files and folders are left out. A file that is named in ``arguments`` counts whatever it is.
+
+    The place of a video is its path within the folder that is searched; with several arguments, its path within the
+    deepest folder that they have in common.
+
+    Args:
+        arguments: files and folders.
+        globs: if any, only what matches one of them: the name, or with a ``/`` in the pattern the place.
+        exclude: folders that are not searched: where results go.
+
+    Raises:
+        InputError: an argument does not exist.
+    """
+    for argument in arguments:
+        if not argument.exists():
+            raise InputError(f"no such file or folder: {argument}")
+    roots = [Path(os.path.abspath(argument)) for argument in arguments]
+    base = _common_base(roots)
+    closed = {Path(os.path.abspath(folder)) for folder in exclude} - set(roots)
+    found: dict[Path, BatchInput] = {}
+    for root in roots:
+        for path, size in _search(root, closed) if root.is_dir() else [(root, root.stat().st_size)]:
+            place = path.relative_to(base) if path != base else Path(path.name or "video")
+            item = BatchInput(path, PurePosixPath(place.as_posix()), size)
+            if path == root or _matches(item.place, globs):
+                found[path] = item
+    return sorted(found.values(), key=lambda item: natural_key(item.place))
+
+
+def natural_key(place: PurePosixPath) -> list[tuple[list[tuple[int, str]], str]]:
+    """What to sort paths by: numbers in names count as numbers."""
+    # re.split puts digits at the odd places, so numbers are only ever compared with numbers.
+    return [
+        (
+            [(int(text), "") if i % 2 else (0, text) for i, text in enumerate(re.split(r"(\d+)", part.casefold()))],
+            part,
+        )
+        for part in place.parts
+    ]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder that counts as one video, by name."""
+    return sorted(
+        entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and not _hidden(entry.name)
+    )
+
+
+def looks_like_video(path: Path) -> bool:
+    """Whether the first bytes of a file are those of a video, or its name is."""
+    suffix = path.suffix.lower()
+    if suffix in _OTHER_SUFFIXES or suffix in IMAGE_SUFFIXES:
+        return False
+    if suffix in _VIDEO_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(_SNIFFED_BYTES)
+    except OSError:
+        return False  # nothing says that it is a video
+    return _starts_a_video(start)
+
+
+def _starts_a_video(start: bytes) -> bool:
+    if start.startswith(_SIGNATURES):
+        return True
+    if start[4:8] == b"ftyp":
+        return start[8:12] not in _OTHER_BRANDS
+    if start[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):  # QuickTime before there was ftyp
+        return True
+    if start[:4] == b"RIFF":
+        return start[8:11] == b"AVI"
+    if start[:4] == b"OggS":
+        return b"theora" in start
+    return any(
+        len(start) > offset + 3 * length and all(start[offset + i * length] == 0x47 for i in range(4))
+        for offset, length in _TS_PACKETS
+    )
+
+
+def _common_base(roots: Sequence[Path]) -> Path:
+    if len(roots) == 1:
+        return roots[0] if roots[0].is_dir() else roots[0].parent
+    return Path(os.path.commonpath([root.parent for root in roots]))
+
+
+def _search(root: Path, closed: Collection[Path]) -> Iterator[tuple[Path, int]]:
+    """Videos below a folder, each with its bytes; links to folders are followed, once each."""
+    pending, seen = [root], set[tuple[int, int]]()
+    while pending:
+        folder = pending.pop()
+        try:
+            status = folder.stat()
+            entries = [entry for entry in os.scandir(folder) if not _hidden(entry.name)]
+        except OSError:
+            yield folder, 0  # it may hold videos: whoever opens it will say why they cannot be read
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        files = [entry for entry in entries if entry.is_file()]
+        videos = [entry for entry in files if looks_like_video(Path(entry.path))]
+        images = [entry for entry in files if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES]
+        yield from ((Path(entry.path), _size(entry)) for entry in videos)
+        if not videos and len(images) >= _FEWEST_IMAGES:
+            yield folder, sum(map(_size, images))
+        pending += [Path(entry.path) for entry in entries if entry.is_dir() and Path(entry.path) not in closed]
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0  # it vanished a moment ago
+
+
+def _matches(place: PurePosixPath, globs: Sequence[str]) -> bool:
+    return not globs or any(fnmatchcase(str(place) if "/" in glob else place.name, glob) for glob in globs)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")

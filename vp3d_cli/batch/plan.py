@@ -1,0 +1,242 @@
+"""Where the results of each video go, and which of those that are there are still good."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vp3d_cli.batch.fingerprint import Fingerprint, content_sha256, is_unchanged
+from vp3d_cli.batch.inputs import BatchInput
+from vp3d_cli.batch.journal import History
+from vp3d_cli.errors import ConfigError, OutputError, PoseFileError
+from vp3d_cli.export.npz import read_npz
+
+# What can be made of a video.
+POSE, RENDER, KEYPOINTS, PREVIEW = "pose", "render", "keypoints", "preview"
+KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
+
+# What a result was made with: version, settings, hashes of weights. Compared as JSON holds it.
+Recipe = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One video and its results.
+
+    Attributes:
+        input: the video.
+        targets: kind of result to the file to write, in the order in which they are made.
+        roots: kind of result to the folder that mirrors the videos, which that file lies in or below.
+        keys: kind of result to what the journal calls that file: its path from the folder of the batch.
+        keypoints: 2D keypoints of another tool that belong to this video; None lets the detector find them.
+        problem: why it cannot be done; None where nothing is known to be wrong.
+    """
+
+    input: BatchInput
+    targets: Mapping[str, Path]
+    roots: Mapping[str, Path]
+    keys: Mapping[str, str]
+    keypoints: Path | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be done about a video.
+
+    Attributes:
+        needed: kinds of result that are missing or no longer good; empty where all is done.
+        why: the reason, for people.
+        failure: it cannot succeed, and why.
+        nobody: the failure is that nobody is in it, as an earlier batch found.
+    """
+
+    needed: tuple[str, ...]
+    why: str = ""
+    failure: str | None = None
+    nobody: bool = False
+
+
+def plan_items(
+    inputs: Sequence[BatchInput],
+    out: Path,
+    *,
+    roots: Mapping[str, Path],
+    suffixes: Mapping[str, str],
+    keypoints: Path | None = None,
+) -> list[BatchItem]:
+    """Name the results of each video: the tree is mirrored, ``cam1/walk.mp4`` gives ``cam1/walk.npz``.
+
+    Where two videos of one folder differ by their suffix only, both keep it: ``walk.mov.npz``, ``walk.mp4.npz``.
+
+    Args:
+        inputs: from :func:`vp3d_cli.batch.inputs.find_inputs`.
+        out: folder of the batch, which has the journal.
+        roots: kind of result to the folder for it.
+        suffixes: kind of result to how its files end.
+        keypoints: folder with 2D keypoints of other tools, which mirrors the videos, too.
+
+    Raises:
+        ConfigError: a result would replace a video that is read.
+    """
+    names = _result_names([item.place for item in inputs], [_stem(item) for item in inputs])
+    sources = {os.path.realpath(item.path) for item in inputs}
+    items: list[BatchItem] = []
+    for item, name in zip(inputs, names, strict=True):
+        targets = {kind: root / f"{name}{suffixes[kind]}" for kind, root in roots.items()}
+        for target in targets.values():
+            if os.path.realpath(target) in sources:
+                raise ConfigError(f"{target} is one of the videos to read; give results another folder")
+        keys = {kind: Path(os.path.relpath(target, out)).as_posix() for kind, target in targets.items()}
+        found, problem = (None, None) if keypoints is None else _keypoints_of(item, keypoints)
+        items.append(BatchItem(item, targets, roots, keys, found, problem))
+    return items
+
+
+def recipe_of(item: BatchItem, recipe: Recipe) -> Recipe:
+    """What the results of one video are made with, beyond what holds for all.
+
+    Raises:
+        OSError: its keypoints cannot be read.
+    """
+    return recipe if item.keypoints is None else {**recipe, "keypoints": content_sha256(item.keypoints)}
+
+
+def judge(item: BatchItem, history: History, recipe: Recipe, *, overwrite: bool = False) -> Verdict:
+    """Find out what is to be done about a video.
+
+    A result is good if it is whole and was made from this very input with this very recipe.
+
+    Args:
+        item: the video and its results.
+        history: of the folder.
+        recipe: what results are made with now.
+        overwrite: nothing is good, and files that no batch has made may be replaced.
+    """
+    kinds = tuple(item.targets)
+    if item.problem is not None:
+        return Verdict(kinds, failure=item.problem)
+    if overwrite:
+        return Verdict(kinds, "--overwrite")
+    try:
+        recipe = recipe_of(item, recipe)
+    except OSError as error:
+        return Verdict(kinds, failure=f"{item.keypoints} cannot be read ({error.strerror}); check its permissions")
+    known = history.nobody.get(str(item.input.path))
+    if known is not None and known["recipe"] == recipe and is_unchanged(item.input.path, _input_of(known)):
+        return Verdict(
+            (), failure=f"{known['message']} (known from an earlier run; --overwrite looks again)", nobody=True
+        )
+    reasons = {kind: _fault(item, kind, history, recipe) for kind in kinds}
+    foreign = [item.targets[kind] for kind in kinds if reasons[kind] == _FOREIGN]
+    if foreign:
+        return Verdict(
+            kinds, failure=f"{foreign[0]} exists and is not of this batch; move it away, or pass --overwrite"
+        )
+    needed = [kind for kind in kinds if reasons[kind]]
+    if POSE in needed:
+        needed = list(kinds)  # what is drawn from a pose is drawn anew
+    return Verdict(tuple(needed), next((reasons[kind] for kind in needed if reasons[kind]), ""))
+
+
+def started_name(kind: str, key: str) -> str:
+    """What the journal calls a result that a batch has begun to make."""
+    return f"{kind} {key}"
+
+
+_FOREIGN = "foreign"
+
+
+def _fault(item: BatchItem, kind: str, history: History, recipe: Recipe) -> str:
+    """Why a result is not good; empty if it is."""
+    target, entry = item.targets[kind], history.made.get(item.keys[kind])
+    if not os.path.lexists(target):
+        return "new" if entry is None else f"{kind} is gone"
+    if entry is None or entry["kind"] != kind:
+        return "was not finished" if started_name(kind, item.keys[kind]) in history.started else _FOREIGN
+    if entry["recipe"] != recipe:
+        return _difference(entry["recipe"], recipe)
+    if not is_unchanged(item.input.path, _input_of(entry)):
+        return "the video has changed"
+    if not is_unchanged(target, Fingerprint.from_json(entry["output"])):
+        return f"{kind} was changed or damaged"
+    if kind == POSE:
+        try:
+            read_npz(target)
+        except PoseFileError:
+            return f"{kind} is damaged"
+    return ""
+
+
+def _input_of(entry: Mapping[str, Any]) -> Fingerprint:
+    return Fingerprint.from_json(entry["input"])
+
+
+def _difference(before: Recipe, now: Recipe) -> str:
+    """What a result was made with that is now different, in words."""
+    changed: list[str] = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed += [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+        else:
+            changed.append(key)
+    return f"{', '.join(changed)} changed"
+
+
+def _result_names(places: Sequence[PurePosixPath], stems: Sequence[str]) -> list[PurePosixPath]:
+    """Each place without its suffix, or with it where it would not be the only one of that name."""
+    whole = [False] * len(places)
+    while True:
+        names = [
+            place if keep else place.with_name(stem) for place, stem, keep in zip(places, stems, whole, strict=True)
+        ]
+        counts = Counter(str(name).casefold() for name in names)  # some file systems do not tell case apart
+        again = [keep or counts[str(name).casefold()] > 1 for keep, name in zip(whole, names, strict=True)]
+        if again == whole:
+            return names
+        whole = again
+
+
+def _stem(item: BatchInput) -> str:
+    """The name of a video without its suffix; a folder of images has none."""
+    return item.place.name if item.path.is_dir() else item.place.stem
+
+
+def _keypoints_of(item: BatchInput, folder: Path) -> tuple[Path | None, str | None]:
+    """The keypoints of a video in the folder that mirrors the videos; or what is wrong."""
+    place, stem = item.place, _stem(item)
+    parent = folder / place.parent
+    names = (place.name, stem)
+    try:
+        found = sorted(entry for entry in parent.iterdir() if entry.name in names or entry.stem in names)
+    except OSError:
+        found = []
+    if len(found) == 1:
+        return found[0], None
+    wanted = parent / stem
+    if not found:
+        return None, f"no keypoints for {place}: there is no {wanted}.*"
+    return None, f"several keypoint files for {place}: {', '.join(entry.name for entry in found)}; keep one"
+
+
+def check_room(folder: Path, least_bytes: int) -> None:
+    """Stop before work is done whose result could not be written.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: has gone ({error.strerror}); run again when it is back") from error
+    if status.f_bavail * status.f_frsize < least_bytes:
+        raise OutputError(
+            f"{folder}: its disk is full; make room, and run the same command again: what is done stays done"
+        )

@@ -1,0 +1,181 @@
+"""Run a batch: find out what is missing, hand it to worker processes, and lose nothing whatever happens to them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vp3d_cli.batch.cores import choose_jobs, free_bytes, usable_cores
+from vp3d_cli.batch.fingerprint import content_sha256
+from vp3d_cli.batch.folder import BatchFolder, read_history
+from vp3d_cli.batch.journal import History
+from vp3d_cli.batch.messages import Setup
+from vp3d_cli.batch.plan import BatchItem, Verdict, judge
+from vp3d_cli.batch.report import FAILED, LEFT, SKIPPED, BatchRow, write_report
+from vp3d_cli.batch.schedule import Limits, Listener, Schedule, Task
+from vp3d_cli.batch.staff import Staff
+from vp3d_cli.errors import InputError, NobodyFoundError, Vp3dError
+from vp3d_cli.settings import InferSettings
+
+PIPELINE = "vp3d_cli.batch.work:Pipeline"
+# Settings that do not decide what a result is: where it is computed, and paths whose content counts instead.
+_NOT_IN_RECIPE = ("device", "keypoints", "joint_map")
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is run.
+
+    Attributes:
+        settings: of every video; with ``keypoints``, those of each :class:`BatchItem` are taken.
+        format: of the 2D keypoints to write; empty where poses are made.
+        command: what the user typed, for the provenance of results.
+        jobs: worker processes; None to choose from the machine.
+        threads: of each worker; None to choose.
+        limits: retries and time.
+        overwrite: do everything, whether it is there or not.
+        processor: ``module:function`` that does a video; see :class:`vp3d_cli.batch.work.Processor`.
+    """
+
+    settings: InferSettings = field(default_factory=InferSettings)
+    format: str = ""
+    command: str = ""
+    jobs: int | None = None
+    threads: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    overwrite: bool = False
+    processor: str = PIPELINE
+
+
+def run_batch(
+    items: Sequence[BatchItem], out: Path, options: BatchOptions, listener: Listener | None = None
+) -> list[BatchRow]:
+    """Do every video that is not done, and report in ``batch.jsonl`` and ``batch.csv``.
+
+    Results appear under their names when whole; the journal in ``out`` knows what they were made from and with, and
+    the next batch does only what is missing. Ended by an exception, Ctrl-C included, workers are ended and unfinished
+    files removed before it is raised again. Call it in the main thread.
+
+    Args:
+        items: from :func:`vp3d_cli.batch.plan.plan_items`.
+        out: folder of the batch.
+        options: how.
+        listener: told what happens.
+
+    Returns:
+        A row for each item, in order.
+
+    Raises:
+        OutputError: a folder is in use by another batch, or cannot be written, or its disk is full.
+        WeightsError, MissingDependencyError, ConfigError: the models cannot be loaded.
+        Vp3dError: workers cannot be started.
+    """
+    listener = listener or Listener()
+    roots = tuple(dict.fromkeys(root for item in items for root in item.roots.values()))
+    with BatchFolder(out, roots) as folder:
+        # Threads are chosen before it is known what is to be done: for that, the models must be loaded.
+        unknown = sum(not _is_known(item, folder.history) for item in items)
+        staff = Staff(_setup(options, _choose(options, max(1, unknown))[1]), folder.lock_handles)
+        try:
+            listener.loading()
+            recipe = {**_recipe(options), **staff.load()}
+            verdicts = [judge(item, folder.history, recipe, overwrite=options.overwrite) for item in items]
+            tasks = [Task(i, items[i], verdict.needed) for i, verdict in enumerate(verdicts) if _is_work(verdict)]
+            rows = {i: _settled(items[i], verdict) for i, verdict in enumerate(verdicts) if not _is_work(verdict)}
+            jobs, threads = _choose(options, max(1, len(tasks)), staff.gpus)
+            staff.give_threads(threads)
+            listener.planned([task.item for task in tasks], list(rows.values()), jobs, threads)
+            schedule = Schedule(folder, recipe, options.limits, listener, staff.hire, jobs, rows)
+            with _reporting(items, rows, out):
+                schedule.run(tasks)
+        finally:
+            staff.dismiss()
+        return _all_rows(items, rows)
+
+
+def judge_batch(items: Sequence[BatchItem], out: Path, options: BatchOptions) -> list[Verdict]:
+    """What :func:`run_batch` would do; nothing is written.
+
+    Raises:
+        OutputError: the journal in ``out`` cannot be read.
+        WeightsError, MissingDependencyError, ConfigError: the models cannot be loaded.
+    """
+    history = read_history(out)
+    recipe = _recipe(options)
+    if any(_is_known(item, history) for item in items):
+        staff = Staff(_setup(options, 1))
+        try:
+            recipe |= staff.load()
+        finally:
+            staff.dismiss()
+    return [judge(item, history, recipe, overwrite=options.overwrite) for item in items]
+
+
+def _setup(options: BatchOptions, threads: int) -> Setup:
+    return Setup(options.settings, options.format, options.command, threads, os.getpid(), options.processor)
+
+
+def _choose(options: BatchOptions, videos: int, gpus: int = 0) -> tuple[int, int]:
+    return choose_jobs(
+        videos, cores=usable_cores(), free=free_bytes(), gpus=gpus, jobs=options.jobs, threads=options.threads
+    )
+
+
+def _recipe(options: BatchOptions) -> dict[str, Any]:
+    """What results depend on, as JSON holds it; what the models are comes from a worker.
+
+    Raises:
+        InputError: the joint map cannot be read.
+    """
+    settings = dataclasses.asdict(options.settings)
+    recipe: dict[str, Any] = {name: value for name, value in settings.items() if name not in _NOT_IN_RECIPE}
+    joint_map = options.settings.joint_map
+    if joint_map is not None:
+        try:
+            recipe["joint_map"] = content_sha256(Path(joint_map))
+        except OSError as error:
+            raise InputError(f"{joint_map}: cannot be read ({error.strerror}); check --joint-map") from error
+    plain: dict[str, Any] = json.loads(json.dumps({"settings": recipe, "format": options.format}))
+    return plain
+
+
+def _is_known(item: BatchItem, history: History) -> bool:
+    """Whether there may be something to skip: for a count before the models are loaded."""
+    return str(item.input.path) in history.nobody or all(key in history.made for key in item.keys.values())
+
+
+def _is_work(verdict: Verdict) -> bool:
+    return verdict.failure is None and bool(verdict.needed)
+
+
+def _settled(item: BatchItem, verdict: Verdict) -> BatchRow:
+    """The row of a video that needs no work."""
+    video = str(item.input.path)
+    if verdict.failure is None:
+        return BatchRow(video, SKIPPED, results=tuple(map(str, item.targets.values())))
+    return BatchRow(video, FAILED, verdict.failure, exit_code=NobodyFoundError.exit_code if verdict.nobody else 1)
+
+
+def _all_rows(items: Sequence[BatchItem], rows: dict[int, BatchRow]) -> list[BatchRow]:
+    return [
+        rows.get(i) or BatchRow(str(item.input.path), LEFT, "the batch ended before", exit_code=1)
+        for i, item in enumerate(items)
+    ]
+
+
+@contextlib.contextmanager
+def _reporting(items: Sequence[BatchItem], rows: dict[int, BatchRow], out: Path) -> Any:
+    """Write the report when the batch ends, however it does."""
+    try:
+        yield
+    finally:
+        # An exception on its way, of a full disk perhaps, says more than that the report cannot be written, either.
+        with contextlib.suppress(Vp3dError) if sys.exc_info()[0] else contextlib.nullcontext():
+            write_report(_all_rows(items, rows), out)

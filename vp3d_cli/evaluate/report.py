@@ -1,0 +1,73 @@
+"""What an evaluation leaves behind: JSON, and a picture of the error of each joint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vp3d_cli.errors import InputError
+from vp3d_cli.evaluate.scores import Scores
+from vp3d_cli.files import replacing
+
+# Colour-blind safe (Okabe and Ito 2008).
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+
+
+def write_json(path: Path, results: Mapping[str, Sequence[Scores]], about: Mapping[str, Any], overwrite: bool) -> None:
+    """Write every figure of every case.
+
+    Args:
+        path: file to write.
+        results: cases of each system (a lifter, or a pose file).
+        about: what was evaluated on what.
+        overwrite: replace the file if it exists.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content = {**about, "results": {name: [s.as_dict() for s in scores] for name, scores in results.items()}}
+    with replacing(path, overwrite) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def plot_joints(path: Path, results: Mapping[str, Scores], overwrite: bool) -> None:
+    """Draw the error of each joint as bars, one colour for each system: aligned with a scale, and by Procrustes.
+
+    Args:
+        path: PNG to write.
+        results: one case of each system.
+        overwrite: replace the file if it exists.
+
+    Raises:
+        InputError: there are no joints to draw.
+        OutputError: it cannot be written.
+    """
+    drawn = {name: scores for name, scores in results.items() if scores.joints}
+    if not drawn:
+        raise InputError("there is no error per joint to draw: a trajectory has one joint")
+    joints = next(iter(drawn.values())).joints
+    drawn = {name: scores for name, scores in drawn.items() if scores.joints == joints}
+    figure = Figure(figsize=(10, 0.32 * len(joints) + 2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    rows = np.arange(len(joints), dtype=np.float64)
+    thickness = 0.8 / len(drawn)
+    for i, (name, scores) in enumerate(drawn.items()):
+        place = rows + (i - (len(drawn) - 1) / 2) * thickness
+        colour = _COLOURS[i % len(_COLOURS)]
+        left.barh(place, scores.joints_n, thickness, color=colour, label=f"{name}: {scores.n_mpjpe:.0f} mm")
+        right.barh(place, scores.joints_p, thickness, color=colour, label=f"{name}: {scores.p_mpjpe:.0f} mm")
+    left.set_yticks(rows, [joint.replace("_", " ") for joint in joints])
+    left.invert_yaxis()
+    for axes, title in ((left, "N-MPJPE: root-aligned, scaled"), (right, "P-MPJPE: Procrustes")):
+        axes.set_title(title)
+        axes.set_xlabel("mm")
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / len(joints)), fontsize="small", frameon=False)
+    with replacing(path, overwrite) as file:
+        figure.savefig(file, format="png", dpi=120)

@@ -43,7 +43,11 @@ def place(corner_xy: tuple[float, float], scale: float = 1.0) -> tuple[NDArray[n
     return STANDING * scale + corner, np.concatenate([corner, corner + BOX_WH * scale])
 
 
-def draw(size_wh: tuple[int, int], people: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> FrameBGR:
+def draw(
+    size_wh: tuple[int, int],
+    people: list[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    dot_radius: float = DOT_RADIUS,
+) -> FrameBGR:
     """A frame with people from :func:`place`; positions are true to a sixteenth of a pixel."""
     frame = np.full((size_wh[1], size_wh[0], 3), BACKGROUND, np.uint8)
 
@@ -53,7 +57,7 @@ def draw(size_wh: tuple[int, int], people: list[tuple[NDArray[np.float64], NDArr
     for keypoints, box in people:
         x0, y0, x1, y1 = (round(v) for v in box)
         frame[y0:y1, x0:x1] = FIGURE
-        radius = round(DOT_RADIUS * (box[2] - box[0]) / BOX_WH[0] * 16)
+        radius = round(dot_radius * (box[2] - box[0]) / BOX_WH[0] * 16)
         for (x, y), colour in zip(keypoints, colours_rgb(), strict=True):
             bgr = tuple(float(v) for v in colour[::-1])
             cv2.circle(frame, (fixed(x), fixed(y)), radius, bgr, -1, cv2.LINE_AA, 4)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import RunCli
 
 from tests.motions import ARCHIVE_JOINTS, walk
 from vp3d_cli import metrics
@@ -105,6 +107,14 @@ def test_keypoints_written_and_read_again_give_the_same_motion(short_clip: Path,
     np.testing.assert_allclose(again.joints_3d, pose.joints_3d, atol=2e-4)
     assert again.provenance["keypoints"]["layout"] == "coco17"
     assert "detector" not in again.provenance
+
+
+def test_info_knows_keypoint_files(short_clip: Path, tmp_path: Path, run_cli: RunCli) -> None:
+    find_keypoints(short_clip, tmp_path / "k.npz")
+    told = run_cli("info", tmp_path / "k.npz", "--json")
+    facts = json.loads(told.stdout)
+    assert (facts["format"], facts["layout"], facts["frames"]) == ("vp3d", "coco17", 12)
+    assert facts["people"] >= 1
 
 
 def test_choosing_people(short_clip: Path) -> None:

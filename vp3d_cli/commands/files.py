@@ -49,7 +49,7 @@ def info(
     file: Annotated[Path, typer.Argument(help="Video, folder of images, or pose file.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Print the facts of a video or of a pose file.
+    """Print the facts of a video, of a pose file or of a keypoint file (npz).
 
     \b
     vp3d info video.mp4
@@ -57,15 +57,15 @@ def info(
     """
     if not file.exists():
         raise InputError(f"no such file or folder: {file}")
-    facts = pose_facts(file) if is_pose_file(file) else video_facts(file)
+    facts = npz_facts(file) if is_npz(file) else video_facts(file)
     if as_json:
         print(json.dumps(facts, indent=2))
         return
     print("\n".join(format_facts(facts)))
 
 
-def is_pose_file(file: Path) -> bool:
-    """Whether a file is to be read as a pose file: by its name, or by the zip signature that every npz has."""
+def is_npz(file: Path) -> bool:
+    """Whether a file is to be read as an npz: by its name, or by the zip signature that every one has."""
     if file.is_dir():
         return False
     if file.suffix.lower() == ".npz":
@@ -88,6 +88,29 @@ def video_facts(file: Path) -> dict[str, Any]:
         "codec": facts.codec,
         "rotation_deg": facts.rotation_deg,
         "sound": facts.has_audio,
+    }
+
+
+def npz_facts(file: Path) -> dict[str, Any]:
+    """Facts of a pose file, or of keypoints without 3D."""
+    from vp3d_cli.errors import PoseFileError
+    from vp3d_cli.keypoint_files import read_keypoints
+
+    try:
+        return pose_facts(file)
+    except PoseFileError as not_a_pose:
+        try:
+            keypoints = read_keypoints(file)
+        except InputError:
+            raise not_a_pose from None  # of the two complaints, the one about the kind of file that people expect
+    return {
+        "keypoint_file": str(file),
+        "format": keypoints.format,
+        "layout": keypoints.layout,
+        "people": len({person for frame in keypoints.ids or () for person in frame}) or None,
+        "frames": len(keypoints),
+        "frames_per_second": keypoints.fps,
+        "video_size_wh": None if keypoints.size_wh is None else list(keypoints.size_wh),
     }
 
 

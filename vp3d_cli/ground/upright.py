@@ -21,15 +21,14 @@ from vp3d_cli.types import DoubleArray
 
 _PITCH_SD, _ROLL_SD = np.radians(25), np.radians(15)
 _STRAIGHT_COS = np.cos(np.radians(30))  # trunk and legs in one line: standing, walking
-# The line from the ankles to the thorax leans forward, that from the hip to the neck still more: mean over 200 clips of
-# motion capture of five sources (standing, walking, dancing), which differ by 1 degree; clips by 3 and 5.
+# The line from the ankles to the thorax leans forward, that from the hip to the neck still more: means over some 200
+# clips of motion capture from five sources (standing, walking, dancing); single clips differ by 3 and 5 degrees.
 _BODY_LEAN, _TRUNK_LEAN = np.radians(3.6), np.radians(7.8)
 _LEAN_SD = np.radians(8)  # of one second of one person
 _BIAS_SD = np.radians(3.5)  # of all bodies together: lifters lean people towards or away from the camera
 _BLOCK_S = 1.0  # frames nearer to each other than this tell the same
 _STEP_SD_M = 0.03  # unevenness of where an ankle is while its foot stands
 _DEPTH_SD = 0.04  # of the distance of a footprint, as a share of it
-_FAR_FROM_LEVEL_COS = np.cos(np.radians(75))
 
 
 @dataclass(frozen=True)
@@ -143,4 +142,4 @@ def _typical(axes: DoubleArray, trust: DoubleArray) -> DoubleArray:
     for _ in range(20):
         pull = weight / np.maximum(np.linalg.norm(points - mean, axis=1), 0.05)
         mean = unit((pull[:, None] * points).sum(0))
-    return mean if mean @ level > 1 - _FAR_FROM_LEVEL_COS or len(axes) else level
+    return mean

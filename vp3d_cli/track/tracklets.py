@@ -112,7 +112,7 @@ def describe_ends(stack: Stack, labels: IntArray, shot: IntArray) -> tuple[Ends,
     shift = np.where((apart.shared > 0)[:, None] & (label[1:] == label[:-1])[:, None], apart.shift, 0.0)
     path = np.concatenate([np.zeros((1, 2)), np.cumsum(shift, axis=0)])
     moved = stack.select(order)
-    return tuple(_describe(moved, label, path, at, sign, shot[order]) for at, sign in ((first, 1), (last, -1)))  # type: ignore[return-value]
+    return _describe(moved, label, path, first, 1, shot[order]), _describe(moved, label, path, last, -1, shot[order])
 
 
 def _describe(stack: Stack, label: IntArray, path: DoubleArray, at: IntArray, sign: int, shot: IntArray) -> Ends:

@@ -18,8 +18,9 @@ from conftest import RunCli
 from vp3d_cli.detect.base import load_detector
 from vp3d_cli.detect.cpn import GROW_XY, to_input
 from vp3d_cli.detect.cpn_heatmaps import read_keypoints
-from vp3d_cli.detect.cpn_network import Cpn, CpnConfig
+from vp3d_cli.detect.cpn_network import STRIDE, Cpn, CpnConfig
 from vp3d_cli.detect.crops import crop_map, map_points
+from vp3d_cli.detect.topdown import person_boxes
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, InputError, TrainingError, WeightsError
 from vp3d_cli.skeletons import COCO17
@@ -30,6 +31,13 @@ from vp3d_cli.train.cpn_data import NO_AUGMENTATION, Augmentation, Samples, make
 TINY = CpnConfig((1, 1, 1, 1), base=16, channels=32)
 WH = (192, 256)
 PLACES = [((60, 30), 1.0), ((150, 20), 1.1), ((30, 40), 0.9), ((180, 35), 0.8)]
+
+
+def person(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints and box of the person in a picture; each in another pose."""
+    corner, scale = PLACES[number]
+    keypoints, box = place(corner, scale)
+    return keypoints + scale * np.random.default_rng(number).uniform(-9, 9, (17, 2)), box
 
 
 def annotation(number: int, keypoints: np.ndarray, box: np.ndarray, **more: Any) -> dict[str, Any]:
@@ -46,9 +54,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "images").mkdir()
     labels: dict[str, Any] = {"images": [], "annotations": []}
     labels["categories"] = [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}]
-    for number, (corner, scale) in enumerate(PLACES):
-        keypoints, box = place(corner, scale)
-        cv2.imwrite(str(folder / "images" / f"{number}.png"), draw((320, 280), [(keypoints, box)]))
+    for number in range(len(PLACES)):
+        keypoints, box = person(number)
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), draw((320, 280), [(keypoints, box)], dot_radius=6.0))
         labels["images"].append({"id": number, "file_name": f"{number}.png", "width": 320, "height": 280})
         labels["annotations"].append(annotation(number, keypoints, box))
     (folder / "labels.json").write_text(json.dumps(labels))
@@ -74,7 +82,7 @@ def changed(data: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], 
 def test_people_are_read(data: Path) -> None:
     people = read_people(data / "labels.json", data / "images")
     assert [person.image.name for person in people] == ["0.png", "1.png", "2.png", "3.png"]
-    keypoints, box = place(*PLACES[1])
+    keypoints, box = person(1)
     np.testing.assert_allclose(people[1].keypoints, keypoints)
     np.testing.assert_allclose(people[1].box_xyxy, box)
     assert people[1].visibility.tolist() == [2] * 17
@@ -209,20 +217,50 @@ def test_loss_takes_the_hardest_eight() -> None:
 
 # --- runs
 
-QUICK = CpnTraining(TINY, steps=160, batch=4, learning_rate=4e-3, held_out=0.0, augment=False, validate_every=80)
+QUICK = CpnTraining(TINY, steps=80, batch=3, learning_rate=2e-2, held_out=0.0, augment=False, validate_every=40)
 
 
-def test_learns_a_handful_of_pictures_by_heart(data: Path, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    result = train_cpn(data / "labels.json", data / "images", tmp_path, QUICK)
+def test_learns_a_handful_of_pictures_by_heart(data: Path, changed: Any, tmp_path: Path) -> None:
+    three = changed(lambda labels: labels["annotations"].pop())
+    result = train_cpn(three, data / "images", tmp_path / "run", QUICK)
     assert result.finished
     rows = result.log.read_text().splitlines()
     assert rows[0] == "step,loss,error_px,similarity,seconds"
     assert len(rows) == 3
-    assert result.similarity > 0.99
+    assert result.similarity > 0.95
     _, metadata = read_checkpoint(result.best)
     assert metadata["input_size"] == "256x192"
-    assert json.loads(metadata["training"])["error_px"] < 1.0  # pixels of the input
+    # Of the heat-map's pixels, which are 4 x 4 of the input's. The quarter-pixel rule itself is off by 0.20.
+    assert json.loads(metadata["training"])["error_px"] / STRIDE < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_resnet_50_learns_frames_of_a_video_by_heart(demo: Path, tmp_path: Path) -> None:
+    """Four people of the example clip, as the embedded detector sees them: below a pixel of the frame."""
+    from vp3d_cli.video import VideoReader
+
+    movenet = load_detector("movenet", "cpu")
+    labels: dict[str, Any] = {"images": [], "annotations": []}
+    with VideoReader(demo, 2.8, 3.8) as reader:
+        for frame in list(reader)[::20]:
+            name = f"{frame.index}.png"
+            cv2.imwrite(str(tmp_path / name), frame.image)
+            labels["images"].append({"id": frame.index, "file_name": name})
+            [people] = movenet.detect([frame.image])
+            boxes = person_boxes(people)
+            labels["annotations"] += [
+                annotation(frame.index, keypoints.astype(np.float64), box.astype(np.float64))
+                for keypoints, box in zip(people.keypoints, boxes, strict=True)
+            ]
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    config = replace(QUICK, network=CpnConfig.resnet(50), steps=60, batch=4, validate_every=10, learning_rate=2e-3)
+    result = train_cpn(tmp_path / "labels.json", tmp_path, tmp_path / "run", config)
+    _, metadata = read_checkpoint(result.best)
+    row = json.loads(metadata["training"])
+    print(row)
+    assert row["error_px"] < 1.2
+    assert result.similarity > 0.97
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -53,12 +53,14 @@ class Verdict:
         why: the reason, for people.
         failure: it cannot succeed, and why.
         nobody: the failure is that nobody is in it, as an earlier batch found.
+        recipe: what its results are to be made with.
     """
 
     needed: tuple[str, ...]
     why: str = ""
     failure: str | None = None
     nobody: bool = False
+    recipe: Recipe = field(default_factory=dict)
 
 
 def plan_items(
@@ -97,15 +99,6 @@ def plan_items(
     return items
 
 
-def recipe_of(item: BatchItem, recipe: Recipe) -> Recipe:
-    """What the results of one video are made with, beyond what holds for all.
-
-    Raises:
-        OSError: its keypoints cannot be read.
-    """
-    return recipe if item.keypoints is None else {**recipe, "keypoints": content_sha256(item.keypoints)}
-
-
 def judge(item: BatchItem, history: History, recipe: Recipe, *, overwrite: bool = False) -> Verdict:
     """Find out what is to be done about a video.
 
@@ -120,12 +113,12 @@ def judge(item: BatchItem, history: History, recipe: Recipe, *, overwrite: bool 
     kinds = tuple(item.targets)
     if item.problem is not None:
         return Verdict(kinds, failure=item.problem)
-    if overwrite:
-        return Verdict(kinds, "--overwrite")
     try:
-        recipe = recipe_of(item, recipe)
+        recipe = _recipe_of(item, recipe)
     except OSError as error:
         return Verdict(kinds, failure=f"{item.keypoints} cannot be read ({error.strerror}); check its permissions")
+    if overwrite:
+        return Verdict(kinds, "--overwrite", recipe=recipe)
     known = history.nobody.get(str(item.input.path))
     if known is not None and known["recipe"] == recipe and is_unchanged(item.input.path, _input_of(known)):
         return Verdict(
@@ -140,7 +133,7 @@ def judge(item: BatchItem, history: History, recipe: Recipe, *, overwrite: bool 
     needed = [kind for kind in kinds if reasons[kind]]
     if POSE in needed:
         needed = list(kinds)  # what is drawn from a pose is drawn anew
-    return Verdict(tuple(needed), next((reasons[kind] for kind in needed if reasons[kind]), ""))
+    return Verdict(tuple(needed), next((reasons[kind] for kind in needed if reasons[kind]), ""), recipe=recipe)
 
 
 def started_name(kind: str, key: str) -> str:
@@ -170,6 +163,11 @@ def _fault(item: BatchItem, kind: str, history: History, recipe: Recipe) -> str:
         except PoseFileError:
             return f"{kind} is damaged"
     return ""
+
+
+def _recipe_of(item: BatchItem, recipe: Recipe) -> Recipe:
+    """What holds for all videos, and the keypoints that belong to this one; raises OSError where there are none."""
+    return recipe if item.keypoints is None else {**recipe, "keypoints": content_sha256(item.keypoints)}
 
 
 def _input_of(entry: Mapping[str, Any]) -> Fingerprint:

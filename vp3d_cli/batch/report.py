@@ -21,6 +21,7 @@ class BatchRow:
 
     Attributes:
         video: its path.
+        place: its path in the tree that the results mirror.
         status: ``done``, ``skipped`` (it was done before), ``failed``, or ``not done`` (the batch ended before).
         reason: why it failed or was left; empty otherwise.
         seconds: of work in this run, all attempts together; 0 for what was skipped.
@@ -35,6 +36,7 @@ class BatchRow:
     """
 
     video: str
+    place: str
     status: str
     reason: str = ""
     seconds: float = 0.0
@@ -74,7 +76,7 @@ def table_rows(rows: Sequence[BatchRow]) -> list[tuple[str, ...]]:
         rate = "" if row.frames_per_second is None else f"{row.frames_per_second:.1f}"
         seconds = f"{row.seconds:.1f}" if row.attempts else ""
         frames = "" if row.frames is None else str(row.frames)
-        cells.append((row.video, row.status, frames, seconds, rate, row.reason))
+        cells.append((row.place, row.status, frames, seconds, rate, row.reason))
     return cells
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vp3d_cli.batch.cores import choose_jobs, free_bytes, usable_cores
-from vp3d_cli.batch.fingerprint import content_sha256
+from vp3d_cli.batch.fingerprint import content_sha256, glance
 from vp3d_cli.batch.folder import BatchFolder, read_history
 from vp3d_cli.batch.journal import History
 from vp3d_cli.batch.messages import Setup
@@ -87,12 +87,19 @@ def run_batch(
             listener.loading()
             recipe = {**_recipe(options), **staff.load()}
             verdicts = [judge(item, folder.history, recipe, overwrite=options.overwrite) for item in items]
-            tasks = [Task(i, items[i], verdict.needed) for i, verdict in enumerate(verdicts) if _is_work(verdict)]
+            tasks = [
+                Task(i, items[i], verdict.needed, verdict.recipe)
+                for i, verdict in enumerate(verdicts)
+                if _is_work(verdict)
+            ]
             rows = {i: _settled(items[i], verdict) for i, verdict in enumerate(verdicts) if not _is_work(verdict)}
+            for i, row in rows.items():
+                if row.status == SKIPPED:
+                    _note_new_glance(items[i], folder)
             jobs, threads = _choose(options, max(1, len(tasks)), staff.gpus)
             staff.give_threads(threads)
             listener.planned([task.item for task in tasks], list(rows.values()), jobs, threads)
-            schedule = Schedule(folder, recipe, options.limits, listener, staff.hire, jobs, rows)
+            schedule = Schedule(folder, options.limits, listener, staff.hire, jobs, rows)
             with _reporting(items, rows, out):
                 schedule.run(tasks)
         finally:
@@ -157,15 +164,27 @@ def _is_work(verdict: Verdict) -> bool:
 
 def _settled(item: BatchItem, verdict: Verdict) -> BatchRow:
     """The row of a video that needs no work."""
-    video = str(item.input.path)
+    video, place = str(item.input.path), str(item.input.place)
     if verdict.failure is None:
-        return BatchRow(video, SKIPPED, results=tuple(map(str, item.targets.values())))
-    return BatchRow(video, FAILED, verdict.failure, exit_code=NobodyFoundError.exit_code if verdict.nobody else 1)
+        return BatchRow(video, place, SKIPPED, results=tuple(map(str, item.targets.values())))
+    code = NobodyFoundError.exit_code if verdict.nobody else 1
+    return BatchRow(video, place, FAILED, verdict.failure, exit_code=code)
+
+
+def _note_new_glance(item: BatchItem, folder: BatchFolder) -> None:
+    """Where a video that was copied, say, is known by its content only: spare the next batch to read it."""
+    with contextlib.suppress(OSError):  # it is good as it is
+        now = dataclasses.asdict(glance(item.input.path))
+        for key in item.keys.values():
+            entry = dict(folder.history.made[key])
+            if any(entry["input"][name] != value for name, value in now.items()):
+                folder.journal.append(entry.pop("event"), **{**entry, "input": {**entry["input"], **now}})
 
 
 def _all_rows(items: Sequence[BatchItem], rows: dict[int, BatchRow]) -> list[BatchRow]:
     return [
-        rows.get(i) or BatchRow(str(item.input.path), LEFT, "the batch ended before", exit_code=1)
+        rows.get(i)
+        or BatchRow(str(item.input.path), str(item.input.place), LEFT, "the batch ended before", exit_code=1)
         for i, item in enumerate(items)
     ]
 

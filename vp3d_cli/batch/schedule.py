@@ -15,7 +15,7 @@ from typing import Any
 from vp3d_cli.batch.fingerprint import Fingerprint, Glance, glance
 from vp3d_cli.batch.folder import BatchFolder
 from vp3d_cli.batch.messages import Order
-from vp3d_cli.batch.plan import BatchItem, Recipe, check_room, recipe_of, started_name
+from vp3d_cli.batch.plan import BatchItem, Recipe, check_room, started_name
 from vp3d_cli.batch.pool import Worker, cause_of_death, end_all
 from vp3d_cli.batch.report import DONE, FAILED, BatchRow
 from vp3d_cli.batch.staff import LOADING_S, error_of, workers_die
@@ -77,6 +77,7 @@ class Task:
         number: its place in the batch.
         item: the video.
         needed: kinds of result still to make.
+        recipe: what they are made with.
         attempts: begun so far.
         seconds: spent in attempts that have ended.
         facts: of what was made, from the worker.
@@ -86,6 +87,7 @@ class Task:
     number: int
     item: BatchItem
     needed: tuple[str, ...]
+    recipe: Recipe
     attempts: int = 0
     seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -110,7 +112,6 @@ class Schedule:
     def __init__(
         self,
         folder: BatchFolder,
-        recipe: Recipe,
         limits: Limits,
         listener: Listener,
         hire: HireWorker,
@@ -121,14 +122,13 @@ class Schedule:
 
         Args:
             folder: where results go.
-            recipe: what they are made with.
             limits: when to give up.
             listener: told what happens.
             hire: starts a worker, given its number.
             jobs: workers at a time.
             rows: filled with what comes of each task, by its number.
         """
-        self._folder, self._recipe, self._limits, self._listener = folder, recipe, limits, listener
+        self._folder, self._limits, self._listener = folder, limits, listener
         self._hire, self._jobs, self._rows = hire, jobs, rows
         self._desks: list[_Desk] = []
         self._pending: deque[Task] = deque()
@@ -229,8 +229,7 @@ class Schedule:
     def _made(self, task: Task, report: Mapping[str, Any]) -> None:
         kind = report["kind"]
         facts = {name: report[name] for name in ("input", "output", "frames", "people", "seconds")}
-        recipe = recipe_of(task.item, self._recipe)
-        self._folder.journal.append("made", kind=kind, key=task.item.keys[kind], recipe=recipe, **facts)
+        self._folder.journal.append("made", kind=kind, key=task.item.keys[kind], recipe=task.recipe, **facts)
         task.needed = tuple(other for other in task.needed if other != kind)
         task.facts = facts
         task.warnings += report["warnings"]
@@ -243,7 +242,7 @@ class Schedule:
             self._folder.journal.append(
                 "nobody",
                 input=Fingerprint(desk.glance, "").as_json(),
-                recipe=recipe_of(task.item, self._recipe),
+                recipe=task.recipe,
                 message=report["message"],
             )
         self._settle(task, FAILED, report["message"], code=report["exit_code"])
@@ -284,6 +283,7 @@ class Schedule:
         done = [kind for kind in task.item.targets if kind not in task.needed]
         row = BatchRow(
             video=str(task.item.input.path),
+            place=str(task.item.input.place),
             status=status,
             reason=reason,
             seconds=task.seconds,

@@ -31,7 +31,7 @@ class BatchDisplay(Listener):
         self._bars: dict[int, TaskID] = {}
         self._whole: TaskID | None = None
         self._done = self._failed = self._settled = self._total = 0
-        self._bytes_total = self._bytes_done = 0
+        self._bytes_total = self._bytes_settled = self._bytes_worked = 0
         self._parts: dict[int, float] = {}  # bytes of running videos that are through, about
         self._began = time.monotonic()
         console = Console(stderr=True)
@@ -110,12 +110,13 @@ class BatchDisplay(Listener):
     def ended(self, item: BatchItem, row: BatchRow) -> None:
         """Remove its bar, and say how it went."""
         self._forget(item)
-        self._bytes_done += max(1, item.input.size)
+        self._bytes_settled += max(1, item.input.size)
         self._settled += 1
         if row.status == FAILED:
             self._failed += 1
         else:
             self._done += 1
+            self._bytes_worked += max(1, item.input.size)
         self._move_whole()
         rate = "" if row.frames_per_second is None else f", {row.frames} frames, {row.frames_per_second:.1f} frames/s"
         what = f"{row.status}: {row.reason}" if row.reason else f"{row.status}{rate}"
@@ -130,16 +131,17 @@ class BatchDisplay(Listener):
 
     def _move_whole(self) -> None:
         if self._progress is not None and self._whole is not None:
-            through = self._bytes_done + sum(self._parts.values())
+            through = self._bytes_settled + sum(self._parts.values())
             self._progress.update(self._whole, completed=through, state=self._state())
 
     def _state(self) -> str:
         return f"{self._settled}/{self._total} videos" + (f", {self._failed} failed" if self._failed else "")
 
     def _time_left(self) -> str:
-        through = self._bytes_done + sum(self._parts.values())
-        left = self._bytes_total - through
-        return clock((time.monotonic() - self._began) * left / max(through, 1.0))
+        running = sum(self._parts.values())
+        left = self._bytes_total - self._bytes_settled - running
+        worked = self._bytes_worked + running  # what failed says nothing about how long a video takes
+        return clock((time.monotonic() - self._began) * left / worked) if worked else "unknown time"
 
     def _say(self, line: str) -> None:
         if self._quiet:

@@ -73,8 +73,8 @@ def up_direction(
     ceiling = (_LEAN_SD / _BIAS_SD) ** 2
     trust = trust * min(1.0, ceiling / max(float(trust.sum()), 1e-9))
     people, index = np.unique(footprints.person, return_inverse=True)
-    ray_slope = np.abs(unit(footprints.place) @ start) if len(people) else np.zeros(0)
-    height_sd = np.hypot(_STEP_SD_M, _DEPTH_SD * np.linalg.norm(footprints.place, axis=1) * ray_slope)
+    level = np.array([np.median(footprints.place[index == i] @ start) for i in range(len(people))])
+    share_sd = np.hypot(_DEPTH_SD, _STEP_SD_M / _off_zero(level[index]))
 
     def residuals(state: DoubleArray) -> DoubleArray:
         up = _up_of(state[0], state[1])
@@ -83,13 +83,20 @@ def up_direction(
             angle = np.linalg.norm(axes - up, axis=1)
             parts.append(_blunt(angle / _LEAN_SD) * np.sqrt(trust))
         if len(people):
-            off = (footprints.place @ up - state[2:][index]) / height_sd
+            # Of what height a footprint is, as a share of the height of its plane below the camera. Heights themselves
+            # would be biased: an error of the distance is the less height the nearer a plane passes by the camera,
+            # and the fit would choose such a plane.
+            off = (footprints.place @ up / _off_zero(state[2:][index]) - 1) / share_sd
             parts.append(_blunt(off) * np.sqrt(footprints.weight))
         return np.concatenate(parts)
 
-    level = [np.median(footprints.place[index == i] @ start) for i in range(len(people))]
     first = np.array([*_angles_of(start), *level])
     return _up_of(*least_squares(residuals, first).x[:2])
+
+
+def _off_zero(heights: DoubleArray) -> DoubleArray:
+    """Heights to divide by: at least 5 cm from 0, where a plane is seen edge-on and tells nothing of pitch."""
+    return np.where(np.abs(heights) < 0.05, np.where(heights < 0, -0.05, 0.05), heights)
 
 
 def _up_of(pitch: float, roll: float) -> DoubleArray:

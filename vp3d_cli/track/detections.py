@@ -93,8 +93,9 @@ def stack_detections(detections: Sequence[Keypoints2D], times_s: DoubleArray) ->
 def body_size(keypoints: DoubleArray, weights: DoubleArray, boxes: DoubleArray) -> DoubleArray:
     """(M,) height in pixels that the person would have standing, from the longest bones, whatever is out of view."""
     bones = np.linalg.norm(keypoints[:, _BONE_ENDS[:, 0]] - keypoints[:, _BONE_ENDS[:, 1]], axis=-1) / _BONE_SHARE
-    sure = np.minimum(weights[:, _BONE_ENDS[:, 0]], weights[:, _BONE_ENDS[:, 1]]) > 0.15
-    bones = np.sort(np.where(sure, bones, 0.0), axis=1)
+    sure = np.minimum(weights[:, _BONE_ENDS[:, 0]], weights[:, _BONE_ENDS[:, 1]])
+    clear = (sure > 0.4).sum(1, keepdims=True) >= 4  # else what is half hidden must do
+    bones = np.sort(np.where(sure > np.where(clear, 0.4, 0.15), bones, 0.0), axis=1)
     height = np.nan_to_num(boxes[:, 3] - boxes[:, 1])
     width = np.nan_to_num(boxes[:, 2] - boxes[:, 0])
     box = np.maximum(height, width)

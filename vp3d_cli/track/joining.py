@@ -111,7 +111,7 @@ def log_odds(beginnings: Ends, ends: Ends, first: IntArray, second: IntArray, ho
     other -= np.log(_ROOM)
     size_sd = np.hypot(_SIZE_SD, _SIZE_SD_PER_S * gap)
     ratio = np.log(beginnings.body_px[second] / ends.body_px[first])
-    same += _gaussian(ratio, size_sd) - _gaussian(ratio, 0.5)
+    same += _heavy_tail(ratio, size_sd) - _heavy_tail(ratio, 0.5)
     limb_sd = np.minimum(_LIMB_SD + _LIMB_SD_PER_S * gap, _LIMB_SD_MOST)
     pose = -np.log1p(apart.limbs / limb_sd**2) - np.log(limb_sd)
     any_pose = -np.log1p(apart.limbs / _LIMB_SD_MOST**2) - np.log(_LIMB_SD_MOST)
@@ -122,9 +122,9 @@ def log_odds(beginnings: Ends, ends: Ends, first: IntArray, second: IntArray, ho
     return np.where(too_far, -np.inf, same - other + _CHANGE_OF_PEOPLE)
 
 
-def _gaussian(values: DoubleArray, sd: DoubleArray | float) -> DoubleArray:
-    """Logarithm of the normal density without its constant."""
-    return np.asarray(-0.5 * (values / sd) ** 2 - np.log(sd))
+def _heavy_tail(values: DoubleArray, sd: DoubleArray | float) -> DoubleArray:
+    """Logarithm of Student's t with 3 degrees of freedom, without its constant."""
+    return np.asarray(-2 * np.log1p((values / sd) ** 2 / 3) - np.log(sd))
 
 
 def _leads(group: IntArray, gain: DoubleArray, margin: float) -> NDArray[np.bool_]:

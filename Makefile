@@ -32,7 +32,7 @@ test: $(READY)
 	$(BIN)/pytest -n auto --maxprocesses 8
 
 test-torchvision: $(TORCHVISION_VENV)/.ready
-	$(TORCHVISION_VENV)/bin/python -m pytest tests/test_mask_rcnn.py
+	$(TORCHVISION_VENV)/bin/python -m pytest tests/test_mask_rcnn.py tests/test_detect_contract.py
 
 $(TORCHVISION_VENV)/.ready: pyproject.toml constraints.txt tools/bootstrap.py
 	@VENV=$(TORCHVISION_VENV) $(PYTHON) tools/bootstrap.py $(TORCHVISION)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from random_weights import save_small_cpn
 
 from vp3d_cli.detect import base
 from vp3d_cli.detect.base import Detector, DetectorInfo, load_detector
@@ -241,12 +241,7 @@ def load_boxes(device: str, *, weights: str = "") -> Detector:
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of a small network, as training writes them."""
-    torch.manual_seed(7)
-    model = Cpn(TINY)
-    model.initialise()
-    path = tmp_path_factory.mktemp("cpn") / "tiny.safetensors"
-    save_file(model.state_dict(), path, {"input_size": "256x192"})
-    return path
+    return save_small_cpn(tmp_path_factory.mktemp("cpn") / "tiny.safetensors")
 
 
 @pytest.fixture

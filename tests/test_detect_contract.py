@@ -13,12 +13,10 @@ from pathlib import Path
 import fake_detectron2
 import numpy as np
 import pytest
-import torch
 from coloured_people import draw, place, save_finder, save_pose
-from safetensors.torch import save_file
+from random_weights import save_keypoint_rcnn, save_small_cpn
 
 from vp3d_cli.detect.base import DETECTORS, Detector, load_detector
-from vp3d_cli.detect.cpn_network import Cpn, CpnConfig
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.video import VideoReader
@@ -27,11 +25,8 @@ Load = Callable[[Path, pytest.MonkeyPatch], Detector]
 
 
 def load_cpn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:
-    torch.manual_seed(7)
-    model = Cpn(CpnConfig((1, 1, 1, 1), base=8, channels=16))
-    model.initialise()
-    save_file(model.state_dict(), folder / "cpn.safetensors", {"input_size": "256x192"})
-    return load_detector(f"cpn:weights={folder / 'cpn.safetensors'},boxes=movenet-fast", "cpu")
+    path = save_small_cpn(folder / "cpn.safetensors")
+    return load_detector(f"cpn:weights={path},boxes=movenet-fast", "cpu")
 
 
 def load_mask_rcnn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:
@@ -41,11 +36,9 @@ def load_mask_rcnn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:
 
 
 def load_torchvision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:
-    detection = pytest.importorskip("torchvision.models.detection")
-    torch.manual_seed(3)
-    model = detection.keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_keypoints=17)
-    torch.save(model.state_dict(), folder / "torchvision.pth")
-    return load_detector(f"mask-rcnn-torchvision:weights={folder / 'torchvision.pth'},min_score=0.5", "cpu")
+    pytest.importorskip("torchvision")
+    path = save_keypoint_rcnn(folder / "torchvision.pth")
+    return load_detector(f"mask-rcnn-torchvision:weights={path},min_score=0.5,short_side=128", "cpu")
 
 
 def load_rtmpose(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:

@@ -30,7 +30,7 @@ def test_parse(text: str, name: str, options: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("text", ["cpn:", "cpn:x.pth", "cpn:=x", "cpn:weights=a,weights=b"])
 def test_parse_refuses(text: str) -> None:
-    with pytest.raises(ConfigError, match="^detector 'cpn:") as caught:
+    with pytest.raises(ConfigError, match=r"^detector 'cpn:") as caught:
         parse_detector(text)
     assert "\n" not in str(caught.value)
 

@@ -13,6 +13,7 @@ import fake_detectron2
 import numpy as np
 import pytest
 import torch
+from random_weights import save_keypoint_rcnn
 
 from vp3d_cli.detect import mask_rcnn, mask_rcnn_torchvision
 from vp3d_cli.detect.base import DETECTORS, Detector, load_detector
@@ -190,15 +191,7 @@ torchvision_only = pytest.mark.skipif(not HAS_TORCHVISION, reason="needs torchvi
 @pytest.fixture(scope="module")
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of a Keypoint R-CNN whose classifier finds people everywhere."""
-    from torchvision.models.detection import keypointrcnn_resnet50_fpn
-
-    torch.manual_seed(3)
-    model = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2, num_keypoints=17)
-    with torch.no_grad():
-        model.roi_heads.box_predictor.cls_score.bias[:] = torch.tensor([-1.0, 1.0])
-    path = tmp_path_factory.mktemp("torchvision") / "random.pth"
-    torch.save(model.state_dict(), path)
-    return path
+    return save_keypoint_rcnn(tmp_path_factory.mktemp("torchvision") / "random.pth")
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +204,7 @@ def frame(demo: Path) -> FrameBGR:
 
 @pytest.fixture(scope="module")
 def torchvision_detector(random_weights: Path) -> Detector:
-    return load_detector(f"mask-rcnn-torchvision:weights={random_weights},batch=2", "cpu")
+    return load_detector(f"mask-rcnn-torchvision:weights={random_weights},batch=2,short_side=200", "cpu")
 
 
 @torchvision_only
@@ -249,7 +242,7 @@ def test_torchvision_batch_equals_single(torchvision_detector: Detector, frame: 
 
 @torchvision_only
 def test_torchvision_finds_nobody(random_weights: Path, frame: FrameBGR) -> None:
-    strict = load_detector(f"mask-rcnn-torchvision:weights={random_weights},min_score=1", "cpu")
+    strict = load_detector(f"mask-rcnn-torchvision:weights={random_weights},min_score=1,short_side=200", "cpu")
     assert [len(people) for people in strict.detect([frame])] == [0]
 
 
@@ -276,8 +269,9 @@ def test_torchvision_weights_of_its_hub(
     name = Path(KeypointRCNN_ResNet50_FPN_Weights.COCO_V1.url).name
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / name).write_bytes(random_weights.read_bytes())
-    detector = load_detector("mask-rcnn-torchvision", "cpu")
+    detector = load_detector("mask-rcnn-torchvision", "cpu")  # at the size that it was trained with
     assert detector.sha256 == sha256_of(random_weights)
+    assert len(detector.detect([frame])[0]) > 0
     (tmp_path / "checkpoints" / name).unlink()
     monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
     with pytest.raises(WeightsError, match=r"cannot fetch https://.*no network.*give weights=FILE"):

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vp3d_cli.detect.base import load_detector
+from vp3d_cli.detect import search
+from vp3d_cli.detect.base import DETECTORS, load_detector
 from vp3d_cli.detect.follow import PATIENCE, UPRIGHT, crop_angle, person_score, region, torso_tilt
 from vp3d_cli.detect.movenet import URGENT_EVERY, MoveNetDetector
 from vp3d_cli.detect.movenet_model import MultiPose, Person, SinglePose, alike
@@ -135,15 +136,24 @@ def test_person_score_is_fair_to_half_a_person() -> None:
 # --- search ----------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 4))
+@given(st.integers(1, 9000), st.integers(1, 9000))
 @settings(deadline=None)
-def test_tiles_cover_the_frame(width: int, height: int, count: int) -> None:
-    tiles = make_tiles(width, height, count, share=min(1, 1.2 / count))
-    assert len(tiles) == count * count
+def test_tiles_cover_the_frame(width: int, height: int) -> None:
+    tiles = make_tiles(width, height)
     assert min(t.x0 for t in tiles) == min(t.y0 for t in tiles) == 0
     assert (max(t.x1 for t in tiles), max(t.y1 for t in tiles)) == (width, height)
-    for first, second in itertools.pairwise(tiles[:count]):
-        assert first.x0 <= second.x0 <= first.x1  # no gap along a row
+    row = [t for t in tiles if t.y0 == 0]
+    column = [t for t in tiles if t.x0 == 0]
+    assert len(tiles) == len(row) * len(column) <= 16
+    assert all(first.x0 < second.x0 < first.x1 for first, second in itertools.pairwise(row))
+    assert all(first.y0 < second.y0 < first.y1 for first, second in itertools.pairwise(column))
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "count"), [((640, 480), 1), ((768, 432), 2), ((1280, 720), 4), ((1080, 1920), 6), ((3840, 2160), 16)]
+)
+def test_number_of_tiles(size_wh: tuple[int, int], count: int) -> None:
+    assert len(make_tiles(*size_wh)) == count
 
 
 def test_distinct_keeps_the_best() -> None:
@@ -165,7 +175,7 @@ class FakeMultiPose(MultiPose):
     """Finds the people of a script who are 50 to 300 pixels tall in its input; counts what it is asked for."""
 
     def __init__(self, script: Script) -> None:
-        self.sha256, self.script, self.calls = "0" * 64, script, []
+        self.sha256, self.script = "0" * 64, script
         self.calls: list[tuple[int, int]] = []  # frame, pixels of the view's width
 
     def __call__(self, image: FrameBGR, long_side: int) -> list[Person]:
@@ -225,15 +235,23 @@ def expected(script: Script, number: int) -> list[tuple[int, int]]:
     return sorted((round(float(x)), round(float(y))) for x, y in means)
 
 
+@pytest.fixture
+def _four_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut the small simulated frames into four."""
+    monkeypatch.setattr(search, "TILE_PX", 320)
+
+
+@pytest.mark.usefixtures("_four_tiles")
 def test_search_takes_turns_and_covers_the_frame() -> None:
     multi = FakeMultiPose(lambda n: [standing(600, 440, 45)])  # too small for the whole frame, in the last tile
-    search = Search(multi)
+    finder = Search(multi)
     [frame] = frames_of(1)
-    assert search.whole(frame) == []
-    assert len(search.everywhere(frame)) == 1
-    assert [len(search.in_turn(frame)) for _ in range(16)] == [0] * 7 + [1] + [0] * 7 + [1]
+    assert finder.whole(frame) == []
+    assert len(finder.everywhere(frame)) == 1
+    assert [len(finder.in_turn(frame)) for _ in range(16)] == [0] * 7 + [1] + [0] * 7 + [1]
 
 
+@pytest.mark.usefixtures("_four_tiles")
 def test_everyone_is_followed_from_the_first_frame() -> None:
     def script(n: int) -> list[Person]:
         return [standing(100 + 8 * n, 200, 150), standing(500 - 5 * n, 260, 220), standing(320, 400, 45)]
@@ -395,7 +413,7 @@ def test_cuda_without_a_provider_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("option", ["search_every", "max_people"])
 def test_options_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=f"detector movenet: {option} must be at least 1, got 0"):
-        load_detector("movenet", **{option: 0})
+        DETECTORS["movenet"].load("cpu", **{option: 0})
 
 
 def test_foreign_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

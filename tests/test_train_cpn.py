@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.coco import read_people
 from vp3d_cli.train.cpn import CpnTraining, heatmap_loss, split, starting_model, train_cpn
 from vp3d_cli.train.cpn_data import NO_AUGMENTATION, Augmentation, Samples, make_sample
+from vp3d_cli.video import VideoReader
 
 TINY = CpnConfig((1, 1, 1, 1), base=16, channels=32)
 WH = (192, 256)
@@ -235,32 +237,39 @@ def test_learns_a_handful_of_pictures_by_heart(data: Path, changed: Any, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_resnet_50_learns_frames_of_a_video_by_heart(demo: Path, tmp_path: Path) -> None:
-    """Four people of the example clip, as the embedded detector sees them: below a pixel of the frame."""
-    from vp3d_cli.video import VideoReader
-
+@pytest.mark.timeout(1800)
+def test_learns_people_of_a_video_by_heart(demo: Path, tmp_path: Path) -> None:
+    """Four people of the example clip, as the embedded detector sees them."""
     movenet = load_detector("movenet", "cpu")
     labels: dict[str, Any] = {"images": [], "annotations": []}
-    with VideoReader(demo, 2.8, 3.8) as reader:
+    with VideoReader(demo, 2.8, 3.6) as reader:
         for frame in list(reader)[::20]:
             name = f"{frame.index}.png"
             cv2.imwrite(str(tmp_path / name), frame.image)
             labels["images"].append({"id": frame.index, "file_name": name})
             [people] = movenet.detect([frame.image])
-            boxes = person_boxes(people)
             labels["annotations"] += [
                 annotation(frame.index, keypoints.astype(np.float64), box.astype(np.float64))
-                for keypoints, box in zip(people.keypoints, boxes, strict=True)
+                for keypoints, box in zip(people.keypoints, person_boxes(people), strict=True)
             ]
+    assert len(labels["annotations"]) == 4
     (tmp_path / "labels.json").write_text(json.dumps(labels))
-    config = replace(QUICK, network=CpnConfig.resnet(50), steps=60, batch=4, validate_every=10, learning_rate=2e-3)
+    config = replace(QUICK, steps=240, batch=4, validate_every=60, learning_rate=1e-2)
     result = train_cpn(tmp_path / "labels.json", tmp_path, tmp_path / "run", config)
     _, metadata = read_checkpoint(result.best)
-    row = json.loads(metadata["training"])
-    print(row)
-    assert row["error_px"] < 1.2
-    assert result.similarity > 0.97
+    assert json.loads(metadata["training"])["error_px"] / STRIDE < 0.5
+    assert result.similarity > 0.95
+
+
+def test_ctrl_c_saves(data: Path, tmp_path: Path, short: CpnTraining) -> None:
+    def interrupt(step: int, steps: int, loss: float) -> None:
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    stopped = train_cpn(data / "labels.json", data / "images", tmp_path, short, on_step=interrupt)
+    assert not stopped.finished
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 3
+    assert train_cpn(data / "labels.json", data / "images", tmp_path, short, resume=True).finished
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bundled"
     folder.mkdir()
     (folder / "abc.bin").write_bytes(b"abc")
-    add_to_manifest(folder, "abc.bin", "abc", **ENTRY)
+    add_to_manifest(folder, "abc.bin", "abc", kind="pose", licence="MIT", source="a test", trained_on="nothing")
     monkeypatch.setattr(weights, "weights_dir", lambda: folder)
     return folder
 
@@ -199,3 +200,41 @@ def test_user_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert user_weights_dir() == tmp_path / ".local" / "share" / "vp3d" / "weights"
+
+
+def zipped(folder: Path, *members: str) -> str:
+    """URL of a zip archive in which each member holds ``abc``."""
+    with zipfile.ZipFile(folder / "served.zip", "w") as archive:
+        for member in members:
+            archive.writestr(member, b"abc")
+    return (folder / "served.zip").as_uri()
+
+
+def test_remote_weights_in_an_archive(bundled: Path, home: Path, tmp_path: Path) -> None:
+    url = zipped(tmp_path, "2023/model/end2end.onnx", "2023/model/detail.json")
+    set_entry(bundled, "remote", url=url, member="end2end.onnx", bytes=0)
+    [_, (entry, _)] = verify_weights()
+    assert (entry.member, entry.bytes) == ("end2end.onnx", 0)
+    found = find_weights("remote")
+    assert found.path.read_bytes() == b"abc"
+    assert [path.name for path in (home / "weights").iterdir()] == ["remote.bin"]
+    assert list_weights()[-1].bytes == 3
+
+
+@pytest.mark.parametrize("members", [(), ("other.onnx",), ("a/end2end.onnx", "b/end2end.onnx")])
+def test_archive_without_the_file_is_one_clear_line(
+    bundled: Path, home: Path, tmp_path: Path, members: tuple[str, ...]
+) -> None:
+    set_entry(bundled, "remote", url=zipped(tmp_path, *members), member="end2end.onnx")
+    with pytest.raises(WeightsError, match=r"cannot fetch .*the archive has \d files named end2end\.onnx"):
+        find_weights("remote")
+    assert list((home / "weights").iterdir()) == []
+
+
+def test_what_is_no_archive_is_one_clear_line(bundled: Path, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<html>gone</html>")
+    set_entry(bundled, "remote", url=(tmp_path / "page.html").as_uri(), member="end2end.onnx")
+    with pytest.raises(WeightsError, match=r"cannot fetch .*not a zip archive") as caught:
+        find_weights("remote")
+    assert "\n" not in str(caught.value)
+    assert list((home / "weights").iterdir()) == []

@@ -50,11 +50,15 @@ class Noise:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the detector says, and what is true: boxes (P, T, 4), NaN where nobody could see the person."""
+    """What the detector says, and what is true: boxes (P, T, 4), NaN where hardly any of the person can be seen.
+
+    ``hidden`` has the boxes that ``truth`` leaves out: found or not, they count neither for nor against a tracker.
+    """
 
     detections: list[Keypoints2D]
     times_s: Array
     truth: Array
+    hidden: Array
 
 
 def load_walks(archive: Path, fps: float) -> list[Array]:
@@ -196,9 +200,10 @@ def simulate(bodies: Array, fps: float, noise: Noise, rng: Any) -> Scene:
     noisy = np.where(own[..., None], noisy, noisy[swap, t_index, k_index])
     missed = (rng.uniform(size=(people, frames)) < noise.miss) | lost | ~seen | ~np.isfinite(height)
     detections = [_frame(noisy[:, t][~missed[:, t]], scores[:, t][~missed[:, t]], noise, rng) for t in range(frames)]
-    truth = boxes_of(pixels)
-    truth[~((visible > 0.3) & (inside.mean(-1) > 0.5))] = np.nan
-    return Scene(detections, np.arange(frames) / fps, renew_after_absence(truth, 2.0 * fps))
+    boxes = boxes_of(pixels)
+    clear = ((visible > 0.3) & (inside.mean(-1) > 0.5))[..., None]
+    truth = renew_after_absence(np.where(clear, boxes, np.nan), 2.0 * fps)
+    return Scene(detections, np.arange(frames) / fps, truth, np.where(clear, np.nan, boxes))
 
 
 def renew_after_absence(truth: Array, longest: float) -> Array:
@@ -335,9 +340,15 @@ def judge(scene: Scene, found: list[tuple[Array, Array]]) -> Any:
         for f, b in zip(frames, boxes, strict=True):
             per_frame[f].append((who, b))
     for f, rows in enumerate(per_frame):
-        truth = np.flatnonzero(np.isfinite(scene.truth[:, f, 0]))
+        truth, hidden = (np.flatnonzero(np.isfinite(b[:, f, 0])) for b in (scene.truth, scene.hidden))
         boxes = np.array([b for _, b in rows]).reshape(-1, 4)
-        accumulator.update(truth, [w for w, _ in rows], iou_distance(scene.truth[truth, f], boxes))
+        distance = iou_distance(scene.truth[truth, f], boxes)
+        # As MOTChallenge does: boxes that fit someone hidden better than anyone in view are set aside.
+        every = np.nan_to_num(np.vstack([distance, iou_distance(scene.hidden[hidden, f], boxes)]), nan=1e3)
+        a, b = linear_sum_assignment(every)
+        aside = b[(a >= len(truth)) & (every[a, b] < 1)]
+        keep = np.setdiff1d(np.arange(len(rows)), aside)
+        accumulator.update(truth, [rows[k][0] for k in keep], distance[:, keep])
     return accumulator
 
 

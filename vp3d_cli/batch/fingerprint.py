@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,12 @@ def glance(path: Path) -> Glance:
     return Glance(str(path), size, digest.hexdigest())
 
 
-def content_sha256(path: Path) -> str:
+def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
     """SHA-256 of a file; of a folder, that of the names and contents of its files.
+
+    Args:
+        path: file or folder.
+        beat: called after every MB: a big file on a slow disk takes its time.
 
     Raises:
         OSError: it cannot be read.
@@ -79,16 +83,17 @@ def content_sha256(path: Path) -> str:
         with file.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
+                beat()
     return digest.hexdigest()
 
 
-def take_fingerprint(path: Path) -> Fingerprint:
-    """Look at a file or folder and read it all.
+def take_fingerprint(path: Path, beat: Callable[[], None] = lambda: None) -> Fingerprint:
+    """Look at a file or folder and read it all, calling ``beat`` on the way.
 
     Raises:
         OSError: it cannot be read.
     """
-    return Fingerprint(glance(path), content_sha256(path))
+    return Fingerprint(glance(path), content_sha256(path, beat))
 
 
 def is_unchanged(path: Path, before: Fingerprint) -> bool:

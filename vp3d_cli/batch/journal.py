@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vp3d_cli.batch.fingerprint import Fingerprint
 from vp3d_cli.errors import OutputError
+
+# What an entry that is read again must have.
+_FACTS = {
+    "started": ("video", "results"),
+    "made": ("kind", "key", "recipe", "input", "output"),
+    "nobody": ("input", "recipe", "message"),
+}
 
 
 class Journal:
@@ -69,6 +78,7 @@ class History:
         made: output, by its key, to the last entry that says how it was made.
         nobody: input path to the last entry that says that nobody is in it.
         started: kinds and keys of outputs that some batch began to make: a file there is ours.
+        attempts: input path to how often a worker began with it since it last made something of it.
         damaged: lines that could not be read.
     """
 
@@ -76,6 +86,7 @@ class History:
         self.made: dict[str, dict[str, Any]] = {}
         self.nobody: dict[str, dict[str, Any]] = {}
         self.started: set[str] = set()
+        self.attempts: Counter[str] = Counter()
         self.damaged = 0
 
     @classmethod
@@ -105,14 +116,24 @@ class History:
             self.damaged += 1
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Take one entry into account; later ones win over earlier ones."""
+        """Take one entry into account; later ones win over earlier ones.
+
+        Raises:
+            KeyError, TypeError: it is not as vp3d writes them.
+        """
         event = entry["event"]
+        facts = {name: entry[name] for name in _FACTS.get(event, ())}
+        if event == "started":
+            self.started.update(facts["results"])
+            self.attempts[facts["video"]] += 1
+        if event in ("made", "nobody"):
+            video = Fingerprint.from_json(facts["input"]).glance.path
         if event == "made":
-            self.made[str(entry["key"])] = dict(entry)
+            Fingerprint.from_json(facts["output"])
+            self.made[facts["key"]] = dict(entry)
+            self.attempts.pop(video, None)
         elif event == "nobody":
-            self.nobody[str(entry["input"]["path"])] = dict(entry)
-        elif event == "started":
-            self.started.update(map(str, entry["results"]))
+            self.nobody[video] = dict(entry)
 
 
 def _ends_within_a_line(handle: int) -> bool:

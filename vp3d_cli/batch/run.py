@@ -7,7 +7,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from vp3d_cli.batch.fingerprint import content_sha256, glance
 from vp3d_cli.batch.folder import BatchFolder, read_history
 from vp3d_cli.batch.journal import History
 from vp3d_cli.batch.messages import Setup
-from vp3d_cli.batch.plan import BatchItem, Verdict, judge
+from vp3d_cli.batch.plan import BatchItem, Recipe, Verdict, judge
 from vp3d_cli.batch.report import FAILED, LEFT, SKIPPED, BatchRow, write_report
 from vp3d_cli.batch.schedule import Limits, Listener, Schedule, Task
 from vp3d_cli.batch.staff import Staff
@@ -81,25 +81,16 @@ def run_batch(
     roots = tuple(dict.fromkeys(root for item in items for root in item.roots.values()))
     with BatchFolder(out, roots) as folder:
         # Threads are chosen before it is known what is to be done: for that, the models must be loaded.
-        unknown = sum(not _is_known(item, folder.history) for item in items)
+        unknown = sum(not _is_known(item, folder.history, all) for item in items)
         staff = Staff(_setup(options, _choose(options, max(1, unknown))[1]), folder.lock_handles)
         try:
             listener.loading()
-            recipe = {**_recipe(options), **staff.load()}
-            verdicts = [judge(item, folder.history, recipe, overwrite=options.overwrite) for item in items]
-            tasks = [
-                Task(i, items[i], verdict.needed, verdict.recipe)
-                for i, verdict in enumerate(verdicts)
-                if _is_work(verdict)
-            ]
-            rows = {i: _settled(items[i], verdict) for i, verdict in enumerate(verdicts) if not _is_work(verdict)}
-            for i, row in rows.items():
-                if row.status == SKIPPED:
-                    _note_new_glance(items[i], folder)
+            staff.load()
+            tasks, rows = _sort_out(items, folder, {**_recipe(options), **staff.identity}, options.overwrite)
             jobs, threads = _choose(options, max(1, len(tasks)), staff.gpus)
             staff.give_threads(threads)
             listener.planned([task.item for task in tasks], list(rows.values()), jobs, threads)
-            schedule = Schedule(folder, options.limits, listener, staff.hire, jobs, rows)
+            schedule = Schedule(folder, options.limits, listener, staff, jobs, rows)
             with _reporting(items, rows, out):
                 schedule.run(tasks)
         finally:
@@ -116,13 +107,33 @@ def judge_batch(items: Sequence[BatchItem], out: Path, options: BatchOptions) ->
     """
     history = read_history(out)
     recipe = _recipe(options)
-    if any(_is_known(item, history) for item in items):
+    if any(_is_known(item, history, any) for item in items):
         staff = Staff(_setup(options, 1))
         try:
-            recipe |= staff.load()
+            staff.load()
+            recipe |= staff.identity
         finally:
             staff.dismiss()
     return [judge(item, history, recipe, overwrite=options.overwrite) for item in items]
+
+
+def _sort_out(
+    items: Sequence[BatchItem], folder: BatchFolder, recipe: Recipe, overwrite: bool
+) -> tuple[list[Task], dict[int, BatchRow]]:
+    """What is to be done, in order; and rows for what is not, by number."""
+    tasks: list[Task] = []
+    rows: dict[int, BatchRow] = {}
+    for i, item in enumerate(items):
+        verdict = judge(item, folder.history, recipe, overwrite=overwrite)
+        if verdict.failure is None and verdict.needed:
+            tasks.append(Task(i, item, verdict.needed, verdict.recipe))
+            continue
+        rows[i] = _settled(item, verdict)
+        if rows[i].status == SKIPPED:
+            _note_new_glance(item, folder)
+    # What has failed, or was killed, goes last: it must not keep a batch that is killed often from getting on.
+    tasks.sort(key=lambda task: folder.history.attempts[str(task.item.input.path)])
+    return tasks, rows
 
 
 def _setup(options: BatchOptions, threads: int) -> Setup:
@@ -153,13 +164,9 @@ def _recipe(options: BatchOptions) -> dict[str, Any]:
     return plain
 
 
-def _is_known(item: BatchItem, history: History) -> bool:
-    """Whether there may be something to skip: for a count before the models are loaded."""
-    return str(item.input.path) in history.nobody or all(key in history.made for key in item.keys.values())
-
-
-def _is_work(verdict: Verdict) -> bool:
-    return verdict.failure is None and bool(verdict.needed)
+def _is_known(item: BatchItem, history: History, which: Callable[[Iterable[bool]], bool]) -> bool:
+    """Whether any or all results of a video may be good; to be sure, the models must be known."""
+    return str(item.input.path) in history.nobody or which(key in history.made for key in item.keys.values())
 
 
 def _settled(item: BatchItem, verdict: Verdict) -> BatchRow:
@@ -190,7 +197,7 @@ def _all_rows(items: Sequence[BatchItem], rows: dict[int, BatchRow]) -> list[Bat
 
 
 @contextlib.contextmanager
-def _reporting(items: Sequence[BatchItem], rows: dict[int, BatchRow], out: Path) -> Any:
+def _reporting(items: Sequence[BatchItem], rows: dict[int, BatchRow], out: Path) -> Iterator[None]:
     """Write the report when the batch ends, however it does."""
     try:
         yield

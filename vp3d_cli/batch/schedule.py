@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,16 +18,15 @@ from vp3d_cli.batch.messages import Order
 from vp3d_cli.batch.plan import BatchItem, Recipe, check_room, started_name
 from vp3d_cli.batch.pool import Worker, cause_of_death, end_all
 from vp3d_cli.batch.report import DONE, FAILED, BatchRow
-from vp3d_cli.batch.staff import LOADING_S, error_of, workers_die
+from vp3d_cli.batch.staff import LOADING_S, Staff, error_of, workers_die
+from vp3d_cli.batch.work import HASHING
 from vp3d_cli.errors import Vp3dError
 
 # With less free than this no video is begun: a pose of an hour with a few people takes some ten MB.
 LEAST_FREE_BYTES = 16 << 20
 _DEATHS_IN_A_ROW = 3  # of workers that load: the next one would die, too
 _END_S = 1.2
-_STAGES = {"detect": "finding people", "lift": "lifting to 3D", "render": "drawing"}
-
-HireWorker = Callable[[int], Worker]
+_STAGES = {"detect": "finding people", "lift": "lifting to 3D", "render": "drawing", HASHING: "reading the video"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Schedule:
         folder: BatchFolder,
         limits: Limits,
         listener: Listener,
-        hire: HireWorker,
+        staff: Staff,
         jobs: int,
         rows: dict[int, BatchRow],
     ) -> None:
@@ -124,12 +123,12 @@ class Schedule:
             folder: where results go.
             limits: when to give up.
             listener: told what happens.
-            hire: starts a worker, given its number.
+            staff: starts workers.
             jobs: workers at a time.
             rows: filled with what comes of each task, by its number.
         """
         self._folder, self._limits, self._listener = folder, limits, listener
-        self._hire, self._jobs, self._rows = hire, jobs, rows
+        self._staff, self._jobs, self._rows = staff, jobs, rows
         self._desks: list[_Desk] = []
         self._pending: deque[Task] = deque()
         self._hired = 0
@@ -159,7 +158,7 @@ class Schedule:
         loading = sum(not desk.worker.ready for desk in self._desks)
         while len(self._desks) < self._jobs and loading < len(self._pending):
             now = time.monotonic()
-            self._desks.append(_Desk(self._hire(self._hired), now, now))
+            self._desks.append(_Desk(self._staff.hire(self._hired), now, now))
             self._hired += 1
             loading += 1
         for desk in self._desks:
@@ -210,9 +209,11 @@ class Schedule:
     def _take(self, desk: _Desk, report: Mapping[str, Any]) -> None:
         event, task = report["event"], desk.task
         if event == "ready":
-            desk.worker.ready, self._deaths = True, 0
+            self._staff.welcome(desk.worker, report)
+            self._deaths = 0
         elif task is None:
-            raise error_of(report)  # while it loaded: the next one would fail as well
+            if not self._others_are_ready():
+                raise error_of(report)  # of loading: the next one would fail as well
         elif event == "progress":
             done, total = report["done"], report["total"]
             desk.doing = f" while {_STAGES.get(report['stage'], report['stage'])}, frame {done}"
@@ -257,8 +258,13 @@ class Schedule:
             self._lost(desk.task, reason, words)
         elif not desk.worker.ready:
             self._deaths += 1
-            if self._deaths >= _DEATHS_IN_A_ROW:
+            if self._others_are_ready():
+                self._jobs = len(self._desks)  # there is not enough of something, memory perhaps: go on with fewer
+            elif self._deaths >= _DEATHS_IN_A_ROW:
                 raise workers_die(reason, words)
+
+    def _others_are_ready(self) -> bool:
+        return any(desk.worker.ready for desk in self._desks)
 
     # What became of a video.
 

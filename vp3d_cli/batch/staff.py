@@ -23,6 +23,7 @@ class Staff:
 
     Attributes:
         gpus: on which all networks run, one worker each; 0 where one runs on the CPU.
+        identity: what results depend on beside the settings, once a worker has loaded the models.
     """
 
     def __init__(self, setup: Setup, lock_handles: Sequence[int] = ()) -> None:
@@ -33,6 +34,7 @@ class Staff:
             lock_handles: to keep open in them.
         """
         self.gpus = 0
+        self.identity: Mapping[str, str] = {}
         self._setup, self._lock_handles = setup, tuple(lock_handles)
         self._first: Worker | None = None
 
@@ -47,8 +49,19 @@ class Staff:
             return worker
         return Worker(f"{os.getpid()}-{number}", self._setup, self._lock_handles, _environment(number, self.gpus))
 
-    def load(self) -> Mapping[str, str]:
-        """Start the first worker, wait for its models, and tell what results depend on.
+    def welcome(self, worker: Worker, report: Mapping[str, Any]) -> None:
+        """A worker says that it is ready.
+
+        Raises:
+            Vp3dError: its models are not those of the others.
+        """
+        if self.identity and report["identity"] != self.identity:
+            raise Vp3dError("the weights, or vp3d itself, were changed while the batch ran; run the same command again")
+        self.identity, self.gpus = report["identity"], report["gpus"]
+        worker.ready = True
+
+    def load(self) -> None:
+        """Start the first worker, and wait until it has loaded the models.
 
         Raises:
             Vp3dError: as loading them raises, or the worker died.
@@ -61,12 +74,9 @@ class Staff:
             for report in reports:
                 if report["event"] != "ready":
                     raise error_of(report)
-                worker.ready = True
-                self.gpus = report["gpus"]
-                identity: Mapping[str, str] = report["identity"]
+                self.welcome(worker, report)
             if last:
                 raise workers_die(cause_of_death(worker.process.wait()), worker.words())
-        return identity
 
     def give_threads(self, threads: int) -> None:
         """Have workers use so many threads; the first one is replaced if it has another number."""

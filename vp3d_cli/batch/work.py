@@ -15,6 +15,7 @@ from vp3d_cli.batch.messages import Order, Setup
 from vp3d_cli.errors import InputError, OutputError
 
 Progress = Callable[[str, int, int | None], None]
+HASHING = "read"  # a stage beside those of the pipeline: the input is read once more, for its fingerprint
 
 
 class Made(NamedTuple):
@@ -142,7 +143,7 @@ def carry_out(processor: Processor, order: Order, progress: Progress) -> Iterato
     fingerprint: Fingerprint | None = None
     for made in processor.process(order, progress):
         if fingerprint is None:
-            fingerprint = take_fingerprint(video)
+            fingerprint = take_fingerprint(video, lambda: progress(HASHING, 0, None))
         if before is None or glance(video) != before:
             raise InputError(f"{video} was changed while it was read; run again when it is complete")
         output = _put_in_place(Path(order.staged[made.kind]), Path(order.targets[made.kind]))

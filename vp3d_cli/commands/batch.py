@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vp3d_cli.commands import options
-from vp3d_cli.commands.common import Quiet, format_table, print_error, print_warning
+from vp3d_cli.commands.common import Quiet, format_table, print_error, print_warning, printable
 from vp3d_cli.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow
 
-_WORDS_SHOWN = 12  # last lines of what a worker that died wrote
+_WORDS_SHOWN = 30  # last lines of what a worker that died wrote
 
 
 def batch(
@@ -175,7 +175,7 @@ def print_plan(items: Sequence[BatchItem], out: Path, kept: BatchOptions) -> Non
         because = verdict.failure or verdict.why or "done"
         results = ", ".join(str(item.targets[kind]) for kind in verdict.needed or item.targets)
         rows.append((str(item.input.place), plan, because, results))
-    print(format_table(rows))
+    print(format_table([[printable(cell) for cell in row] for row in rows]))
 
 
 def run(items: Sequence[BatchItem], out: Path, kept: BatchOptions, quiet: bool) -> list[BatchRow]:
@@ -200,10 +200,11 @@ def finish(rows: Sequence[BatchRow], out: Path, quiet: bool) -> None:
     """
     from vp3d_cli.batch.report import DONE, FAILED, LEFT, SKIPPED, exit_code, table_rows
 
-    print(format_table(table_rows(rows), right=(2, 3, 4)), flush=True)
+    cells = [[printable(cell) for cell in row] for row in table_rows(rows)]
+    print(format_table(cells, right=(2, 3, 4)), flush=True)
     for row in rows:
         if row.stderr and not quiet:
-            print(f"--- {row.video}: the end of what its worker wrote to stderr", file=sys.stderr)
+            print(f"--- {printable(row.place)}: the end of what its worker wrote to stderr", file=sys.stderr)
             print("\n".join(row.stderr.splitlines()[-_WORDS_SHOWN:]), file=sys.stderr)
         if not quiet:
             for warning in row.warnings:

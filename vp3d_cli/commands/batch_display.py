@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from vp3d_cli.batch.plan import RENDER, BatchItem
 from vp3d_cli.batch.report import FAILED, SKIPPED, BatchRow
 from vp3d_cli.batch.schedule import Listener
-from vp3d_cli.commands.common import clock
+from vp3d_cli.commands.common import clock, printable
 from vp3d_cli.progress import TITLES
 
 # Share of a video's time that each stage takes, about: without and with a drawing.
@@ -81,7 +81,7 @@ class BatchDisplay(Listener):
         self._bytes_total = sum(max(1, item.input.size) for item in todo)
         self._began = time.monotonic()
         workers = f"{jobs} at a time, {threads} {'thread' if threads == 1 else 'threads'} each"
-        self._say(f"{len(todo)} videos to do, {workers}; {skipped} done before")
+        self._say(f"{len(todo)} {'video' if len(todo) == 1 else 'videos'} to do, {workers}; {skipped} done before")
         if self._progress is not None and todo:
             self._whole = self._progress.add_task("all", total=self._bytes_total, state=self._state())
 
@@ -89,16 +89,18 @@ class BatchDisplay(Listener):
         """Add a bar."""
         self._parts[id(item)] = 0.0
         if self._progress is not None:
-            name = str(item.input.place)
+            name = printable(str(item.input.place))
             short = name if len(name) <= _NAME_WIDTH else f"…{name[1 - _NAME_WIDTH :]}"
             self._bars[id(item)] = self._progress.add_task(short.ljust(_NAME_WIDTH), total=1.0, state="")
 
     def progress(self, item: BatchItem, stage: str, done: int, total: int | None) -> None:
         """Move its bar, and that of the whole."""
+        if stage not in TITLES:
+            return
         part = fraction(stage, done, total, RENDER in item.targets)
         self._parts[id(item)] = part * max(1, item.input.size)
         if self._progress is not None and id(item) in self._bars:
-            state = f"{TITLES.get(stage, stage)} {done}/{'?' if total is None else total}"
+            state = f"{TITLES[stage]} {done}/{'?' if total is None else total}"
             self._progress.update(self._bars[id(item)], completed=part, state=f"{state:26s}")
             self._move_whole()
 
@@ -146,6 +148,7 @@ class BatchDisplay(Listener):
     def _say(self, line: str) -> None:
         if self._quiet:
             return
+        line = printable(line)
         if self._progress is not None:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:

@@ -23,6 +23,12 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def printable(text: str) -> str:
+    """One line that any terminal takes: bytes of file names that are no text, and control characters, are replaced."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def print_error(error: BaseException | str) -> None:
     """Print ``vp3d: error: ...`` to stderr, on one line; with ``--debug`` the traceback before it."""
     if isinstance(error, BaseException) and os.environ.get("VP3D_DEBUG"):

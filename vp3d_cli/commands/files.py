@@ -94,15 +94,20 @@ def video_facts(file: Path) -> dict[str, Any]:
 def npz_facts(file: Path) -> dict[str, Any]:
     """Facts of a pose file, or of keypoints without 3D."""
     from vp3d_cli.errors import PoseFileError
-    from vp3d_cli.keypoint_files import read_keypoints
+    from vp3d_cli.safe_pickle import npz_names
 
     try:
-        return pose_facts(file)
-    except PoseFileError as not_a_pose:
-        try:
-            keypoints = read_keypoints(file)
-        except InputError:
-            raise not_a_pose from None  # of the two complaints, the one about the kind of file that people expect
+        without_3d = {"keypoints_2d", "positions_2d"} & set(npz_names(file)) and "joints_3d" not in npz_names(file)
+    except InputError as error:
+        raise PoseFileError(str(error)) from error
+    return keypoint_facts(file) if without_3d else pose_facts(file)
+
+
+def keypoint_facts(file: Path) -> dict[str, Any]:
+    """Facts of a keypoint file, as JSON can hold them."""
+    from vp3d_cli.keypoint_files import read_keypoints
+
+    keypoints = read_keypoints(file)
     return {
         "keypoint_file": str(file),
         "format": keypoints.format,

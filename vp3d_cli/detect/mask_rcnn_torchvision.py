@@ -18,6 +18,8 @@ from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D
 from vp3d_cli.weights import sha256_of
 
 MIN_SCORE = 0.3
+SHORT_SIDE = 800  # torchvision trained with 640 to 800, and no side longer than 1333
+_LONG_OVER_SHORT = 1333 / 800
 # Detectron draws keypoints whose logit is above 2 (its vis_one_image); sure ones have 5 to 20.
 _HALF_SURE = 2.0
 _STEEPNESS = 0.5
@@ -88,7 +90,14 @@ def _published() -> tuple[Path, str]:
     return path, sha256_of(path)
 
 
-def load(device: str = "auto", *, weights: str = "", min_score: float = MIN_SCORE, batch: int = 0) -> Detector:
+def load(
+    device: str = "auto",
+    *,
+    weights: str = "",
+    min_score: float = MIN_SCORE,
+    batch: int = 0,
+    short_side: int = SHORT_SIDE,
+) -> Detector:
     """Load torchvision's Keypoint R-CNN.
 
     Args:
@@ -96,14 +105,18 @@ def load(device: str = "auto", *, weights: str = "", min_score: float = MIN_SCOR
         weights: path of a ``.pth`` file, or a name in the manifests; by default torchvision's own.
         min_score: people with less confidence are dropped.
         batch: frames per run; 0 takes 4 on a GPU and 1 on the CPU.
+        short_side: pixels of the shorter side of the frame as the network sees it; less is faster and less exact.
 
     Raises:
         ConfigError: an option is out of range.
         MissingDependencyError: torchvision or the device is not there.
         WeightsError: the weights are missing, cannot be fetched or do not fit.
     """
-    if not 0 <= min_score <= 1 or batch < 0:
-        raise ConfigError(f"min_score must be within 0 and 1 and batch at least 0, got {min_score} and {batch}")
+    if not 0 <= min_score <= 1 or batch < 0 or short_side < 64:
+        raise ConfigError(
+            "min_score must be within 0 and 1, batch at least 0 and short_side at least 64, got "
+            f"{min_score}, {batch} and {short_side}"
+        )
     on = torch_device(device)
     try:
         from torchvision.models.detection import keypointrcnn_resnet50_fpn
@@ -118,7 +131,13 @@ def load(device: str = "auto", *, weights: str = "", min_score: float = MIN_SCOR
         path, sha256 = _published()
     state, _ = read_checkpoint(path)
     model = keypointrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=2, num_keypoints=17, box_score_thresh=min_score
+        weights=None,
+        weights_backbone=None,
+        num_classes=2,
+        num_keypoints=17,
+        box_score_thresh=min_score,
+        min_size=short_side,
+        max_size=round(short_side * _LONG_OVER_SHORT),
     )
     try:
         model.load_state_dict(state)

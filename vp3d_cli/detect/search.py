@@ -17,8 +17,10 @@ from vp3d_cli.types import FrameBGR
 
 COARSE_SIDE = 256  # sees people as tall as the frame, and taller
 FINE_SIDE = 512
-TILES = 2  # along each side of the frame
-TILE_SHARE = 0.6  # of the frame's side: neighbours overlap by a third, so that nobody small is cut by all
+# The frame is cut about every so many pixels, so that tiles keep most of their detail at FINE_SIDE.
+TILE_PX = 640
+MAX_TILES = 4  # along one side of the frame: bounds the time for very large ones
+OVERLAP = 1.25  # of a tile's length: somebody small who is cut by one tile is whole in its neighbour
 SAME_PERSON = 0.45  # similarity from which two finds are one person
 
 
@@ -32,11 +34,12 @@ class Tile:
     y1: int
 
 
-def make_tiles(width: int, height: int, count: int = TILES, share: float = TILE_SHARE) -> list[Tile]:
-    """``count`` x ``count`` overlapping tiles that cover the frame, each ``share`` of it wide and high."""
+def make_tiles(width: int, height: int) -> list[Tile]:
+    """Overlapping tiles that cover the frame, row by row; a single one where the frame is small."""
 
     def spans(length: int) -> list[tuple[int, int]]:
-        size = max(1, round(length * share))
+        count = min(MAX_TILES, -(-length // TILE_PX))
+        size = min(length, round(length / count * OVERLAP))
         starts = np.linspace(0, length - size, count).round().astype(int).tolist()
         return [(start, start + size) for start in starts]
 
@@ -65,9 +68,8 @@ class Search:
 
     def everywhere(self, frame: FrameBGR) -> list[Person]:
         """People in the frame, whatever their size; distinct, best first."""
-        height, width = frame.shape[:2]
         found = self._whole(frame)
-        for tile in make_tiles(width, height):
+        for tile in _tiles_of(frame):
             found += self._part(frame, tile)
         return distinct(found)
 
@@ -77,11 +79,10 @@ class Search:
 
     def in_turn(self, frame: FrameBGR) -> list[Person]:
         """By turns the whole frame closely, and one of its tiles; always a glance at the whole; distinct."""
-        height, width = frame.shape[:2]
         turn, self._turn = self._turn, self._turn + 1
-        if turn % 2 == 0:
+        tiles = _tiles_of(frame)
+        if turn % 2 == 0 or not tiles:
             return self.whole(frame)
-        tiles = make_tiles(width, height)
         tile = tiles[turn // 2 % len(tiles)]
         return distinct([*self._network(frame, COARSE_SIDE), *self._part(frame, tile)])
 
@@ -92,3 +93,10 @@ class Search:
         view = frame[tile.y0 : tile.y1, tile.x0 : tile.x1]
         shift = np.array([tile.x0, tile.y0], np.float64)
         return [person.moved(shift) for person in self._network(view, FINE_SIDE)]
+
+
+def _tiles_of(frame: FrameBGR) -> list[Tile]:
+    """The tiles worth a look: none where the only one is the frame itself."""
+    height, width = frame.shape[:2]
+    tiles = make_tiles(width, height)
+    return tiles if len(tiles) > 1 else []

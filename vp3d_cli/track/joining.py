@@ -23,6 +23,7 @@ _PLACE_SD = 0.05  # body heights: where a pose is, end and beginning each
 _BARE_PLACE_SD = 0.25  # the same where no keypoint is shared
 _TOP_SPEED = 4.0  # body heights per second over a gap
 _SIZE_SD, _SIZE_SD_PER_S = 0.13, 0.15  # of the logarithm of the body height
+_SIZE_TAIL = 8.0  # degrees of freedom: half hidden bodies are measured quite wrong at times
 _LIMB_SD, _LIMB_SD_PER_S, _LIMB_SD_MOST = 0.03, 0.5, 0.12  # body heights: how fast limbs leave their pose
 _LIMB_FREEDOM = 9.0  # how many independent numbers the pose is worth
 # What is gained by explaining an end and a beginning as one person: neither a death nor a birth inside the image.
@@ -80,9 +81,8 @@ def _candidates(beginnings: Ends, ends: Ends, longest_gap_s: float) -> tuple[Int
         np.searchsorted(starts, ends.time_s + longest_gap_s, side="right"),
     )
     second = order[place]
-    gap = beginnings.time_s[second] - ends.time_s[first]
     ratio = np.abs(np.log(beginnings.body_px[second] / ends.body_px[first]))
-    possible = (ends.shot[first] == beginnings.shot[second]) & (ratio < 0.5 + 0.3 * gap)
+    possible = (ends.shot[first] == beginnings.shot[second]) & (ratio < 1.0)
     return first[possible], second[possible]
 
 
@@ -123,8 +123,8 @@ def log_odds(beginnings: Ends, ends: Ends, first: IntArray, second: IntArray, ho
 
 
 def _heavy_tail(values: DoubleArray, sd: DoubleArray | float) -> DoubleArray:
-    """Logarithm of Student's t with 3 degrees of freedom, without its constant."""
-    return np.asarray(-2 * np.log1p((values / sd) ** 2 / 3) - np.log(sd))
+    """Logarithm of Student's t, without its constant."""
+    return np.asarray(-(_SIZE_TAIL + 1) / 2 * np.log1p((values / sd) ** 2 / _SIZE_TAIL) - np.log(sd))
 
 
 def _leads(group: IntArray, gain: DoubleArray, margin: float) -> NDArray[np.bool_]:

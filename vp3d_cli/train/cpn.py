@@ -162,9 +162,6 @@ def train_cpn(
     running, since, started = 0.0, 0, time.perf_counter()
     with stop_requested() as stopped:
         for image, targets, visibility in _batches(training, config, run.step):
-            if stopped():
-                run.keep_state()
-                break
             loss = run.learn(image.to(device), targets.to(device), visibility.to(device))
             running, since = running + loss, since + 1
             if on_step is not None:
@@ -177,6 +174,9 @@ def train_cpn(
                 running, since = 0.0, 0
                 if on_validation is not None:
                     on_validation(row)
+            if stopped():
+                run.keep_state()
+                break
     return CpnResult(run.best_path, run.last_path, run.log_path, run.best, run.step >= config.steps)
 
 

@@ -1,0 +1,415 @@
+"""vp3d_cli/batch: what a batch does, and does again; the networks are stubs (batch_stub.py)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_stub import options_of, plan_of, use_stub, write_video
+from conftest import RunCli
+
+from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, judge_batch, plan_items, run_batch
+from vp3d_cli.batch.folder import STATE
+from vp3d_cli.batch.inputs import find_inputs
+from vp3d_cli.batch.schedule import Listener
+from vp3d_cli.errors import OutputError, Vp3dError, WeightsError
+from vp3d_cli.export.npz import read_npz
+from vp3d_cli.settings import InferSettings
+
+
+def statuses(rows: list[BatchRow]) -> dict[str, str]:
+    return {row.place: row.status for row in rows}
+
+
+def write(path: Path, content: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _stub_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUB_WEIGHTS", "1")
+
+
+class Recorder(Listener):
+    """Remembers what a batch does."""
+
+    def __init__(self) -> None:
+        self.started_places: list[str] = []
+        self.postponed_places: list[str] = []
+
+    def started(self, item: BatchItem) -> None:
+        self.started_places.append(str(item.input.place))
+
+    def postponed(self, item: BatchItem, reason: str) -> None:
+        self.postponed_places.append(str(item.input.place))
+
+
+def run(folder: Path, out: Path, options: BatchOptions | None = None, render: Path | None = None) -> tuple[Any, Any]:
+    """Rows, and the places of videos that a worker began with."""
+    recorder = Recorder()
+    rows = run_batch(plan_of(folder, out, render), out, options or options_of(), recorder)
+    return rows, recorder.started_places
+
+
+def test_what_can_happen_to_a_video_happens_to_it_alone(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    for name, does in (
+        ("a", "pose"), ("b", "crash"), ("c", "nobody"), ("d", "out of memory"), ("e", "bug"), ("f", "exit"),
+        ("g", "change"), ("h", "print"), ("z", "pose"),
+    ):  # fmt: skip
+        write_video(clips / f"{name}.mkv", does, note=name)
+    write(clips / "y.mkv", b"rubbish")
+    rows, _ = run(clips, out)
+    told = {row.place[0]: row for row in rows}
+    assert [row.place for row in rows] == sorted(f"{name}.mkv" for name in told)
+    assert {name for name, row in told.items() if row.status == "done"} == {"a", "h", "z"}
+    assert "SIGSEGV (a crash in native code) while finding people, frame" in told["b"].reason
+    assert "about to crash" in told["b"].stderr
+    assert "Segmentation fault" in told["b"].stderr  # and where in Python
+    assert "batch_stub.py" in told["b"].stderr
+    assert told["c"].exit_code == 3
+    assert "nobody was found" in told["c"].reason
+    assert "SIGKILL (most likely because memory ran out)" in told["d"].reason
+    assert told["e"].reason == "unexpected ZeroDivisionError: by zero"
+    assert "Traceback" in told["e"].stderr
+    assert "status 7" in told["f"].reason
+    assert "changed while it was read" in told["g"].reason
+    assert "cannot be read as a video" in told["y"].reason
+    assert sorted(path.name for path in out.iterdir()) == [STATE, "a.npz", "batch.csv", "batch.jsonl", "h.npz", "z.npz"]
+    assert sorted(path.name for path in (out / STATE).iterdir()) == ["journal.jsonl", "lock"]
+    for name in ("a", "h", "z"):
+        assert read_npz(out / f"{name}.npz").num_people == 1
+
+    stored = [json.loads(line) for line in (out / "batch.jsonl").read_text().splitlines()]
+    assert [entry["reason"] for entry in stored] == [row.reason for row in rows]
+    with (out / "batch.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [entry["status"] for entry in table] == [row.status for row in rows]
+
+
+def test_only_what_is_missing_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, out, drawn = tmp_path / "clips", tmp_path / "out", tmp_path / "drawn"
+    for name in "abcdef":
+        write_video(clips / "sub" / f"{name}.mkv", note=name)
+
+    def again(**changes: Any) -> list[str]:
+        rows, started = run(clips, out, options_of(jobs=1, **changes), drawn)
+        assert {row.status for row in rows} <= {"done", "skipped"}
+        assert all((out / "sub" / f"{name}.npz").exists() for name in "abcdef")
+        assert not list(out.rglob("*.partial"))
+        return [place.removeprefix("sub/")[0] for place in started]
+
+    assert again() == list("abcdef")
+    assert again() == []
+    (out / "sub" / "a.npz").unlink()
+    (drawn / "sub" / "b.mp4").unlink()
+    (out / "sub" / "c.npz").write_bytes((out / "sub" / "c.npz").read_bytes()[:-7])
+    write_video(clips / "sub" / "d.mkv", note="D")  # the same size
+    os.utime(clips / "sub" / "e.mkv", ns=(5, 5))  # the same content
+    poses = {name: (out / "sub" / f"{name}.npz").stat().st_mtime_ns for name in "bef"}
+    assert again() == list("abcd")
+    assert poses == {name: (out / "sub" / f"{name}.npz").stat().st_mtime_ns for name in "bef"}
+    assert again() == []
+    monkeypatch.setenv("STUB_WEIGHTS", "2")
+    assert again() == list("abcdef")
+    assert again() == []
+    assert again(settings=InferSettings(smooth=2.0)) == list("abcdef")
+    assert again(settings=InferSettings(smooth=2.0, device="cpu")) == []
+    assert again(settings=InferSettings(smooth=2.0), overwrite=True) == list("abcdef")
+
+    # The whole may move elsewhere.
+    shutil.move(out, tmp_path / "moved")
+    shutil.copytree(clips, tmp_path / "copied")
+    roots = {"pose": tmp_path / "moved"}
+    items = plan_items(find_inputs([tmp_path / "copied"]), tmp_path / "moved", roots=roots, suffixes={"pose": ".npz"})
+    verdicts = judge_batch(items, tmp_path / "moved", options_of(settings=InferSettings(smooth=2.0)))
+    assert [verdict.needed for verdict in verdicts] == [()] * 6
+
+
+def test_a_dry_run_says_why_and_writes_nothing(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv")
+    assert [verdict.why for verdict in judge_batch(plan_of(clips, out), out, options_of())] == ["new"]
+    assert not out.exists()
+    run(clips, out)
+    write_video(clips / "b.mkv", "nobody")
+    run(clips, out)
+    before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
+    fast = options_of(settings=InferSettings(smooth=3.0, flip=False))
+    assert [verdict.why for verdict in judge_batch(plan_of(clips, out), out, fast)] == ["flip, smooth changed", "new"]
+    assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
+
+
+def test_nobody_is_not_looked_for_twice(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv", "nobody")
+    assert run(clips, out)[1] == ["a.mkv"]
+    rows, started = run(clips, out)
+    assert started == []
+    assert (rows[0].status, rows[0].exit_code) == ("failed", 3)
+    assert "known from an earlier run" in rows[0].reason
+    write_video(clips / "a.mkv", "pose")
+    assert statuses(run(clips, out)[0]) == {"a.mkv": "done"}
+
+
+def test_a_file_of_someone_else_is_not_replaced(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv")
+    mine = write(out / "a.npz", b"precious")
+    rows, started = run(clips, out)
+    assert started == []
+    assert "not of this batch" in rows[0].reason
+    assert mine.read_bytes() == b"precious"
+    assert statuses(run(clips, out, options_of(overwrite=True))[0]) == {"a.mkv": "done"}
+
+
+def test_what_was_made_before_a_crash_is_kept(tmp_path: Path) -> None:
+    clips, out, drawn = tmp_path / "clips", tmp_path / "out", tmp_path / "drawn"
+    write_video(clips / "a.mkv", "crash while drawing")
+    rows, _ = run(clips, out, render=drawn)
+    assert rows[0].status == "failed"
+    assert rows[0].results == (str(out / "a.npz"),)
+    (verdict,) = judge_batch(plan_of(clips, out, drawn), out, options_of())
+    assert verdict.needed == ("render",)
+    assert not list(drawn.rglob("*.mp4"))
+
+
+def test_another_attempt_is_made_after_the_other_videos(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv", "crash once")
+    write_video(clips / "b.mkv", "crash")
+    write_video(clips / "c.mkv")
+    rows, started = run(clips, out, options_of(jobs=1, retries=1))
+    assert started == [f"{name}.mkv" for name in "abcab"]
+    assert statuses(rows) == {"a.mkv": "done", "b.mkv": "failed", "c.mkv": "done"}
+    assert [row.attempts for row in rows] == [2, 2, 1]
+
+
+def test_what_failed_before_goes_last(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv", "exit")
+    run(clips, out)
+    for name in "bc":
+        write_video(clips / f"{name}.mkv")
+    assert run(clips, out, options_of(jobs=1))[1] == ["b.mkv", "c.mkv", "a.mkv"]
+
+
+def test_a_hang_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv", "hang")
+    write_video(clips / "b.mkv", "hang in native code")
+    write_video(clips / "c.mkv")
+    rows, _ = run(clips, out, options_of(stall_s=1.5))
+    assert statuses(rows) == {"a.mkv": "failed", "b.mkv": "failed", "c.mkv": "done"}
+    for row in rows[:2]:
+        assert row.reason.startswith("hung: no progress for 1.5 s")
+        assert "batch_stub.py" in row.stderr  # where
+    assert not Path("/proc", (clips / "a.helper").read_text()).exists()
+
+
+def test_a_video_may_not_take_longer_than_it_may(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv", step_s=50)
+    rows, _ = run(clips, out, options_of(timeout_s=0.5))
+    assert rows[0].reason.startswith("took longer than 0.5 s (--timeout) while finding people, frame 0")
+
+
+def test_fewer_workers_do_where_no_more_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    for name in "abcd":
+        write_video(clips / f"{name}.mkv", step_s=0.05)
+    monkeypatch.setenv("STUB_ONLY_ONCE", str(tmp_path / "loaded"))
+    rows, _ = run(clips, out, options_of(jobs=3))
+    assert [row.status for row in rows] == ["done"] * 4
+
+
+def test_weights_that_change_meanwhile_end_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    for name in "ab":
+        write_video(clips / f"{name}.mkv", step_s=0.3)
+
+    class Changer(Recorder):
+        def planned(self, todo: Any, settled: Any, jobs: int, threads: int) -> None:
+            monkeypatch.setenv("STUB_WEIGHTS", "2")
+
+    with pytest.raises(Vp3dError, match="were changed while the batch ran"):
+        run_batch(plan_of(clips, out), out, options_of(), Changer())
+
+
+def test_fail_fast_begins_nothing_more(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv", "crash")
+    for name in "bc":
+        write_video(clips / f"{name}.mkv")
+    rows, started = run(clips, out, options_of(jobs=1, fail_fast=True, retries=3))
+    assert started == ["a.mkv"]
+    assert [row.status for row in rows] == ["failed", "not done", "not done"]
+
+
+def test_models_that_cannot_be_loaded_end_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv")
+    monkeypatch.setenv("STUB_WEIGHTS", "broken")
+    with pytest.raises(WeightsError, match="stub weights are broken"):
+        run(clips, out)
+    monkeypatch.setenv("STUB_WEIGHTS", "die")
+    with pytest.raises(Vp3dError, match="no worker could load the models: its worker was ended by SIGABRT"):
+        run(clips, out)
+    monkeypatch.setenv("STUB_WEIGHTS", "1")
+    assert statuses(run(clips, out)[0]) == {"a.mkv": "done"}
+
+
+def test_a_full_disk_ends_the_batch_and_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    for name in "ab":
+        write_video(clips / f"{name}.mkv", note=name)
+    real, asked = os.statvfs, []
+
+    def statvfs(path: Any) -> Any:
+        asked.append(path)
+        status = real(path)
+        return status if len(asked) == 1 else os.statvfs_result([*status[:4], 0, *status[5:]])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", statvfs)
+        with pytest.raises(OutputError, match="its disk is full"):
+            run(clips, out, options_of(jobs=1))
+    assert (out / "a.npz").exists()
+    rows, started = run(clips, out)
+    assert statuses(rows) == {"a.mkv": "skipped", "b.mkv": "done"}
+    assert started == ["b.mkv"]
+
+
+def test_workers_do_not_import_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("json.py", "numpy.py", "queue.py"):
+        write(tmp_path / "clips" / name, b"raise SystemExit('hijacked')")
+    write_video(tmp_path / "clips" / "a.mkv")
+    monkeypatch.chdir(tmp_path / "clips")
+    assert statuses(run(Path("."), Path("../out"))[0]) == {"a.mkv": "done"}
+
+
+def test_the_module_of_batches_is_light() -> None:
+    code = "import sys, vp3d_cli.batch; print([m for m in ('torch', 'cv2', 'onnxruntime', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+# The command.
+
+
+@pytest.fixture
+def vp3d(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunCli:
+    """The command line in an empty folder, with the stub."""
+    import vp3d_cli.batch
+
+    monkeypatch.setattr(vp3d_cli.batch, "BatchOptions", BatchOptions)
+    use_stub()
+    monkeypatch.chdir(tmp_path)
+    return run_cli
+
+
+def test_batch_prints_a_table_and_ends_with_0_if_all_is_done(vp3d: RunCli) -> None:
+    for name in ("a.mkv", "cam/b.mkv"):
+        write_video(Path("clips") / name, note=f"warning of {name}")
+    outcome = vp3d("batch", "clips", "--out", "poses", "--render", "drawn", "--jobs", 2)
+    assert outcome.code == 0, outcome
+    assert [line.split()[:3] for line in outcome.stdout.splitlines()[2:]] == [
+        ["a.mkv", "done", "4"], ["cam/b.mkv", "done", "4"],
+    ]  # fmt: skip
+    lines = outcome.stderr.splitlines()
+    assert lines[0] == "loading models ..."
+    assert lines[1] == "2 videos to do, 2 at a time, 1 thread each; 0 done before"
+    assert lines[2].startswith("[1/2] ")
+    assert "time left" not in lines[3]
+    assert "vp3d: warning: warning of cam/b.mkv" in lines
+    assert lines[-1] == "2 done; see poses/batch.csv and batch.jsonl"
+    assert sorted(str(path) for path in Path("drawn").rglob("*.mp4")) == ["drawn/a.mp4", "drawn/cam/b.mp4"]
+
+    outcome = vp3d("batch", "clips", "--out", "poses", "--render", "drawn", "--quiet")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert [line.split()[1] for line in outcome.stdout.splitlines()[2:]] == ["skipped", "skipped"]
+    outcome = vp3d("batch", "clips", "--out", "poses", "--smooth", "2", "--dry-run")
+    assert outcome.code == 0
+    assert "smooth changed" in outcome.stdout
+
+
+def test_exit_status_of_failures(vp3d: RunCli) -> None:
+    write_video(Path("clips/a.mkv"))
+    write_video(Path("clips/b.mkv"), "nobody")
+    outcome = vp3d("batch", "clips", "--out", "poses")
+    assert outcome.code == 3
+    assert outcome.stderr.splitlines()[-1] == "vp3d: error: 1 of 2 videos are not done; the table says why"
+    write_video(Path("clips/c.mkv"), "crash")
+    outcome = vp3d("batch", "clips", "--out", "poses", "--retries", 0)
+    assert outcome.code == 1
+    assert "about to crash" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["batch"], 2),
+        (["batch", "clips"], 2),
+        (["batch", "clips", "--out", "poses", "--jobs", "0"], 2),
+        (["batch", "clips", "--out", "poses", "--smooth", "much"], 2),
+        (["batch", "clips", "--out", "poses", "--render", "clips"], 2),
+        (["batch", "clips", "--out", "clips/a.mkv"], 2),
+        (["batch", "clips", "--out", "poses", "--keypoints", "missing"], 2),
+        (["batch", "clips", "--out", "poses", "--keypoints-only", "--format", "csv"], 2),
+        (["batch", "clips", "--out", "poses", "--keypoints-only", "--render", "drawn"], 2),
+        (["batch", "missing", "--out", "poses"], 1),
+        (["batch", "clips", "--out", "poses", "--glob", "*.mov"], 1),
+        (["batch", "empty", "--out", "poses"], 1),
+    ],
+)
+def test_wrong_usage_of_batch(vp3d: RunCli, arguments: list[str], code: int) -> None:
+    write_video(Path("clips/a.mkv"))
+    Path("empty").mkdir()
+    outcome = vp3d(*arguments)
+    assert outcome.code == code, outcome
+    assert outcome.stdout == ""
+    assert "Traceback" not in outcome.stderr
+    assert not Path("poses").exists()
+
+
+def test_bars_on_a_terminal(vp3d: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    monkeypatch.setenv("COLUMNS", "140")
+    for name in ("a.mkv", "b.mkv"):
+        write_video(Path("clips") / name, step_s=0.15)
+    write_video(Path("clips/c.mkv"), "nobody")
+    outcome = vp3d("batch", "clips", "--out", "poses")
+    assert "finding people" in outcome.stderr
+    assert "3/3 videos, 1 failed" in outcome.stderr
+
+
+def test_batch_has_the_options_of_infer(run_cli: RunCli) -> None:
+    def options(command: str) -> set[str]:
+        return set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", run_cli(command, "--help").stdout, re.MULTILINE))
+
+    assert {"--detector", "--roi", "--quiet"} <= options("infer")
+    assert options("infer") - options("batch") == {"--preview"}
+    outcome = run_cli("batch", "--help")
+    assert "\n  vp3d batch clips/ --out poses/" in outcome.stdout
+
+
+def test_names_that_are_no_text(vp3d: RunCli) -> None:
+    write_video(Path("clips") / os.fsdecode(b"caf\xe9.mkv"))
+    write_video(Path("clips") / "two\nlines.mkv")
+    for jobs in (1, 2):
+        outcome = vp3d("batch", "clips", "--out", "poses", "--jobs", jobs)
+        assert outcome.code == 0, outcome
+        assert len(outcome.stdout.splitlines()) == 4
+    assert vp3d("batch", "clips", "--out", "poses", "--dry-run").stdout.count("skip") == 2
+    assert len(Path("poses/batch.jsonl").read_bytes().splitlines()) == 2

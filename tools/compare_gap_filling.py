@@ -119,9 +119,8 @@ def main() -> None:
         for gap_s in GAPS_S:
             errors = gap_errors(clips, joints, gap_s, options.repeats)
             print(f"| {name} | {gap_s:.2f} | " + " | ".join(f"{errors[m]:.1f}" for m in methods) + " |", flush=True)
-    print(
-        "\n| frames per second | keypoints | false jumps | false swaps | jumps found | swaps found |\n|---|---|---|---|---|---|"
-    )
+    print("\n| frames per second | keypoints | false jumps | false swaps | jumps found | swaps found |")
+    print("|---|---|---|---|---|---|")
     for fps in (10.0, 24.0, 30.0, 60.0):
         f = repair_figures(load_truth(options.mocap, fps, seed=4), JITTER)
         print(

@@ -294,6 +294,14 @@ def test_who_lies_does_not_turn_the_world() -> None:
     assert tilt_deg(world_of(*estimate(cam, 8)), rotation) < 4
 
 
+def test_nobody_upright_means_a_level_camera() -> None:
+    lying = stand(4.0)[..., [2, 1, 0]] + [0.0, 0.0, 0.1]
+    cam, rotation, _ = film(lying[None], 10)
+    world = world_of(*estimate(cam, 10))
+    assert tilt_deg(world, rotation) < 12  # the 10 degrees by which the camera looks down: nothing tells of them
+    assert 0 <= np.median(world.joints_world[0, ..., 2]) < 0.3
+
+
 def test_gaps_stay_gaps_and_confidence_counts() -> None:
     body, _ = walk()
     cam, rotation, _ = film(body[None], 10)

@@ -19,6 +19,8 @@ MAX_GAP_S = 0.5
 # The curve that bridges a gap; docs/smoothing.md compares it with lines, PCHIP and Akima.
 _BRIDGE_HZ = 8.0
 _BRIDGE_TENSION_S = 0.3
+_ANCHOR_HZ = 8.0
+_ANCHOR_SHARE = 1.0
 # The detector's own guess below LOW_CONFIDENCE counts so little that the bridge holds for most of a second, and gives
 # way to the guess in longer gaps: by then it is no worse.
 _GUESS_WEIGHT = 1e-3
@@ -130,8 +132,12 @@ def _fill(keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, in_
         anchor = path
         if parents is not None:
             # A parent that is nowhere sure in a visit cannot lead: there the joint moves with the body.
-            anchor = np.where(fillable[:, parents, None], keypoints[:, parents], path)
-        bridged = _bridge(keypoints[:, joints] - anchor, scores[:, joints], fillable[:, joints], times_s, visit)
+            leading = np.where(fillable[:, parents, None], keypoints[:, parents], path)
+            steady = _along(leading, np.ones(leading.shape[:2]), fillable[:, joints], times_s, visit, _ANCHOR_HZ)
+            anchor = path + _ANCHOR_SHARE * (steady - path)
+        places = keypoints[:, joints] - anchor
+        weights = _trust(places, scores[:, joints])
+        bridged = _along(places, weights, fillable[:, joints], times_s, visit, _BRIDGE_HZ)
         keypoints[:, joints] = np.where(gaps[..., None], bridged + anchor, keypoints[:, joints])
     filled = fillable & ~sure
     scores[...] = np.where(filled, _confidence(scores, sure, times_s, visit), scores)
@@ -146,13 +152,23 @@ def _known_somewhere(sure: BoolArray, visit: NDArray[np.int_]) -> BoolArray:
     return known
 
 
-def _bridge(
-    places: DoubleArray, scores: DoubleArray, fillable: BoolArray, times_s: DoubleArray, visit: NDArray[np.int_]
+def _trust(places: DoubleArray, scores: DoubleArray) -> DoubleArray:
+    """(T, J) weights in the bridge: what is sure by its confidence, guesses next to nothing, what is missing nothing."""
+    guess = _GUESS_WEIGHT * np.square(scores / LOW_CONFIDENCE)
+    weights = np.where(scores >= LOW_CONFIDENCE, np.square(scores), guess)
+    return np.where(np.isfinite(places).all(axis=-1), weights, 0.0)
+
+
+def _along(
+    places: DoubleArray,
+    weights: DoubleArray,
+    where: BoolArray,
+    times_s: DoubleArray,
+    visit: NDArray[np.int_],
+    cutoff_hz: float,
 ) -> DoubleArray:
-    """Splines through the places (T, J, 2) that are sure, one per joint and visit; NaN where not fillable."""
-    weights = np.where(scores >= LOW_CONFIDENCE, np.square(scores), _GUESS_WEIGHT * np.square(scores / LOW_CONFIDENCE))
-    weights = np.where(np.isfinite(places).all(axis=-1), weights, 0.0)
-    joint, frame = np.nonzero(fillable.T)
+    """Splines in tension along the places (T, J, 2), one for each joint and visit; NaN outside ``where`` (T, J)."""
+    joint, frame = np.nonzero(where.T)
     series = (joint * (int(visit.max()) + 1) + visit[frame]).astype(np.float64)
     curve = np.full_like(places, np.nan)
     curve[frame, joint] = fit_spline(
@@ -160,7 +176,7 @@ def _bridge(
         times_s[frame],
         weights[frame, joint],
         series,
-        _BRIDGE_HZ,
+        cutoff_hz,
         tension_s=_BRIDGE_TENSION_S,
     )
     return curve

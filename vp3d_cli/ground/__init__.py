@@ -18,7 +18,7 @@ from vp3d_cli.ground.planting import calm_depth, correct_depth, plant, raise_abo
 from vp3d_cli.ground.upright import Footprints, up_direction
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, check_shape
 
-_ON_ONES_FEET_M = 0.45  # a hip is higher than this above feet that carry it
+_ON_ONES_FEET_M = 0.5  # a hip is higher than this above feet that carry it
 _ROUNDS = 3  # up direction and contacts depend on each other
 
 

@@ -16,11 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from vp3d_cli.ground.body import ANKLES, HIP, HIPS, NECK, THORAX, unit
-from vp3d_cli.types import DoubleArray
+from vp3d_cli.ground.body import ANKLES, HIP, HIPS, KNEES, NECK, THORAX, unit
+from vp3d_cli.types import BoolArray, DoubleArray
 
 _PITCH_SD, _ROLL_SD = np.radians(25), np.radians(15)
 _STRAIGHT_COS = np.cos(np.radians(30))  # trunk and legs in one line: standing, walking
+_STRETCHED = 0.82  # hip to ankle, as a share of thigh and shin; 0.85 and more walking, 0.7 on all fours
+# Cameras that look down or up more steeply, or are rolled further, are rarer than people who lie.
+_STEEPEST_DOWN, _STEEPEST_UP, _MOST_ROLL = np.radians(70), np.radians(-45), np.radians(45)
 # The line from the ankles to the thorax leans forward, that from the hip to the neck still more: means over some 200
 # clips of motion capture from five sources (standing, walking, dancing); single clips differ by 3 and 5 degrees.
 _BODY_LEAN, _TRUNK_LEAN = np.radians(3.6), np.radians(7.8)
@@ -67,9 +70,12 @@ def up_direction(
     """
     axes, trust = _body_axes(joints, weights, times_s)
     start = _typical(axes, trust)
-    if len(axes):  # who lies is straight as well: only those near the bulk are taken as upright
-        near = axes @ start > np.cos(np.radians(45))
-        axes, trust = axes[near], trust[near]
+    pitch, roll = _angles_of(start)
+    if not (_STEEPEST_UP < pitch < _STEEPEST_DOWN and abs(roll) < _MOST_ROLL):
+        start = np.array([0.0, -1.0, 0.0])
+    # Who lies is straight as well: only those near the bulk are taken as upright.
+    near = axes @ start > np.cos(np.radians(45))
+    axes, trust = axes[near], trust[near]
     ceiling = (_LEAN_SD / _BIAS_SD) ** 2
     trust = trust * min(1.0, ceiling / max(float(trust.sum()), 1e-9))
     people, index = np.unique(footprints.person, return_inverse=True)
@@ -123,7 +129,7 @@ def _body_axes(joints: DoubleArray, weights: DoubleArray, times_s: DoubleArray) 
     ahead = unit(np.cross(joints[..., HIPS[0], :] - joints[..., HIPS[1], :], axis))
     lean = np.where(no_legs[..., None], _TRUNK_LEAN, _BODY_LEAN)
     axis = axis * np.cos(lean) - ahead * np.sin(lean)
-    straight = no_legs | ((trunk * legs).sum(-1) > _STRAIGHT_COS)
+    straight = no_legs | (((trunk * legs).sum(-1) > _STRAIGHT_COS) & _legs_stretched(joints))
     straight &= np.isfinite(axis).all(-1) & (weights > 0) & (-axis[..., 1] > np.cos(np.radians(80)))
     block = np.floor((times_s - times_s[0]) / _BLOCK_S).astype(np.intp)
     blocks = int(block[-1]) + 1
@@ -139,6 +145,17 @@ def _body_axes(joints: DoubleArray, weights: DoubleArray, times_s: DoubleArray) 
         directions.append(unit(summed[seen]))
         trusts.append(total[seen] / frames[seen])
     return np.concatenate(directions), np.concatenate(trusts)
+
+
+def _legs_stretched(joints: DoubleArray) -> BoolArray:
+    """(P, T) whether no leg is bent much: who crawls or sits bends at least one."""
+    reach = [np.linalg.norm(joints[..., a, :] - joints[..., h, :], axis=-1) for h, a in zip(HIPS, ANKLES, strict=True)]
+    bones = [
+        np.linalg.norm(joints[..., k, :] - joints[..., h, :], axis=-1)
+        + np.linalg.norm(joints[..., a, :] - joints[..., k, :], axis=-1)
+        for h, k, a in zip(HIPS, KNEES, ANKLES, strict=True)
+    ]
+    return np.asarray(np.minimum(reach[0] / bones[0], reach[1] / bones[1]) > _STRETCHED)
 
 
 def _typical(axes: DoubleArray, trust: DoubleArray) -> DoubleArray:

@@ -38,7 +38,7 @@ def load_mask_rcnn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:
 def load_torchvision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:
     pytest.importorskip("torchvision")
     path = save_keypoint_rcnn(folder / "torchvision.pth")
-    return load_detector(f"mask-rcnn-torchvision:weights={path},min_score=0.5,short_side=128", "cpu")
+    return load_detector(f"mask-rcnn-torchvision:weights={path},min_score=0.5,short_side=128,max_people=5", "cpu")
 
 
 def load_rtmpose(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:

@@ -166,6 +166,8 @@ def test_wrong_options_are_refused() -> None:
         load_detector("mask-rcnn:model=R18")
     with pytest.raises(ConfigError, match="min_score must be within 0 and 1"):
         load_detector("mask-rcnn:min_score=-1")
+    with pytest.raises(ConfigError, match=r"max_people at least 1, got 0\.3, 0, 10 and 100"):
+        mask_rcnn_torchvision.load("cpu", short_side=10)
 
 
 def test_scores_are_mapped_monotonically() -> None:
@@ -204,7 +206,7 @@ def frame(demo: Path) -> FrameBGR:
 
 @pytest.fixture(scope="module")
 def torchvision_detector(random_weights: Path) -> Detector:
-    return load_detector(f"mask-rcnn-torchvision:weights={random_weights},batch=2,short_side=200", "cpu")
+    return load_detector(f"mask-rcnn-torchvision:weights={random_weights},batch=2,short_side=200,max_people=5", "cpu")
 
 
 @torchvision_only
@@ -215,7 +217,7 @@ def test_torchvision_runs_on_a_real_frame(
     assert detector.name == "mask-rcnn-torchvision"
     assert detector.sha256 == sha256_of(random_weights)
     [people] = detector.detect([frame])
-    assert len(people) > 0
+    assert 0 < len(people) <= 5
     assert people.keypoints.shape == (len(people), COCO17.num_joints, 2)
     assert np.isfinite(people.keypoints).all()
     x, y = people.keypoints[..., 0], people.keypoints[..., 1]
@@ -269,7 +271,7 @@ def test_torchvision_weights_of_its_hub(
     name = Path(KeypointRCNN_ResNet50_FPN_Weights.COCO_V1.url).name
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / name).write_bytes(random_weights.read_bytes())
-    detector = load_detector("mask-rcnn-torchvision", "cpu")  # at the size that it was trained with
+    detector = load_detector("mask-rcnn-torchvision:max_people=5", "cpu")  # at the size that it was trained with
     assert detector.sha256 == sha256_of(random_weights)
     assert len(detector.detect([frame])[0]) > 0
     (tmp_path / "checkpoints" / name).unlink()

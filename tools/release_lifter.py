@@ -1,6 +1,6 @@
 """Put a trained lifter into ``weights/`` as float16, with its manifest entry (for developers, after a training run).
 
-    python tools/release_lifter.py runs/pose-27/best.safetensors pose-27
+python tools/release_lifter.py runs/pose-27/best.safetensors pose-27
 """
 
 from __future__ import annotations

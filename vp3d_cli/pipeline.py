@@ -52,8 +52,9 @@ __all__ = [
 Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames in all (None if not known)
 
 _PREVIEW_FRAMES = 12
-# The lifter's answer is smoothed more than its input: on 40 held-out shots with simulated detections at 60 fps, factors
-# of 1, 2, 3, 4 left a velocity error of 4.82, 4.63, 4.62, 4.69 mm per frame and an N-MPJPE of 92.2, 92.0, 92.3, 93.0 mm.
+# The lifter's answer is smoothed more than its input: on 40 held-out shots with simulated detections at 60 fps,
+# factors of 1, 2, 3, 4 left a velocity error of 4.82, 4.63, 4.62, 4.69 mm per frame and an N-MPJPE of 92.2, 92.0,
+# 92.3, 93.0 mm.
 _LIFTED_SMOOTHING = 2.0
 
 

@@ -153,7 +153,7 @@ def _known_somewhere(sure: BoolArray, visit: NDArray[np.int_]) -> BoolArray:
 
 
 def _trust(places: DoubleArray, scores: DoubleArray) -> DoubleArray:
-    """(T, J) weights in the bridge: what is sure by its confidence, guesses next to nothing, what is missing nothing."""
+    """(T, J) weights in the bridge: what is sure by its confidence, guesses next to nothing, the missing nothing."""
     guess = _GUESS_WEIGHT * np.square(scores / LOW_CONFIDENCE)
     weights = np.where(scores >= LOW_CONFIDENCE, np.square(scores), guess)
     return np.where(np.isfinite(places).all(axis=-1), weights, 0.0)

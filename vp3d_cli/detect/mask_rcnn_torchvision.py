@@ -20,6 +20,7 @@ from vp3d_cli.weights import sha256_of
 MIN_SCORE = 0.3
 SHORT_SIDE = 800  # torchvision trained with 640 to 800, and no side longer than 1333
 _LONG_OVER_SHORT = 1333 / 800
+MAX_PEOPLE = 100  # torchvision's own limit
 # Detectron draws keypoints whose logit is above 2 (its vis_one_image); sure ones have 5 to 20.
 _HALF_SURE = 2.0
 _STEEPNESS = 0.5
@@ -97,6 +98,7 @@ def load(
     min_score: float = MIN_SCORE,
     batch: int = 0,
     short_side: int = SHORT_SIDE,
+    max_people: int = MAX_PEOPLE,
 ) -> Detector:
     """Load torchvision's Keypoint R-CNN.
 
@@ -106,16 +108,17 @@ def load(
         min_score: people with less confidence are dropped.
         batch: frames per run; 0 takes 4 on a GPU and 1 on the CPU.
         short_side: pixels of the shorter side of the frame as the network sees it; less is faster and less exact.
+        max_people: in one frame, the surest ones; each takes time.
 
     Raises:
         ConfigError: an option is out of range.
         MissingDependencyError: torchvision or the device is not there.
         WeightsError: the weights are missing, cannot be fetched or do not fit.
     """
-    if not 0 <= min_score <= 1 or batch < 0 or short_side < 64:
+    if not 0 <= min_score <= 1 or batch < 0 or short_side < 64 or max_people < 1:
         raise ConfigError(
-            "min_score must be within 0 and 1, batch at least 0 and short_side at least 64, got "
-            f"{min_score}, {batch} and {short_side}"
+            "min_score must be within 0 and 1, batch at least 0, short_side at least 64 and max_people at least 1, "
+            f"got {min_score}, {batch}, {short_side} and {max_people}"
         )
     on = torch_device(device)
     try:
@@ -136,6 +139,7 @@ def load(
         num_classes=2,
         num_keypoints=17,
         box_score_thresh=min_score,
+        box_detections_per_img=max_people,
         min_size=short_side,
         max_size=round(short_side * _LONG_OVER_SHORT),
     )

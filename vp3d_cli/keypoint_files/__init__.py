@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vp3d_cli.errors import ConfigError, InputError
+from vp3d_cli.files import replacing
 from vp3d_cli.keypoint_files import (
     alphapose,
     coco,
@@ -28,7 +29,6 @@ from vp3d_cli.keypoint_files.assemble import KeypointFile, assemble
 from vp3d_cli.keypoint_files.layouts import LAYOUTS, Layout, find_layout, list_layouts
 from vp3d_cli.keypoint_files.people import RawPeople, ReadOptions, WriteJob
 from vp3d_cli.keypoint_files.source import Source
-from vp3d_cli.files import replacing
 from vp3d_cli.types import DoubleArray, Track2D, VideoInfo
 
 __all__ = [

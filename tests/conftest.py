@@ -19,6 +19,10 @@ from hypothesis import settings
 settings.register_profile("vp3d", deadline=None)  # a busy machine is no failure
 settings.load_profile("vp3d")
 
+# A shell ignores Ctrl-C for what it starts in the background, and children would inherit that: the tests that send it
+# to a child need it heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "examples" / "demo.mp4"
 

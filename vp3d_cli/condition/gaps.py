@@ -19,8 +19,8 @@ MAX_GAP_S = 0.5
 # The curve that bridges a gap; docs/smoothing.md compares it with lines, PCHIP and Akima.
 _BRIDGE_HZ = 8.0
 _BRIDGE_TENSION_S = 0.3
-_ANCHOR_HZ = 8.0
-_ANCHOR_SHARE = 1.0
+# What a joint hangs on leads it without its own jitter.
+_ANCHOR_HZ = 4.0
 # The detector's own guess below LOW_CONFIDENCE counts so little that the bridge holds for most of a second, and gives
 # way to the guess in longer gaps: by then it is no worse.
 _GUESS_WEIGHT = 1e-3
@@ -29,35 +29,22 @@ _GUESS_WEIGHT = 1e-3
 _CONFIDENCE_DECAY_S = 0.2
 _MIN_CONFIDENCE = 0.01
 
-# Joints of the trunk and the head move with the body; others with the joint that they hang on, which is filled first.
-_WITH_BODY = ("nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip")
-_HANGS_ON = {
-    "eye": "nose", "ear": "nose", "elbow": "shoulder", "wrist": "elbow", "knee": "hip", "ankle": "knee",
-}  # fmt: skip
-
-
-def _anchors() -> list[tuple[list[int], list[int] | None]]:
-    """Joints in the order of filling, by generation, with the joints that they hang on."""
-    names = COCO17.joints
-    done = {names.index(name) for name in _WITH_BODY}
-    generations: list[tuple[list[int], list[int] | None]] = [(sorted(done), None)]
-    while len(done) < len(names):
-        joints, parents = [], []
-        for i, name in enumerate(names):
-            side, _, part = name.rpartition("_")
-            if i in done:
-                continue
-            parent = _HANGS_ON[part]
-            p = names.index(parent if parent == "nose" else f"{side}_{parent}")
-            if p in done:
-                joints.append(i)
-                parents.append(p)
-        generations.append((joints, parents))
-        done.update(joints)
-    return generations
-
-
-_ORDER = _anchors()
+# Joints in the order of filling, and what each hangs on; trunk and nose move with the body as a whole.
+_GENERATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...] | None], ...] = (
+    (("nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip"), None),
+    (
+        ("left_eye", "right_eye", "left_ear", "right_ear", "left_elbow", "right_elbow", "left_knee", "right_knee"),
+        ("nose", "nose", "nose", "nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip"),
+    ),
+    (
+        ("left_wrist", "right_wrist", "left_ankle", "right_ankle"),
+        ("left_elbow", "right_elbow", "left_knee", "right_knee"),
+    ),
+)
+_ORDER = tuple(
+    ([COCO17.index(j) for j in joints], None if parents is None else [COCO17.index(j) for j in parents])
+    for joints, parents in _GENERATIONS
+)
 
 
 def fill_gaps(track: Track2D, times_s: NDArray[np.floating], *, max_gap_s: float = MAX_GAP_S) -> Track2D:
@@ -133,8 +120,7 @@ def _fill(keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, in_
         if parents is not None:
             # A parent that is nowhere sure in a visit cannot lead: there the joint moves with the body.
             leading = np.where(fillable[:, parents, None], keypoints[:, parents], path)
-            steady = _along(leading, np.ones(leading.shape[:2]), fillable[:, joints], times_s, visit, _ANCHOR_HZ)
-            anchor = path + _ANCHOR_SHARE * (steady - path)
+            anchor = _along(leading, np.ones(leading.shape[:2]), fillable[:, joints], times_s, visit, _ANCHOR_HZ)
         places = keypoints[:, joints] - anchor
         weights = _trust(places, scores[:, joints])
         bridged = _along(places, weights, fillable[:, joints], times_s, visit, _BRIDGE_HZ)

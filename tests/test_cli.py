@@ -83,13 +83,13 @@ class FakePipeline:
     """Takes the place of infer() and render(): remembers what it was asked for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from vp3d_cli import pipeline
+        from vp3d_cli import pictures, pipeline
 
         self.calls: list[dict[str, Any]] = []
         self.rendered: list[Path] = []
         self.errors: dict[str, Exception] = {}
         monkeypatch.setattr(pipeline, "infer", self._infer)
-        monkeypatch.setattr(pipeline, "render", self._render)
+        monkeypatch.setattr(pictures, "render", self._render)
         monkeypatch.setattr(pipeline, "summarize", lambda pose: pose)
         monkeypatch.setattr("vp3d_cli.progress.format_summary", lambda name, summary: f"summary of {name}")
 

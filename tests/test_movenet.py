@@ -22,6 +22,7 @@ from vp3d_cli.detect.movenet_model import MultiPose, Person, SinglePose, alike
 from vp3d_cli.detect.roi import Roi, crop, roi_around, similarity, wrap_angle
 from vp3d_cli.detect.search import Search, distinct, make_tiles
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
+from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.weights import add_weights, find_weights
 
@@ -394,6 +395,19 @@ def test_upside_down_person_is_found_and_followed(frame: FrameBGR) -> None:
     back = np.array([540, 494]) - first.keypoints[0]
     assert confident.sum() > 10
     assert np.median(np.abs(back - reference.keypoints[0])[confident]) < 8
+
+
+def test_flip_makes_mirrored_frames_agree(frame: FrameBGR) -> None:
+    """With both looks averaged, a mirrored frame gives the mirrored keypoints but for the crop's rounding."""
+    network = SinglePose("movenet-thunder", "cpu", 1, flip=True)
+    roi = Roi(1178, 745, 460)
+    person = network(frame, roi)
+    mirrored = network(np.ascontiguousarray(frame[:, ::-1]), Roi(1768 - roi.cx, roi.cy, roi.side))
+    swap = list(COCO17.flip_order)
+    back = np.array([1768, 0]) + mirrored.keypoints[swap] * (-1, 1)
+    assert person_score(person.scores) > 0.7
+    assert np.abs(back - person.keypoints).max() < 0.01 * roi.side
+    np.testing.assert_allclose(mirrored.scores[swap], person.scores, atol=0.05)
 
 
 def test_multipose_takes_any_shape(frame: FrameBGR) -> None:

@@ -18,7 +18,8 @@ from vp3d_cli.camera import Intrinsics, project
 from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.lift.pose import load_lifter
-from vp3d_cli.pipeline import InferSettings, find_keypoints, infer, lift_person, preview, render, summarize
+from vp3d_cli.pictures import preview, render
+from vp3d_cli.pipeline import InferSettings, find_keypoints, infer, lift_person, summarize
 from vp3d_cli.skeletons import COCO17, COCO_TO_H36M, H36M17
 from vp3d_cli.types import DoubleArray, Pose3D, Track2D
 

@@ -191,14 +191,14 @@ def compare(name: str, cases: list[Case]) -> dict[str, dict[float, dict[str, flo
             results = [function(case.places, case.scores, case.times_s, setting) for case in cases]
             figures = judge(cases, results)
             table[method][setting] = figures
-            if setting == usual:
+            if setting == usual or function is vp3d:
                 print(f"| {method} | {setting} | " + " | ".join(f"{value:.2f}" for value in figures.values()) + " |")
     return table
 
 
 def plot(tables: dict[str, dict[str, dict[float, dict[str, float]]]], target: Path) -> None:
     """Jitter at rest against error in fast motion; down and left is better."""
-    figure, axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 4.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(tables), figsize=(4.8 * len(tables), 5.0), squeeze=False)
     for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
         for method, points in table.items():
             x = [figures["jitter"] for figures in points.values()]
@@ -211,9 +211,12 @@ def plot(tables: dict[str, dict[str, dict[float, dict[str, float]]]], target: Pa
                 axis.plot(points[1]["jitter"], points[1]["fastest 5 %"], "ko", markersize=9)
         axis.set(xscale="log", yscale="log", title=title, xlabel="jitter at rest, body sizes / s²")
         axis.grid(alpha=0.3, which="both")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
     axes[0, 0].set_ylabel("error in the fastest 5 % of motion, % of body size")
-    axes[0, 0].legend(fontsize=8)
-    figure.tight_layout()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=4, fontsize=9, frameon=False)
+    figure.tight_layout(rect=(0, 0.09, 1, 1))
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=110)
 

@@ -1,7 +1,7 @@
 """From a video to 3D motion: the stages, in order. Read this first.
 
 :func:`infer` is the whole way; :func:`watch` is its first half (2D: everyone's keypoints and identities) and
-:func:`lift_person` its second (3D), which :func:`find_keypoints` and :func:`preview` share.
+:func:`lift_person` its second (3D). :func:`find_keypoints` stops after the first; :mod:`vp3d_cli.pictures` draws.
 """
 
 from __future__ import annotations
@@ -15,26 +15,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from vp3d_cli.condition import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
 from vp3d_cli.detect.base import Detector, load_detector
 from vp3d_cli.errors import InputError, NobodyFoundError
 from vp3d_cli.export import export_pose
-from vp3d_cli.files import check_target, replacing
+from vp3d_cli.files import check_target
 from vp3d_cli.ground import to_world
 from vp3d_cli.keypoint_files import read_keypoints, write_keypoints
 from vp3d_cli.lift.pose import LIFTER_HEIGHT_M, Lifter, load_lifter
 from vp3d_cli.lift.trajectory import fit_trajectory, smooth_trajectory
-from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
-from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.summary import Summary, summarize
 from vp3d_cli.track import CutDetector, select_in_roi, select_people, track_people
-from vp3d_cli.types import DoubleArray, FloatArray, Frame, FrameBGR, Keypoints2D, Pose3D, Track2D, VideoInfo
-from vp3d_cli.video import VideoReader, VideoWriter
+from vp3d_cli.types import DoubleArray, FloatArray, FrameBGR, Keypoints2D, Pose3D, Track2D, VideoInfo
+from vp3d_cli.video import VideoReader
 
 __all__ = [
     "InferSettings",
@@ -43,15 +40,12 @@ __all__ = [
     "Summary",
     "find_keypoints",
     "infer",
-    "preview",
-    "render",
     "summarize",
     "watch",
 ]
 
 Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames in all (None if not known)
 
-_PREVIEW_FRAMES = 12
 # The lifter's answer is smoothed more than its input: on 40 held-out shots with simulated detections at 60 fps,
 # factors of 1, 2, 3, 4 left a velocity error of 4.82, 4.63, 4.62, 4.69 mm per frame and an N-MPJPE of 92.2, 92.0,
 # 92.3, 93.0 mm.
@@ -109,7 +103,7 @@ def infer(
         WeightsError, MissingDependencyError, ConfigError: detector or lifter cannot be loaded.
     """
     settings = settings or InferSettings()
-    report = progress or _silent
+    report = progress or silent
     if out is not None:
         check_target(Path(out), overwrite)
     started = time.perf_counter()
@@ -331,7 +325,7 @@ def find_keypoints(
     """
     settings = settings or InferSettings()
     check_target(Path(out), overwrite)
-    scene = watch(video, settings, progress or _silent, models)
+    scene = watch(video, settings, progress or silent, models)
     lost = write_keypoints(
         out,
         scene.tracks,
@@ -344,86 +338,6 @@ def find_keypoints(
         overwrite=overwrite,
     )
     return [*scene.warnings, *lost]
-
-
-def preview(
-    video: str | Path,
-    out: str | Path,
-    *,
-    settings: InferSettings | None = None,
-    progress: Progress | None = None,
-    overwrite: bool = False,
-    models: Models | None = None,
-) -> Path:
-    """Draw one PNG with frames of the video in which everyone carries their number, to choose people by.
-
-    Args:
-        video, settings, progress, overwrite, models: as for :func:`infer`.
-        out: PNG to write.
-
-    Raises:
-        As :func:`infer`.
-    """
-    settings = settings or InferSettings()
-    check_target(Path(out), overwrite)
-    scene = watch(video, settings, progress or _silent, models)
-    with_people = np.flatnonzero(np.any([track.present for track in scene.tracks], axis=0))
-    chosen = set(with_people[np.linspace(0, len(with_people) - 1, _PREVIEW_FRAMES).round().astype(int)].tolist())
-    shots: list[tuple[Frame, list[NumberedPerson]]] = []
-    with VideoReader(video, settings.start_s, settings.end_s) as reader:
-        for i, frame in enumerate(reader):
-            if i in chosen:
-                people = [
-                    NumberedPerson(track.person_id, track.boxes_xyxy[i], track.keypoints[i], track.scores[i])
-                    for track in scene.tracks
-                    if track.present[i]
-                ]
-                shots.append((frame, people))
-    encoded = cv2.imencode(".png", contact_sheet(shots))[1]
-    with replacing(Path(out), overwrite) as file:
-        file.write(encoded.tobytes())
-    return Path(out)
-
-
-def render(
-    pose: Pose3D,
-    video: str | Path,
-    out: str | Path,
-    *,
-    height: int = 720,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """Draw footage and 3D side by side: mp4, or gif if the name ends so.
-
-    Args:
-        pose: the motion.
-        video: that it was made from.
-        out: file to write.
-        height: of the result in pixels.
-        overwrite: replace ``out`` if it exists.
-        progress: called with ("render", done, total).
-
-    Raises:
-        InputError: the pose is not of this video.
-        OutputError: ``out`` cannot be written.
-    """
-    report = progress or _silent
-    with VideoReader(video) as reader:
-        check_fits(pose, reader.info)
-        renderer = SideBySideRenderer(pose, reader.info.size_wh, height)
-        with VideoWriter(
-            out, renderer.size_wh, frame_times_s=pose.frame_times_s, audio_from=video, overwrite=overwrite
-        ) as writer:
-            done = 0
-            for frame in reader:
-                if frame.time_s > pose.frame_times_s[-1] + 1.0:
-                    break
-                if renderer.covers(frame.time_s):
-                    writer.write(renderer.draw(frame))
-                    done += 1
-                    report("render", done, pose.num_frames)
-    return Path(out)
 
 
 def _batches(reader: VideoReader, size: int) -> Iterator[list[Any]]:
@@ -478,5 +392,5 @@ def _provenance(video: str | Path, scene: Scene, settings: InferSettings, comman
     }
 
 
-def _silent(stage: str, done: int, total: int | None) -> None:
+def silent(stage: str, done: int, total: int | None) -> None:
     """Report to nobody."""

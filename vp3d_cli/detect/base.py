@@ -190,7 +190,7 @@ _BUILT_IN = (
     ),
     DetectorInfo(
         "movenet-fast",
-        "embedded: as movenet, with the smaller MoveNet Lightning; a third of the time, less exact",
+        "embedded: as movenet, with the smaller MoveNet Lightning; about half the time, less exact",
         "Apache-2.0",
         "vp3d_cli.detect.movenet:load",
         requires=("onnxruntime", "cv2"),

@@ -2,8 +2,9 @@
 
 In each frame the person is cut out as a square placed by the keypoints of the frame before, as MoveNet was designed
 to be used, with one addition: the square turns with a tilted torso, because the network knows upright people best.
-On a man filmed by cameras rolled 20-30 degrees that raised the mean confidence from 0.72 to 0.76 and lowered the
-frame-to-frame acceleration of the keypoints by a third; in a back flip it is the difference between 0.3 and 0.6.
+On a man filmed by two cameras rolled 20-30 degrees that raised the mean confidence from 0.72 to 0.76 and lowered the
+keypoints' acceleration from frame to frame by a third and by a sixth; in the middle of a back flip it takes the
+confidence from 0.3 to 0.6.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def region(person: Person, angle: float) -> Roi | None:
 
 
 def badly_placed(used: Roi, wanted: Roi) -> bool:
-    """Whether two squares differ so much that a second look pays: the error above grows by a fifth or more."""
+    """Whether two squares differ so much that a second look pays (see :data:`PADDING` for what a bad one costs)."""
     shift = math.hypot(used.cx - wanted.cx, used.cy - wanted.cy) / wanted.side
     zoom = abs(math.log(used.side / wanted.side))
     return shift > 0.15 or zoom > math.log(1.3) or abs(wrap_angle(used.angle - wanted.angle)) > math.radians(35)

@@ -89,10 +89,12 @@ class MoveNetDetector:
         if self._frames_since_search is None:
             return self._search.everywhere
         self._frames_since_search += 1
+        in_view = sum(not track.hidden for track in self._tracks)
+        if in_view >= self._max_people:
+            return None
         if self._frames_since_search >= self._search_every:
             return self._search.in_turn
-        in_view = [track for track in self._tracks if not track.hidden]
-        urgent = not in_view or len(in_view) < len(self._tracks)
+        urgent = not in_view or in_view < len(self._tracks)
         if just_lost or (urgent and self._frames_since_search >= URGENT_EVERY):
             return self._search.whole
         return None

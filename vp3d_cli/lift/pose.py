@@ -22,8 +22,8 @@ from vp3d_cli.weights import DEFAULT_LIFTER, WeightFile, find_weights
 ALIASES = {DEFAULT_LIFTER: "pose-27"}
 # Height of the body that lifters answer for (vp3d_cli.train.bodies.CANONICAL_HEIGHT_M).
 LIFTER_HEIGHT_M = 1.70
-# Output frames computed at once: bounds the memory of long videos at some 100 MB for 1024 channels.
-_CHUNK = 4096
+# Output frames computed at once: bounds the memory of long videos at some 30 MB for 1024 channels.
+_CHUNK = 1024
 
 
 class Lifter:

@@ -9,6 +9,9 @@ redistributes its TensorFlow.js graph models with float16 weights. To redo the c
     convert/bin/python tools/convert_movenet.py package/models weights
     python tools/update_manifest.py weights          # writes the new sizes and hashes
 
+tf2onnx names inner nodes at random, so every conversion has another hash; the networks' outputs are the same, bit for
+bit (two conversions compared), and a new one needs its manifest entry rewritten.
+
 A TF.js graph model is a TensorFlow graph in JSON with its constants in a separate file, some nodes fused by
 TF.js's own optimizer. The steps: put the constants back, unfuse, let tf2onnx translate, then store every
 constant that float16 holds exactly as float16 followed by a Cast (onnxruntime folds the Cast when it loads the

@@ -362,6 +362,19 @@ def test_flickering_names_are_settled() -> None:
     np.testing.assert_allclose(result.scores[:, LEFT_ANKLE], 0.6, rtol=1e-6)
 
 
+def test_a_swapped_leg_is_put_back_as_a_whole() -> None:
+    """Also where the knee is off besides, so that it alone would not tell: no leg that crosses the other."""
+    truth = walking(60)
+    keypoints = truth.copy()
+    swapped = slice(22, 25)
+    for pair in ([13, 14], [15, 16]):
+        keypoints[swapped, pair] = truth[swapped, pair[::-1]]
+    keypoints[23:25, 13] += (0, -170)  # what is called the left knee is the right one, and far off
+    result = fill_gaps(make_track(keypoints), times(60)).keypoints
+    for joint in (13, 15, 16):
+        np.testing.assert_allclose(result[:, joint], truth[:, joint], atol=1e-2)
+
+
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_jump_is_dropped_and_filled(length: int) -> None:
     truth = walking(60)

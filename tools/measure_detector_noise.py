@@ -146,7 +146,9 @@ def autocovariance(people: list[Person], joint: int, which: str = "difference") 
     """Covariance of a joint's error with itself after each of LAGS_S; NaN where no clip resolves the lag."""
     sums, counts = np.zeros(len(LAGS_S)), np.zeros(len(LAGS_S))
     for person in people:
-        error = np.where(person.sure[:, joint, None], getattr(person, which)[:, joint], np.nan)
+        error = getattr(person, which)[:, joint]
+        counts_here = person.sure[:, joint] & (np.linalg.norm(np.nan_to_num(error), axis=-1) < GROSS)
+        error = np.where(counts_here[:, None], error, np.nan)
         for i, lag_s in enumerate(LAGS_S):
             lag = round(lag_s * person.fps)
             if lag >= len(error) or abs(lag / person.fps - lag_s) > 0.012:
@@ -214,8 +216,13 @@ def measure_joint(people: list[Person], joint: int) -> dict[str, Any]:
     difference = np.concatenate([p.difference[s, joint].ravel() for p, s in zip(people, sure, strict=True)])
     residual = np.concatenate([p.residual[s, joint].ravel() for p, s in zip(people, sure, strict=True)])
     scores = np.concatenate([p.scores[p.in_view, joint] for p in people])
-    covariance = autocovariance([p for p in people if p.fps >= FAST_FPS], joint)
-    conditioned = autocovariance([p for p in people if p.fps >= FAST_FPS], joint, "conditioned")
+    fast = [person for person in people if person.fps >= FAST_FPS]
+    covariance = autocovariance(fast, joint)
+    conditioned = autocovariance(fast, joint, "conditioned")
+    # Left and right err alike: together they tell the parts apart better.
+    other = COCO17.flip_order[joint]
+    both = (covariance + autocovariance(fast, other)) / 2
+    both_conditioned = (conditioned + autocovariance(fast, other, "conditioned")) / 2
     covariance_standing = autocovariance([p for p in people if p.fps < FAST_FPS], joint)
     logit = [np.log(np.clip(s, 0.01, 0.99) / (1 - np.clip(s, 0.01, 0.99))) for s in
              (p.scores[p.in_view, joint] for p in people)]  # fmt: skip
@@ -225,11 +232,11 @@ def measure_joint(people: list[Person], joint: int) -> dict[str, Any]:
         "jitter_robust": robust(residual),
         "error_rms": rms(difference),
         "error_robust": robust(difference),
-        **decompose(covariance),
+        **decompose(both),
         "conditioned": {
             "error_rms_before": round(float(np.sqrt(covariance[0])), 5),
             "error_rms": round(float(np.sqrt(conditioned[0])), 5),
-            **decompose(conditioned),
+            **decompose(both_conditioned),
         },
         "autocorrelation": correlation(covariance),
         "autocorrelation_low_fps": correlation(covariance_standing),

@@ -60,17 +60,17 @@ def joint_table(noise: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def bin_table(title: str, rows: list[dict[str, Any]]) -> str:
-    """Error of single keypoints in bins."""
-    lines = [
-        f"| {title} | keypoints | median | root mean square | 90 % below | another place |",
-        "|---|---|---|---|---|---|",
-    ]
+def bin_table(title: str, rows: list[dict[str, Any]], *, gross: bool) -> str:
+    """Error of single keypoints in bins; ``gross`` adds the share of those in another place altogether."""
+    columns = [title, "keypoints", "median", "root mean square", "90 % below", *(["another place"] if gross else [])]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in rows:
-        lines.append(
-            f"| {row['from']} to {row['to']} | {row['samples']} | {percent(row['median'])} | {percent(row['rms'])} "
-            f"| {percent(row['p90'])} | {row['gross_share']:.1%} |"
-        )
+        cells = [
+            f"{row['from']} to {row['to']}",
+            str(row["samples"]),
+            *(percent(row[k]) for k in ("median", "rms", "p90")),
+        ]
+        lines.append("| " + " | ".join([*cells, *([f"{row['gross_share']:.1%}"] if gross else [])]) + " |")
     return "\n".join(lines)
 
 
@@ -98,11 +98,13 @@ more. Half of the errors lie within {tail[0]}, 90 % within {tail[1]}, 99 % withi
 Distance between the opinions over sqrt 2, in percent of the body size, by the lower of the two confidences. "Another
 place" is beyond 15 %.
 
-{bin_table("confidence", noise["error_by_score"])}
+{bin_table("confidence", noise["error_by_score"], gross=True)}
 
 ## Error and speed
 
-{bin_table("body sizes per second", noise["error_by_speed_body_sizes_per_s"])}
+As above, of keypoints that both opinions are sure of.
+
+{bin_table("body sizes per second", noise["error_by_speed_body_sizes_per_s"], gross=False)}
 
 ## Left and right
 

@@ -2,13 +2,14 @@
 
 Both show in time, in the moving frame of the body. A keypoint that is off for a tenth of a second and then where it
 would have been anyway, several times faster than it moves otherwise, is dropped. For each pair, names are dealt out
-anew so that left and right move least (a two-state Viterbi path over the few frames at which trading names would
-help); what the detector says for most of the time is taken for right. Limits are wide: what remains is the smoother's
-to weigh, but a fast limb that is taken away does not come back.
+anew so that left and right move least (a Viterbi path over the few frames at which trading names would help, for both
+pairs of a limb together); what the detector says for most of the time is taken for right. Limits are wide: what
+remains is the smoother's to weigh, but a fast limb that is taken away does not come back.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,9 @@ _LEAST_STEP = 0.12  # below the limit: lets most frames be passed over quickly
 _TRADE_GAIN = 0.25
 _TRADE_RATIO = 2.0
 _SWAPPED_COST_PER_S = 3.0
+_CROSSED_COST_PER_S = 3.0  # on top while only one pair of a limb is swapped, which is rarer
 _HOLD_S = 0.15  # a pair that was not sure for longer may come back either way
+_LIMBS = (("eye", "ear"), ("elbow", "wrist"), ("knee", "ankle"), ("shoulder",), ("hip",))
 
 ComplexArray = NDArray[np.complex128]
 IndexArray = NDArray[np.intp]
@@ -77,12 +80,15 @@ def repair(keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, si
     places = (np.nan_to_num(keypoints - path) / size[:, None, None]).view(np.complex128)[..., 0]
     step = float(np.median(np.diff(times_s)))
     longest = min(max(1, int(MAX_RUN_S / step)) if step > 0 else 1, _MAX_RUN_FRAMES, len(places) - 2)
-    for left, right in zip(COCO17.left, COCO17.right, strict=True):
-        both, crossed = [left, right], [right, left]
-        frames = np.flatnonzero(_traded(places[:, both], good[:, left] & good[:, right], times_s))[:, None]
-        swapped[frames, both] = True
-        for array in (places, keypoints, scores, good):
-            array[frames, both] = array[frames, crossed]
+    for limb in _LIMBS:
+        left, right = ([COCO17.index(f"{side}_{part}") for part in limb] for side in ("left", "right"))
+        both = np.stack([places[:, left], places[:, right]], axis=-1)
+        traded = settle_names(both, good[:, left] & good[:, right], times_s)
+        for pair, wrong in zip(zip(left, right, strict=True), traded.T, strict=True):
+            frames = np.flatnonzero(wrong)[:, None]
+            swapped[frames, pair] = True
+            for array in (places, keypoints, scores, good):
+                array[frames, pair] = array[frames, pair[::-1]]
     for run in range(1, longest + 1):
         first, joint = _jumps(places, scores, good & ~jumps, run)
         for shift in range(run):
@@ -109,35 +115,60 @@ def _jumps(places: ComplexArray, scores: DoubleArray, good: BoolArray, run: int)
     return frame[found], joint[found]
 
 
-def _traded(pair: ComplexArray, good: BoolArray, times_s: DoubleArray) -> BoolArray:
-    """(T,) frames in which the two of a pair (T, 2) carry each other's name; ``good`` (T,) where both are sure."""
-    frames = np.flatnonzero(good)
-    traded = np.zeros(len(pair), np.bool_)
-    before, now = pair[frames[:-1]], pair[frames[1:]]
-    kept = np.abs(now - before).sum(axis=1)
-    saved = kept - np.abs(now[:, ::-1] - before).sum(axis=1)
-    torn = np.diff(times_s[frames]) > _HOLD_S
-    tempting = (saved > _TRADE_GAIN) & (kept > _TRADE_RATIO * (kept - saved))
-    nodes = np.flatnonzero(torn | tempting)
-    if not tempting.any():
-        return traded
-    starts = frames[nodes + 1]
-    gains = np.where(torn[nodes], 0.0, saved[nodes] - _TRADE_GAIN).tolist()
-    lasting = np.diff(times_s[np.append(starts, len(pair) - 1)]).tolist()
-    costs = [0.0, _SWAPPED_COST_PER_S * float(times_s[starts[0]] - times_s[0])]
-    came_from: list[tuple[bool, bool]] = []
-    for gain, seconds in zip(gains, lasting, strict=True):
-        came_from.append((costs[1] - gain < costs[0], costs[0] - gain < costs[1]))
-        named, swapped = min(costs[0], costs[1] - gain), min(costs[1], costs[0] - gain)
-        costs = [named, swapped + _SWAPPED_COST_PER_S * seconds]
-    state = costs[1] < costs[0]
-    end = len(pair)
-    for start, changed in zip(starts[::-1].tolist(), reversed(came_from), strict=True):
-        traded[start:end] = state
-        end = start
-        state ^= changed[state]
-    traded[:end] = state
-    return traded
+def settle_names(limb: ComplexArray, good: BoolArray, times_s: DoubleArray) -> BoolArray:
+    """Frames in which left and right of the pairs of a limb carry each other's names.
+
+    Args:
+        limb: (T, K, 2) places of K pairs, left and right, complex, in body sizes.
+        good: (T, K) where both of a pair are sure.
+        times_s: (T,).
+
+    Returns:
+        (T, K) True where a pair is swapped: the cheapest sequence of the 2^K states, by dynamic programming.
+    """
+    gains, decide = _gains_of_trading(limb, good, times_s)
+    result = np.zeros(good.shape, np.bool_)
+    starts = np.flatnonzero(decide)
+    if not len(starts):
+        return result
+    states = np.array(list(itertools.product((False, True), repeat=good.shape[1])))
+    crossed = states.any(axis=1) & ~states.all(axis=1)
+    rate = _SWAPPED_COST_PER_S * states.sum(axis=1) + _CROSSED_COST_PER_S * crossed
+    changed = states[:, None] != states  # (from, to, pair)
+    lasting = np.diff(times_s[np.append(starts, len(times_s) - 1)])
+    cost = rate * (times_s[starts[0]] - times_s[0])
+    came_from = []
+    for start, seconds in zip(starts.tolist(), lasting.tolist(), strict=True):
+        through = cost[:, None] - changed @ gains[start]
+        came_from.append(through.argmin(axis=0))
+        cost = through.min(axis=0) + rate * seconds
+    state, end = int(cost.argmin()), len(result)
+    for start, origin in zip(starts[::-1].tolist(), reversed(came_from), strict=True):
+        result[start:end] = states[state]
+        end, state = start, int(origin[state])
+    result[:end] = states[state]
+    return result
+
+
+def _gains_of_trading(limb: ComplexArray, good: BoolArray, times_s: DoubleArray) -> tuple[DoubleArray, BoolArray]:
+    """What a pair gains when it trades names between its last sure frame and this one, and where it might.
+
+    Returns:
+        (T, K) body sizes; (T,) frames at which some pair is tempted, or comes back after a while and may be either way;
+        none where no pair is ever tempted.
+    """
+    gains = np.full(good.shape, -_TRADE_GAIN)
+    tempted, back = np.zeros(len(good), np.bool_), np.zeros(len(good), np.bool_)
+    for k in range(good.shape[1]):
+        sure = np.flatnonzero(good[:, k])
+        before, now = limb[sure[:-1], k], limb[sure[1:], k]
+        kept = np.abs(now - before).sum(axis=1)
+        traded = np.abs(now[:, ::-1] - before).sum(axis=1)
+        torn = np.diff(times_s[sure]) > _HOLD_S
+        gains[sure[1:], k] = np.where(torn, 0.0, kept - traded - _TRADE_GAIN)
+        tempted[sure[1:]] |= (kept - traded > _TRADE_GAIN) & (kept > _TRADE_RATIO * traded) & ~torn
+        back[sure[1:]] |= torn
+    return gains, (tempted | back) & tempted.any()
 
 
 def _starts(places: ComplexArray, good: BoolArray, run: int) -> tuple[IndexArray, IndexArray]:

@@ -122,8 +122,9 @@ class TestContract:
             model(torch.zeros(1, field, 17, 2))
         with pytest.raises(ShapeError, match="at least"):
             model(torch.zeros(1, field - 1, 17, 3))
-        with pytest.raises(ShapeError, match=f"must have {field} frames"):
-            model.forward_strided(torch.zeros(1, field + 1, 17, 3))
+        if field > 1:
+            with pytest.raises(ShapeError, match=f"must have {field} frames"):
+                model.forward_strided(torch.zeros(1, field + 1, 17, 3))
 
     def test_file_round_trip(self, name: str, options: dict[str, Any], tmp_path: Path) -> None:
         path = lifter_file(tmp_path, name, options)

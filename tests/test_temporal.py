@@ -109,6 +109,21 @@ def test_strided_equals_dilated(config: TemporalConfig) -> None:
     assert difference < 1e-5
 
 
+@pytest.mark.parametrize("config", SMALL)
+def test_outputs_that_are_apart_equal_those_of_the_dilated_form(config: TemporalConfig) -> None:
+    model = as_if_trained(config)
+    for stride in config.strides:
+        inputs = inputs_for(config, config.receptive_field + 4 * stride)
+        with torch.inference_mode():
+            difference = (model.forward_strided(inputs, stride) - model(inputs)[:, ::stride]).abs().max()
+        assert difference < 1e-5
+    with pytest.raises(ShapeError, match="stride must be one of 1, "):
+        model.forward_strided(inputs, config.receptive_field + 1)
+    if config.receptive_field > 1:
+        with pytest.raises(ShapeError, match="any number of"):
+            model.forward_strided(inputs[:, 1:], config.receptive_field)
+
+
 def test_strided_and_dilated_have_the_same_gradients() -> None:
     config = SMALL[0]
     model, inputs = as_if_trained(config), inputs_for(config, config.receptive_field)

@@ -98,6 +98,27 @@ def test_dense_windows_with_velocity_loss(archive: Path, tmp_path: Path) -> None
     assert np.isfinite(result.score)
 
 
+def test_outputs_that_are_apart(archive: Path, tmp_path: Path) -> None:
+    config = small(archive, train={"outputs": 4, "stride": 3, "steps": 60, "validate_every": 20})
+    rows = read_log(train(config, tmp_path / "run").log)
+    assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
+
+
+def test_a_longer_model_starts_with_what_a_shorter_one_knows(archive: Path, tmp_path: Path) -> None:
+    short = train(small(archive, train={"steps": 60, "validate_every": 60}), tmp_path / "short")
+    longer = {"options": {"widths": [3, 3, 3, 3], "channels": 24, "dropout": 0.1}}
+    barely = {"steps": 1, "learning_rate": 1e-6}
+    grown = train(small(archive, model=longer, train=barely), tmp_path / "grown", start_from=short.last)
+    fresh = train(small(archive, model=longer, train=barely), tmp_path / "fresh")
+    assert grown.score == pytest.approx(short.score, rel=0.03)
+    assert grown.score < 0.9 * fresh.score
+    with pytest.raises(TrainingError, match="missing here; use the same architecture"):
+        train(small(archive), tmp_path / "shrunk", start_from=grown.last)
+    narrow = {"options": {"widths": [3, 3], "channels": 16}}
+    with pytest.raises(TrainingError, match=r"there and .* here; use the same architecture"):
+        train(small(archive, model=narrow), tmp_path / "narrow", start_from=short.last)
+
+
 def test_bfloat16_stays_close(archive: Path, tmp_path: Path) -> None:
     full = train(small(archive), tmp_path / "full")
     half = train(small(archive, train={"precision": "bfloat16"}), tmp_path / "half")

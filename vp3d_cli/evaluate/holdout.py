@@ -24,7 +24,7 @@ from vp3d_cli.settings import InferSettings
 from vp3d_cli.skeletons import H36M17, get_skeleton
 from vp3d_cli.train.cameras import CameraRanges
 from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
-from vp3d_cli.train.pool import CHUNK, Batch, prepare
+from vp3d_cli.train.pool import Batch, prepare
 from vp3d_cli.train.sources import split, validation_settings
 from vp3d_cli.types import FloatArray, Track2D
 
@@ -32,6 +32,7 @@ from vp3d_cli.types import FloatArray, Track2D
 # models with smaller receptive fields are examined on the same windows.
 _REACH = 121
 _SEED = 0
+_WINDOWS_AT_ONCE = 256
 # Shots are drawn at a rate of which 24, 30 and 60 are exact parts.
 _SHOT_RATE_HZ = 120.0
 _SHOT_S = 4.0
@@ -160,8 +161,9 @@ def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[tuple[Wi
     settings = validation_settings(EngineSettings())
     engine = DataEngine(hold_out.clips, before + 1 + after, info.rule.rate_hz, settings, "cpu", _SEED, before)
     frames = slice(before - config.frames_before, before + config.frames_after + 1)
-    for start in range(0, hold_out.windows, CHUNK):
-        whole = engine.draw(min(CHUNK, hold_out.windows - start))
+    outputs = range(config.frames_before, config.frames_before + 1)
+    for start in range(0, hold_out.windows, _WINDOWS_AT_ONCE):
+        whole = engine.draw(min(_WINDOWS_AT_ONCE, hold_out.windows - start))
         cut = Windows(
             whole.keypoints[:, frames],
             whole.scores[:, frames],
@@ -175,8 +177,8 @@ def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[tuple[Wi
         yield (
             cut,
             {
-                "clean": prepare(cut, info.rule, config.frames_before, 1, clean=True),
-                "detected": prepare(cut, info.rule, config.frames_before, 1),
+                "clean": prepare(cut, info.rule, outputs, clean=True),
+                "detected": prepare(cut, info.rule, outputs),
             },
         )
 

@@ -40,8 +40,8 @@ class LifterNetwork(Protocol):
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, T, J, F) to (B, T - receptive_field + 1, out_joints, 3)."""
 
-    def forward_strided(self, inputs: Tensor) -> Tensor:
-        """(B, receptive_field, J, F) to (B, 1, out_joints, 3)."""
+    def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
+        """(B, receptive_field + n * stride, J, F) to (B, n + 1, out_joints, 3); one output if the stride is None."""
 
 
 # One line per architecture: how to build the network from its configuration.

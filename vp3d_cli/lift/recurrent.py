@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vp3d_cli.lift.shapes import check_sizes, flatten_features
+from vp3d_cli.lift.shapes import check_sizes, check_windows, flatten_features
 
 # Windows run at once: bounds the states kept in memory to about 100 MB for 81 frames and twice 512 units.
 _WINDOWS_AT_ONCE = 256
@@ -95,25 +95,29 @@ class RecurrentModel(nn.Module):
         Raises:
             ShapeError: too few frames, or the wrong joints or features.
         """
+        return self.forward_strided(inputs, 1)
+
+    def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
+        """(B, T, in_joints, in_features) to (B, (T - frames) / stride + 1, out_joints, 3).
+
+        Args:
+            inputs: T a window and any number of strides.
+            stride: frames between outputs; a whole window if None.
+
+        Raises:
+            ShapeError: another T, or the wrong joints or features.
+        """
         config = self.config
+        stride = config.frames if stride is None else stride
         x = flatten_features(inputs, config.in_joints, config.in_features, config.frames)
-        windows = x.unfold(1, config.frames, 1).mT  # (B, T - frames + 1, frames, features), a view
+        check_windows(x.shape[1], config.frames, stride)
+        windows = x.unfold(1, config.frames, stride).mT  # (B, outputs, frames, features), a view
         batch = len(windows)
         parts = [
             self._run(part.flatten(0, 1)).view(batch, -1, config.out_joints, 3)
             for part in torch.split(windows, max(1, _WINDOWS_AT_ONCE // batch), dim=1)
         ]
         return torch.cat(parts, dim=1)
-
-    def forward_strided(self, inputs: Tensor) -> Tensor:
-        """(B, frames, in_joints, in_features) to (B, 1, out_joints, 3).
-
-        Raises:
-            ShapeError: not exactly one window, or the wrong joints or features.
-        """
-        config = self.config
-        x = flatten_features(inputs, config.in_joints, config.in_features, config.frames, exactly=True)
-        return self._run(x).view(len(x), 1, config.out_joints, 3)
 
     def _run(self, windows: Tensor) -> Tensor:
         """(N, frames, features) to (N, out_joints * 3)."""

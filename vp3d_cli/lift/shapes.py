@@ -7,26 +7,34 @@ from torch import Tensor
 from vp3d_cli.errors import ConfigError, ShapeError
 
 
-def flatten_features(inputs: Tensor, joints: int, features: int, frames: int, *, exactly: bool = False) -> Tensor:
+def flatten_features(inputs: Tensor, joints: int, features: int, frames: int) -> Tensor:
     """(B, T, joints, features) to (B, T, joints * features), checked.
 
     Args:
         inputs: keypoints as the input rule presents them.
         joints, features: that the network was built for.
         frames: its receptive field, which T must reach.
-        exactly: T must be the receptive field.
 
     Raises:
-        ShapeError: too few frames (or not exactly so many), or the wrong joints or features.
+        ShapeError: too few frames, or the wrong joints or features.
     """
     if inputs.ndim != 4 or inputs.shape[2:] != (joints, features):
         raise ShapeError(f"inputs must be (B, T, {joints}, {features}), got {tuple(inputs.shape)}")
-    got = inputs.shape[1]
-    if exactly and got != frames:
-        raise ShapeError(f"windows must have {frames} frames, the receptive field, got {got}")
-    if got < frames:
-        raise ShapeError(f"inputs must have at least {frames} frames, the receptive field, got {got}")
+    if inputs.shape[1] < frames:
+        raise ShapeError(f"inputs must have at least {frames} frames, the receptive field, got {inputs.shape[1]}")
     return inputs.flatten(2)
+
+
+def check_windows(frames: int, field: int, stride: int) -> None:
+    """Check that windows end with the receptive field of their last output.
+
+    Raises:
+        ShapeError: they do not.
+    """
+    if (frames - field) % stride:
+        raise ShapeError(
+            f"windows must have {field} frames, the receptive field, and any number of {stride} more, got {frames}"
+        )
 
 
 def check_sizes(dropout: float, **sizes: int) -> None:

@@ -87,13 +87,13 @@ class SimpleModel(nn.Module):
         """
         return self._run(flatten_features(inputs, self.config.in_joints, self.config.in_features, 1))
 
-    def forward_strided(self, inputs: Tensor) -> Tensor:
-        """(B, 1, in_joints, in_features) to (B, 1, out_joints, 3).
+    def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
+        """(B, T, in_joints, in_features) to (B, ceil(T / stride), out_joints, 3), every frame if None.
 
         Raises:
-            ShapeError: not exactly one frame, or the wrong joints or features.
+            ShapeError: no frames, or the wrong joints or features.
         """
-        return self._run(flatten_features(inputs, self.config.in_joints, self.config.in_features, 1, exactly=True))
+        return self.forward(inputs[:, :: stride or 1])
 
     def _run(self, x: Tensor) -> Tensor:
         batch, frames = x.shape[:2]

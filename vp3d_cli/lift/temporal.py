@@ -4,8 +4,9 @@ One set of parameters, three ways to run it, equal to rounding error:
 
 - :meth:`TemporalModel.forward`: dilated convolutions over a whole sequence, one output per frame that has its full
   receptive field. Every intermediate result is shared between neighbouring frames: right for inference.
-- :meth:`TemporalModel.forward_strided`: strided convolutions over windows of exactly one receptive field, one output
-  each. No intermediate result is computed that the output does not need: right for training on shuffled windows.
+- :meth:`TemporalModel.forward_strided`: strided convolutions, for outputs that are many frames apart: one per window
+  of one receptive field, or several per longer window. No intermediate result is computed that no output needs: right
+  for training on shuffled windows.
 - :class:`FoldedTemporalModel`: the dilated form with batch norm folded into the convolutions, for inference.
 
 Every convolution is written as one matrix product over (frames, channels), the layout in which a linear algebra
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vp3d_cli.errors import ConfigError, ShapeError
+from vp3d_cli.lift.shapes import check_windows, flatten_features
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class TemporalConfig:
     def receptive_field(self) -> int:
         """Frames that one output sees."""
         return math.prod(self.widths)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Distances between outputs that the strided form takes: products of the widths of the first levels."""
+        return tuple(math.prod(self.widths[:level]) for level in range(len(self.widths) + 1))
 
     @property
     def frames_before(self) -> int:
@@ -116,43 +123,50 @@ class TemporalModel(nn.Module):
         Raises:
             ShapeError: too few frames, or the wrong joints or features.
         """
-        x = self._flatten(inputs)
-        x = self._activate(_dilated(x, self.expand_conv.weight, 1), self.expand_bn)
-        dilation = self.config.widths[0]
-        for i, width in enumerate(self.config.widths[1:]):
-            residual = _trim(x, width, dilation, self.config.causal)
-            x = self._block(i, _dilated(x, self._weight(2 * i), dilation)) + residual
-            dilation *= width
-        return self._shrink(x)
+        return self._run(self._flatten(inputs), 1)
 
-    def forward_strided(self, inputs: Tensor) -> Tensor:
-        """Strided form: (B, receptive_field, in_joints, in_features) to (B, 1, out_joints, 3).
+    def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
+        """Strided form: outputs so many frames apart, and no intermediate result that none of them needs.
+
+        Levels that end within the stride are strided; those above share their inputs between the outputs and are
+        dilated. The dilated form is that of stride 1.
+
+        Args:
+            inputs: (B, T, in_joints, in_features), T a receptive field and any number of strides.
+            stride: frames between outputs: the product of the widths of the first levels, of none (1) up to all (the
+                receptive field, if None).
+
+        Returns:
+            (B, (T - receptive_field) / stride + 1, out_joints, 3).
 
         Raises:
-            ShapeError: not exactly one receptive field, or the wrong joints or features.
+            ShapeError: another T or stride, or the wrong joints or features.
         """
+        field = self.config.receptive_field
+        stride = field if stride is None else stride
+        if stride not in self.config.strides:
+            raise ShapeError(f"the stride must be one of {', '.join(map(str, self.config.strides))}, got {stride}")
         x = self._flatten(inputs)
-        if x.shape[1] != self.config.receptive_field:
-            raise ShapeError(
-                f"windows must have {self.config.receptive_field} frames, the receptive field, got {x.shape[1]}"
-            )
-        x = self._activate(_strided(x, self.expand_conv.weight), self.expand_bn)
-        for i, width in enumerate(self.config.widths[1:]):
-            residual = x[:, (width - 1 if self.config.causal else width // 2) :: width]
-            x = self._block(i, _strided(x, self._weight(2 * i))) + residual
+        check_windows(x.shape[1], field, stride)
+        return self._run(x, stride)
+
+    def _run(self, x: Tensor, stride: int) -> Tensor:
+        """(B, T, in_joints * in_features) to outputs every so many frames."""
+        apart, dilation = 1, 1  # frames between neighbours in x; neighbours between the taps of the next level
+        for level, width in enumerate(self.config.widths):
+            weight = self._weight(2 * level - 2) if level else self.expand_conv.weight
+            if apart * width <= stride:
+                mixed, residual = _strided(x, weight), x[:, (width - 1 if self.config.causal else width // 2) :: width]
+                apart *= width
+            else:
+                mixed, residual = _dilated(x, weight, dilation), _trim(x, width, dilation, self.config.causal)
+                dilation *= width
+            x = self._block(level - 1, mixed) + residual if level else self._activate(mixed, self.expand_bn)
         return self._shrink(x)
 
     def _flatten(self, inputs: Tensor) -> Tensor:
         config = self.config
-        if inputs.ndim != 4 or inputs.shape[2:] != (config.in_joints, config.in_features):
-            raise ShapeError(
-                f"inputs must be (B, T, {config.in_joints}, {config.in_features}), got {tuple(inputs.shape)}"
-            )
-        if inputs.shape[1] < config.receptive_field:
-            raise ShapeError(
-                f"inputs must have at least {config.receptive_field} frames, the receptive field, got {inputs.shape[1]}"
-            )
-        return inputs.flatten(2)
+        return flatten_features(inputs, config.in_joints, config.in_features, config.receptive_field)
 
     def _block(self, i: int, x: Tensor) -> Tensor:
         x = self._activate(x, self.layers_bn[2 * i])

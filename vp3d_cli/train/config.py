@@ -76,16 +76,18 @@ class LoopConfig:
     Attributes:
         steps: optimizer steps in all.
         batch: windows per step.
-        outputs: consecutive frames that each window answers for; 1 runs the strided form, more the dilated one.
+        outputs: frames that each window answers for.
+        stride: frames between these. 1 runs the dilated form; more (a product of the first widths of a temporal model)
+            makes outputs differ more and computes nothing that none of them needs.
         learning_rate, warmup_steps, decay_share: constant after a linear warm-up, then linear to zero over the last
             ``decay_share`` of the steps.
         weight_decay: of AdamW.
-        velocity_weight: of the velocity loss; needs ``outputs`` of 2 or more.
+        velocity_weight: of the velocity loss; needs consecutive ``outputs``.
         batch_norm_momentum: at the first and the last step, exponential between (the paper's section 5).
         ema: decay of the running average of the weights that is validated and shipped.
         pool: windows kept in memory to draw batches from.
         reuse: how often a window of the pool is used, on average, before a new one takes its place.
-        validate_every, validation_windows: steps between validations, windows in each.
+        validate_every, validation_windows: steps between validations, outputs judged in each.
         precision: of the network's matrix products while training; ``auto`` takes bfloat16 where it is fast.
         seed: of everything random.
     """
@@ -93,6 +95,7 @@ class LoopConfig:
     steps: int = 20000
     batch: int = 1024
     outputs: int = 1
+    stride: int = 1
     learning_rate: float = 1e-3
     warmup_steps: int = 300
     decay_share: float = 0.4
@@ -108,12 +111,12 @@ class LoopConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch", "outputs", "pool", "reuse", "validate_every", "validation_windows")
+        positive = ("steps", "batch", "outputs", "stride", "pool", "reuse", "validate_every", "validation_windows")
         for name in positive:
             if getattr(self, name) < 1:
                 raise ConfigError(f"[train] {name} must be at least 1, got {getattr(self, name)}")
-        if self.velocity_weight > 0 and self.outputs < 2:
-            raise ConfigError("[train] velocity_weight needs outputs of 2 or more: one frame has no velocity")
+        if self.velocity_weight > 0 and (self.outputs < 2 or self.stride > 1):
+            raise ConfigError("[train] velocity_weight needs outputs of 2 or more, and a stride of 1")
         if self.pool < self.batch:
             raise ConfigError(f"[train] pool ({self.pool}) must hold at least one batch ({self.batch})")
         if not (self.learning_rate > 0 and 0 <= self.decay_share <= 1 and 0 <= self.ema < 1):

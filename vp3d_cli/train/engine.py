@@ -80,7 +80,7 @@ class DataEngine:
     """Draws :class:`Windows`.
 
     Args:
-        clips: the motions.
+        clips: the motions, of two frames or more each.
         frames: T.
         rate_hz: frames per second of a window.
         settings: how windows are made.
@@ -107,7 +107,7 @@ class DataEngine:
         self.settings = settings or EngineSettings()
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self._frames, self._rate = frames, rate_hz
+        self.frames, self._rate = frames, rate_hz
         self._output = frames // 2 if output_frame is None else output_frame
         self._library(clips)
         self._turns = SmoothCurves(frames, rate_hz, 0.45, self.device)
@@ -171,8 +171,10 @@ class DataEngine:
         px_per_m = cameras.intrinsics[:, 0] / root_cam[:, self._output, 2]
         keypoints, scores = self._noise(clean, px_per_m, cameras.size_wh, self.generator)
         frames = self._cut(n)
-        keypoints, scores, clean = (_take_frames(values, frames) for values in (keypoints, scores, clean))
         joints = body[..., :17].mT
+        keypoints, scores, clean, joints, root_cam = (
+            _take_frames(values, frames) for values in (keypoints, scores, clean, joints, root_cam)
+        )
         return Windows(keypoints, scores, clean, cameras.assumed_intrinsics, cameras.size_wh, joints, root_cam, clips)
 
     def _motion(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -187,10 +189,12 @@ class DataEngine:
         speed = (self.settings.speed_sigma * torch.randn(n, generator=self.generator, device=self.device)).exp()
         step = self._clip_fps[clip] / self._rate * speed
         step = torch.where(self._rand(n) < 0.5, step, -step)  # half of all motions run backwards in time
-        offsets = torch.arange(self._frames, device=self.device) - self._output
-        # Frames are counted from the middle one, which keeps the fraction exact in float32.
+        offsets = torch.arange(self.frames, device=self.device) - self._output
+        # Frames are counted from the middle one, which keeps the fraction exact in float32. A clip that ends before the
+        # window does runs back the way it came.
         low, high = (self._first[clip] - middle)[:, None], (self._last[clip] - middle)[:, None]
-        place = torch.minimum(torch.maximum(offsets * step[:, None], low), high)
+        length = high - low
+        place = low + (length - ((offsets * step[:, None] - low) % (2 * length) - length).abs())
         index = torch.minimum(place.floor().long(), high - 1)
         share = (place - index)[..., None, None]
         index = index + middle[:, None]
@@ -209,7 +213,7 @@ class DataEngine:
 
         spliced = self._rand(n) < self.settings.spliced
         start, length = self._rand(n, 1), 0.1 + 0.4 * self._rand(n, 1)
-        phase = torch.linspace(0, 1, self._frames, device=self.device)
+        phase = torch.linspace(0, 1, self.frames, device=self.device)
         share = ((phase - start) / length).clamp(0, 1) * spliced[:, None]
         mixed = torch.lerp(out, other, share[..., None, None])
         return bodies.unit(mixed)
@@ -221,16 +225,16 @@ class DataEngine:
         constant = torch.randn(n, 1, 22, generator=self.generator, device=self.device)
         curves = 0.75 * constant + 0.55 * slow + 0.35 * fast * self._rand(n, 1, 1)
         amounts = turned * self._rand(n, 6) * 1.5
-        directions = bodies.turn(directions, curves[..., :18].reshape(n, self._frames, 6, 3), amounts)
+        directions = bodies.turn(directions, curves[..., :18].reshape(n, self.frames, 6, 3), amounts)
         return bodies.bend(directions, curves[..., 18:] * 0.5 * turned[..., None] * self._rand(n, 1, 4))
 
     def _cut(self, n: int) -> Tensor:
         """(N, T) frame indices: some windows begin late or end early, and repeat the edge frame instead."""
-        frames = torch.arange(self._frames, device=self.device).expand(n, -1)
+        frames = torch.arange(self.frames, device=self.device).expand(n, -1)
         cut = self._rand(n, 1) < self.settings.cut
         begin = (self._rand(n, 1) * (self._output + 1)).long() * (cut & (self._rand(n, 1) < 0.6))
-        end = self._output + (self._rand(n, 1) * (self._frames - self._output)).long()
-        end = torch.where(cut & (self._rand(n, 1) < 0.6), end, self._frames - 1)
+        end = self._output + (self._rand(n, 1) * (self.frames - self._output)).long()
+        end = torch.where(cut & (self._rand(n, 1) < 0.6), end, self.frames - 1)
         return torch.minimum(torch.maximum(frames, begin), end)
 
     def _rand(self, *shape: int) -> Tensor:

@@ -25,13 +25,16 @@ from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.train import losses
 from vp3d_cli.train.config import LoopConfig, TrainConfig
 from vp3d_cli.train.engine import DataEngine
-from vp3d_cli.train.pool import CHUNK, Batch, WindowPool, prepare
+from vp3d_cli.train.pool import Batch, WindowPool, prepare
 from vp3d_cli.train.sources import load_clips, validation_settings
+from vp3d_cli.train.start import start_with
 
 # Bumped when a change makes old training states unusable.
 STATE_VERSION = 1
 
 Report = Callable[[dict[str, float]], None]
+
+_VALIDATED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def train(
         out: folder for ``best.safetensors``, ``last.safetensors``, ``state.pt`` and ``log.csv``.
         device: ``cpu`` or ``cuda``.
         resume: go on from ``state.pt``; the numbers are those of an uninterrupted run.
-        start_from: a lifter file whose weights a new run starts from.
+        start_from: a lifter file whose weights a new run starts from, see :func:`vp3d_cli.train.start.start_with`.
         on_step: called with (step, steps, loss).
         on_validation: called with the row that goes into the log.
 
@@ -82,7 +85,7 @@ def train(
     torch.manual_seed(loop.seed)
     model = _build(config).to(device)
     if start_from is not None:
-        model.load_state_dict(load_lifter_file(start_from)[0].state_dict())
+        start_with(model, load_lifter_file(start_from)[0], str(start_from))
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=loop.learning_rate, weight_decay=loop.weight_decay)
     sampler = torch.Generator(device).manual_seed(loop.seed)
@@ -102,13 +105,13 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
 
     net: Any = model.config
-    frames = net.receptive_field + loop.outputs - 1
-    engine = DataEngine(training, frames, config.input.rate_hz, config.data.engine, device, 0, net.frames_before)
-    pool = WindowPool(engine, config.input, net.frames_before, loop.outputs, loop.pool, loop.seed, first_chunk)
-    examiner = DataEngine(
-        held_out, frames, config.input.rate_hz, validation_settings(config.data.engine), device, 0, net.frames_before
-    )
-    exam = _examination(examiner, config, net.frames_before)
+    outputs = range(net.frames_before, net.frames_before + (loop.outputs - 1) * loop.stride + 1, loop.stride)
+    frames, middle = net.receptive_field + outputs[-1] - outputs[0], outputs[loop.outputs // 2]
+    engine = DataEngine(training, frames, config.input.rate_hz, config.data.engine, device, 0, middle)
+    pool = WindowPool(engine, config.input, outputs, loop.pool, loop.seed, first_chunk)
+    exam_settings = validation_settings(config.data.engine)
+    examiner = DataEngine(held_out, frames, config.input.rate_hz, exam_settings, device, 0, middle)
+    exam = _examination(examiner, config, outputs)
     autocast = _precision(loop, device)
     batch_flips = torch.Generator().manual_seed(loop.seed)
 
@@ -147,14 +150,14 @@ def train(
             model.train()
 
             before = time.perf_counter()
-            for _ in range(_chunks_due(loop, step)):
+            for _ in range(_chunks_due(loop, step, pool.chunk)):
                 pool.renew()
             batch = pool.sample(loop.batch, sampler)
             batch = _flip_half(batch, batch_flips.manual_seed(step))
             data_s += time.perf_counter() - before
 
             with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
-                predicted = _forward(model, batch.features, loop.outputs)
+                predicted = _forward(model, batch.features, loop)
             loss = _loss(predicted.float(), batch, config)
             if not torch.isfinite(loss):
                 raise TrainingError(f"the loss is not finite at step {step}; resume with a lower train.learning_rate")
@@ -196,7 +199,7 @@ def validate(model: nn.Module, exam: dict[str, Batch], config: TrainConfig) -> d
     """
     row: dict[str, float] = {}
     for name, batch in exam.items():
-        parts = [_forward(model, part, config.train.outputs) for part in torch.split(batch.features, CHUNK)]
+        parts = [_forward(model, part, config.train) for part in torch.split(batch.features, _VALIDATED_AT_ONCE)]
         predicted = torch.cat(parts).float()
         if config.model.task == "trajectory":
             root = decode_root(predicted[:, :, 0], batch.centre, batch.spread)
@@ -217,18 +220,17 @@ def _build(config: TrainConfig) -> nn.Module:
     return build_model(config.model.architecture, {**config.model.options, **fixed})
 
 
-def _examination(engine: DataEngine, config: TrainConfig, frames_before: int) -> dict[str, Batch]:
-    windows = engine.draw(config.train.validation_windows)
+def _examination(engine: DataEngine, config: TrainConfig, outputs: range) -> dict[str, Batch]:
+    windows = engine.draw(max(1, config.train.validation_windows // len(outputs)))
     return {
-        "clean": prepare(windows, config.input, frames_before, config.train.outputs, clean=True),
-        "detected": prepare(windows, config.input, frames_before, config.train.outputs),
+        "clean": prepare(windows, config.input, outputs, clean=True),
+        "detected": prepare(windows, config.input, outputs),
     }
 
 
-def _forward(model: Any, features: Tensor, outputs: int) -> Tensor:
-    # One output per window: the strided form computes nothing that is not needed. More: the dilated form shares what
-    # neighbouring outputs have in common, and wins from two outputs on.
-    answer: Tensor = model.forward_strided(features) if outputs == 1 else model(features)
+def _forward(model: Any, features: Tensor, loop: LoopConfig) -> Tensor:
+    # One output per window: everything is strided. More: what neighbouring outputs have in common is shared.
+    answer: Tensor = model.forward_strided(features, loop.stride if loop.outputs > 1 else None)
     return answer
 
 
@@ -255,9 +257,9 @@ def _flip_half(batch: Batch, generator: torch.Generator) -> Batch:
     )
 
 
-def _chunks_due(loop: LoopConfig, step: int) -> int:
+def _chunks_due(loop: LoopConfig, step: int, chunk: int) -> int:
     """Chunks to renew before a step so that each window is used ``reuse`` times on average."""
-    per_step = loop.batch / (loop.reuse * CHUNK)
+    per_step = loop.batch / (loop.reuse * chunk)
     return int((step + 1) * per_step) - int(step * per_step)
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from vp3d_cli.normalize import InputRule, normalize
 from vp3d_cli.train.engine import DataEngine, Windows
 
-CHUNK = 256  # windows drawn at once: small enough for intermediate results to stay in the processor's cache
+# Frames drawn at once: few enough for intermediate results to stay in the processor's cache.
+CHUNK_FRAMES = 256 * 27
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,19 @@ class Batch:
         return Batch(*(values[index] for values in fields))
 
 
-def prepare(windows: Windows, rule: InputRule, frames_before: int, outputs: int, *, clean: bool = False) -> Batch:
+def prepare(windows: Windows, rule: InputRule, outputs: range, *, clean: bool = False) -> Batch:
     """Apply the input rule to windows and keep the labels of the output frames.
 
     Args:
         windows: from the data engine.
         rule: the lifter's input rule.
-        frames_before: of the receptive field: the index of the first output frame.
-        outputs: O.
+        outputs: the frames that the lifter answers for.
         clean: take exact keypoints with confidence 1 instead of simulated detections.
     """
     keypoints = windows.clean_keypoints if clean else windows.keypoints
     scores = torch.ones_like(windows.scores) if clean else windows.scores
     seen = normalize(keypoints, scores, windows.intrinsics[:, None], windows.size_wh[:, None], rule)
-    frames = slice(frames_before, frames_before + outputs)
+    frames = slice(outputs.start, outputs.stop, outputs.step)
     joints, root = windows.joints, windows.root[:, :, None]
     joints, root = seen.from_camera(joints)[:, frames], seen.from_camera(root)[:, frames, 0]
     return Batch(seen.features, joints, root, seen.centre[:, frames], seen.spread[:, frames])
@@ -64,7 +64,7 @@ class WindowPool:
 
     Args:
         engine: draws windows.
-        rule, frames_before, outputs: see :func:`prepare`.
+        rule, outputs: see :func:`prepare`.
         capacity: windows held.
         seed: of the chunks.
         first_chunk: index of the first chunk that is held; a pool rebuilt with the value of :attr:`first_chunk` of
@@ -75,16 +75,15 @@ class WindowPool:
         self,
         engine: DataEngine,
         rule: InputRule,
-        frames_before: int,
-        outputs: int,
+        outputs: range,
         capacity: int,
         seed: int,
         first_chunk: int = 0,
     ) -> None:
-        self._engine, self._rule = engine, rule
-        self._frames_before, self._outputs = frames_before, outputs
+        self._engine, self._rule, self._outputs = engine, rule, outputs
         self._seed = seed
-        self._chunks = -(-capacity // CHUNK)
+        self.chunk = max(1, CHUNK_FRAMES // engine.frames)
+        self._chunks = -(-capacity // self.chunk)
         self.first_chunk = first_chunk
         slots = {}
         for chunk in range(first_chunk, first_chunk + self._chunks):
@@ -94,13 +93,13 @@ class WindowPool:
         self._windows = Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
     def __len__(self) -> int:
-        return self._chunks * CHUNK
+        return self._chunks * self.chunk
 
     def renew(self) -> None:
         """Replace the oldest chunk by a new one."""
         slot = self.first_chunk % self._chunks
         new = self._make(self.first_chunk + self._chunks)
-        place = slice(slot * CHUNK, (slot + 1) * CHUNK)
+        place = slice(slot * self.chunk, (slot + 1) * self.chunk)
         for name in ("features", "joints", "root", "centre", "spread"):
             getattr(self._windows, name)[place] = getattr(new, name)
         self.first_chunk += 1
@@ -112,4 +111,4 @@ class WindowPool:
 
     def _make(self, chunk: int) -> Batch:
         self._engine.generator.manual_seed(self._seed * 1_000_003 + chunk)
-        return prepare(self._engine.draw(CHUNK), self._rule, self._frames_before, self._outputs)
+        return prepare(self._engine.draw(self.chunk), self._rule, self._outputs)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, OutputError, ShapeError
+from vp3d_cli.files import check_target
 from vp3d_cli.types import DoubleArray, FrameBGR
 from vp3d_cli.video.encoder import Encoder, add_sound, make_gif
 from vp3d_cli.video.probe import examine
@@ -167,12 +168,7 @@ class VideoWriter:
 def _check_target(path: Path, overwrite: bool) -> None:
     if path.suffix.lower() not in _SUFFIXES:
         raise OutputError(f"cannot write {path}: a video's name must end in .mp4, .m4v, .mov or .gif")
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no folder {path.parent}; create it first")
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; give a file's name")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name, or overwrite it on purpose (--overwrite)")
+    check_target(path, overwrite)
 
 
 def _timing(

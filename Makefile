@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCHVISION_VENV := .venv-torchvision
 TORCHVISION      := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: help setup demo test test-torchvision clean
+.PHONY: help setup demo test setup-torchvision test-torchvision clean
 
 help:
 	@echo "make demo   turn examples/demo.mp4 into out/pose.npz and out/side-by-side.mp4"
@@ -30,6 +30,8 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --maxprocesses 8
+
+setup-torchvision: $(TORCHVISION_VENV)/.ready
 
 test-torchvision: $(TORCHVISION_VENV)/.ready
 	$(TORCHVISION_VENV)/bin/python -m pytest tests/test_mask_rcnn.py tests/test_detect_contract.py

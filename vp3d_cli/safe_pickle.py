@@ -41,11 +41,11 @@ _BROKEN = (
 )  # fmt: skip
 
 
-class _Refused(pickle.UnpicklingError):
+class Refused(pickle.UnpicklingError):
     """The pickle asks for something that plain data never needs."""
 
 
-class _Guarded:
+class Guarded:
     """A function that a pickle may call but, having no attributes, not alter."""
 
     __slots__ = ("_function",)
@@ -57,7 +57,7 @@ class _Guarded:
         return self._function(*args)
 
     def __setstate__(self, state: object) -> None:
-        raise _Refused("it changes the function that it calls")
+        raise Refused("it changes the function that it calls")
 
 
 class _Dtype:
@@ -67,14 +67,14 @@ class _Dtype:
 
     def __init__(self, code: object = None, *_: object) -> None:
         if not isinstance(code, str) or not _DTYPE_CODE.fullmatch(code):
-            raise _Refused(f"it holds an array of type {code!r}")
+            raise Refused(f"it holds an array of type {code!r}")
         self._code, self._order = code, "|"
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
-            raise _Refused("it holds an array of records")
+            raise Refused("it holds an array of records")
         if state[1] not in ("<", ">", "=", "|"):
-            raise _Refused("it holds a damaged dtype")
+            raise Refused("it holds a damaged dtype")
         self._order = str(state[1])
 
     def resolve(self) -> np.dtype[Any]:
@@ -93,7 +93,7 @@ class _Array(np.ndarray[Any, Any]):
             case (_, tuple(shape), _Dtype() as kind, bool(fortran), data):
                 pass
             case _:
-                raise _Refused("it holds a damaged array")
+                raise Refused("it holds a damaged array")
         dtype = kind.resolve()
         size = _size(shape)
         if dtype.hasobject:
@@ -102,14 +102,14 @@ class _Array(np.ndarray[Any, Any]):
             data = data.encode("latin1") if isinstance(data, str) else data  # written by Python 2
             fits = isinstance(data, bytes | bytearray) and len(data) == size * dtype.itemsize
         if not fits:
-            raise _Refused("it holds an array of the wrong size")
+            raise Refused("it holds an array of the wrong size")
         checked: Any = (1, shape, dtype, fortran, data)
         super().__setstate__(checked)
 
 
 def _size(shape: tuple[object, ...]) -> int:
     if not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise _Refused("it holds an array of impossible shape")
+        raise Refused("it holds an array of impossible shape")
     return math.prod(n for n in shape if isinstance(n, int))
 
 
@@ -119,17 +119,17 @@ def _reconstruct(*_: object) -> _Array:
 
 def _scalar(dtype: object, data: object = None) -> Any:
     if not isinstance(dtype, _Dtype) or dtype.resolve().hasobject:
-        raise _Refused("it holds a damaged number")
+        raise Refused("it holds a damaged number")
     raw = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(raw, bytes) or len(raw) != dtype.resolve().itemsize:
-        raise _Refused("it holds a damaged number")
+        raise Refused("it holds a damaged number")
     return np.frombuffer(raw, dtype.resolve())[0]
 
 
 def _frombuffer(data: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
     """How pickle protocol 5 stores an array."""
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple) or not isinstance(data, bytes | bytearray):
-        raise _Refused("it holds a damaged array")
+        raise Refused("it holds a damaged array")
     array = _Array()
     array.__setstate__((1, shape, dtype, order == "F", bytes(data)))
     return array
@@ -138,28 +138,28 @@ def _frombuffer(data: object, dtype: object, shape: object, order: object) -> ND
 def _encode(text: object, encoding: object = "latin1") -> bytes:
     """How pickle protocols below 3 store bytes."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise _Refused("it encodes text")
+        raise Refused("it encodes text")
     return text.encode("latin1")
 
 
 def _bytes(data: object = b"") -> bytes:
     if not isinstance(data, bytes):
-        raise _Refused("it asks for memory")  # bytes(10**12) would be given it
+        raise Refused("it asks for memory")  # bytes(10**12) would be given it
     return data
 
 
 _NUMPY_CORE = ("numpy.core", "numpy._core")  # numpy 1 and 2
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Guarded(_Dtype),
-    ("_codecs", "encode"): _Guarded(_encode),
-    ("collections", "OrderedDict"): _Guarded(collections.OrderedDict),
-    ("builtins", "bytes"): _Guarded(_bytes),
-    ("builtins", "bytearray"): _Guarded(lambda data=b"": bytearray(_bytes(data))),
-    **{("builtins", kind.__name__): _Guarded(kind) for kind in (set, frozenset, list, dict, tuple, complex)},
-    **{(f"{core}.multiarray", "_reconstruct"): _Guarded(_reconstruct) for core in _NUMPY_CORE},
-    **{(f"{core}.multiarray", "scalar"): _Guarded(_scalar) for core in _NUMPY_CORE},
-    **{(f"{core}.numeric", "_frombuffer"): _Guarded(_frombuffer) for core in _NUMPY_CORE},
+    ("numpy", "dtype"): Guarded(_Dtype),
+    ("_codecs", "encode"): Guarded(_encode),
+    ("collections", "OrderedDict"): Guarded(collections.OrderedDict),
+    ("builtins", "bytes"): Guarded(_bytes),
+    ("builtins", "bytearray"): Guarded(lambda data=b"": bytearray(_bytes(data))),
+    **{("builtins", kind.__name__): Guarded(kind) for kind in (set, frozenset, list, dict, tuple, complex)},
+    **{(f"{core}.multiarray", "_reconstruct"): Guarded(_reconstruct) for core in _NUMPY_CORE},
+    **{(f"{core}.multiarray", "scalar"): Guarded(_scalar) for core in _NUMPY_CORE},
+    **{(f"{core}.numeric", "_frombuffer"): Guarded(_frombuffer) for core in _NUMPY_CORE},
 }
 
 
@@ -168,10 +168,10 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _ADMITTED["builtins" if module == "__builtin__" else module, name]  # as Python 2 calls it
         except KeyError:
-            raise _Refused(f"it asks for {module}.{name}") from None
+            raise Refused(f"it asks for {module}.{name}") from None
 
     def persistent_load(self, pid: object) -> Any:
-        raise _Refused("it asks for an object outside itself")
+        raise Refused("it asks for an object outside itself")
 
 
 class _Plain:
@@ -188,7 +188,7 @@ class _Plain:
         if id(value) in self._done:
             return self._done[id(value)]
         if depth > _MAX_DEPTH or id(value) in self._open:
-            raise _Refused("it is nested without end")
+            raise Refused("it is nested without end")
         self._open.add(id(value))
         plain = self._container(value, depth + 1)
         self._open.remove(id(value))
@@ -211,7 +211,7 @@ class _Plain:
         if isinstance(value, list | tuple | set | frozenset):
             kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
             return kind([self(item, depth) for item in value])
-        raise _Refused(f"it holds a {type(value).__name__}")
+        raise Refused(f"it holds a {type(value).__name__}")
 
 
 def load_pickle(stream: IO[bytes]) -> Any:
@@ -233,7 +233,7 @@ def _check_memo(data: bytes) -> None:
     """Refuse a number in the unpickler's memory that is larger than the count of objects: it allocates all below."""
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > count:
-            raise _Refused("it asks for memory")
+            raise Refused("it asks for memory")
 
 
 def loads_pickle(data: bytes, where: str) -> Any:
@@ -301,7 +301,7 @@ def _read_member(archive: zipfile.ZipFile, member: str) -> Any:
             shape, _, dtype = header[version](stream)
             if dtype.hasobject:
                 if dtype != np.dtype(object):
-                    raise _Refused("it holds an array of records")
+                    raise Refused("it holds an array of records")
                 array = np.asarray(load_pickle(stream)).reshape(shape)
                 return array.item() if shape == () else array
     with archive.open(member) as stream:
@@ -309,7 +309,7 @@ def _read_member(archive: zipfile.ZipFile, member: str) -> Any:
 
 
 def _complaint(where: str, error: BaseException) -> str:
-    if isinstance(error, _Refused):
+    if isinstance(error, Refused):
         return (
             f"{where}: refused, {error}: only numpy arrays in plain lists and dicts are read from pickles; "
             "do not open this file with other tools unless you trust who made it"
@@ -348,4 +348,5 @@ def save_npz_objects(stream: IO[bytes], values: Mapping[str, Mapping[str, Any]])
             # A fixed date, the earliest that zip can hold: the same values give the same bytes.
             info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, member.getvalue())
+            # Noisy coordinates hardly shrink further at the higher levels, which take three times as long.
+            archive.writestr(info, member.getvalue(), compresslevel=1)

@@ -101,7 +101,36 @@ H36M17 = Skeleton(
     bones=_tree_bones(_H36M_PARENTS),
 )  # fmt: skip
 
-SKELETONS: dict[str, Skeleton] = {skeleton.name: skeleton for skeleton in (COCO17, H36M17)}
+_HUMANEVA_PARENTS = (-1, 0, 1, 2, 3, 1, 5, 6, 0, 8, 9, 0, 11, 12, 1)
+
+# The 15 joints of HumanEva-I (Sigal et al. 2010), in VideoPose3D's order: joint centres, "thorax" midway between the
+# upper end of the torso and the lower end of the head, "head" at its upper end.
+HUMANEVA15 = Skeleton(
+    name="humaneva15",
+    joints=(
+        "hip", "thorax",
+        "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+        "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle", "head",
+    ),
+    parents=_HUMANEVA_PARENTS,
+    bones=_tree_bones(_HUMANEVA_PARENTS),
+)  # fmt: skip
+
+_MPII_PARENTS = (1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14)
+
+# The 16 joints of MPII (Andriluka et al. 2014), in which Stacked Hourglass networks answer.
+MPII16 = Skeleton(
+    name="mpii16",
+    joints=(
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+        "pelvis", "thorax", "upper_neck", "head_top",
+        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    ),
+    parents=_MPII_PARENTS,
+    bones=_tree_bones(_MPII_PARENTS),
+)  # fmt: skip
+
+SKELETONS: dict[str, Skeleton] = {skeleton.name: skeleton for skeleton in (COCO17, H36M17, HUMANEVA15, MPII16)}
 
 
 def get_skeleton(name: str) -> Skeleton:

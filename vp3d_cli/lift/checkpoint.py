@@ -33,6 +33,8 @@ class LifterInfo:
         rule: how keypoints must be presented.
         licence: condition of use that comes from the training data.
         training: the whole configuration of the run, data and results.
+        root: what a trajectory lifter answers: ``scaled`` by the person's size in the image
+            (:func:`vp3d_cli.normalize.decode_root`), or the root itself in ``metres``.
     """
 
     task: Task
@@ -41,6 +43,7 @@ class LifterInfo:
     rule: InputRule
     licence: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
+    root: Literal["scaled", "metres"] = "scaled"
 
 
 def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, half: bool = False) -> None:
@@ -67,6 +70,7 @@ def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, half: bool = 
         "input_rule": json.dumps(info.rule.as_dict()),
         "licence": info.licence,
         "training": json.dumps(dict(info.training)),
+        "root": info.root,
     }
     with replacing(path, overwrite=True) as file:
         file.write(save(tensors, metadata))
@@ -89,6 +93,9 @@ def read_lifter_info(path: Path) -> LifterInfo:
         task = metadata["task"]
         if task not in ("pose", "trajectory"):
             raise WeightsError(f"{path}: unknown task {task!r}")
+        root = metadata.get("root", "scaled")
+        if root not in ("scaled", "metres"):
+            raise WeightsError(f"{path}: unknown kind of root {root!r}; it may be of another version of vp3d")
         return LifterInfo(
             task,
             metadata["architecture"],
@@ -96,6 +103,7 @@ def read_lifter_info(path: Path) -> LifterInfo:
             InputRule.from_dict(json.loads(metadata["input_rule"])),
             metadata["licence"],
             json.loads(metadata["training"]),
+            root,
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise WeightsError(

@@ -1,0 +1,1 @@
+"""The data sets of the paper: their archives, cameras, splits and preparation, and a made-up stand-in for them."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import object_store  # noqa: F401 (its protocol is known where this module is)
 from poses import walking_pose
 
 from vp3d_cli.batch import BatchItem, BatchOptions, Limits, plan_items
@@ -84,12 +85,14 @@ class StubProcessor:
             progress("detect", i, STEPS)
             time.sleep(told["step_s"])
         self._happen(told["does"], order)
+        half = b""
         for kind in order.needed:
             if kind == "pose":
                 pose = walking_pose(1, 2 + hashlib.sha256(content).digest()[0] % 5)
                 write_npz(pose, order.staged[kind])
+                half = Path(order.staged[kind]).read_bytes()[:100]
             else:
-                half = Path(order.targets["pose"]).read_bytes()[:100]
+                half = half or Path(order.targets["pose"]).read_bytes()[:100]
                 with Path(order.staged[kind]).open("wb") as file:
                     file.write(half)
                     file.flush()

@@ -64,7 +64,7 @@ def test_version(run_cli: RunCli) -> None:
         ["infer", "a.mp4", "b/a.mp4"],
         ["render", "pose.npz"],
         ["info"],
-        ["weights", "add", "file"],
+        ["weights", "add"],
     ],
 )
 def test_wrong_usage_is_2(

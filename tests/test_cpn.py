@@ -229,7 +229,7 @@ class Boxes:
         missing = np.full((4, 17, 2), np.nan, np.float32)
         return Keypoints2D(boxes, missing, np.zeros((4, 17), np.float32), np.array([0.9, 0.8, 0.7, 0.6], np.float32))
 
-    def reset(self) -> None:
+    def reset(self, frame: int = 0) -> None:
         pass
 
 

@@ -128,7 +128,7 @@ class _Nobody:
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
         return [Keypoints2D.empty() for _ in frames]
 
-    def reset(self) -> None:
+    def reset(self, frame: int = 0) -> None:
         pass
 
 

@@ -82,7 +82,7 @@ def test_command_on_motion(archive: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of --motion, --calibrated and --truth"),
+        ([], "give one of --motion, --data, --calibrated and --truth"),
         (["--motion", "a", "--truth", "b"], "give one of"),
         (["--motion", "a", "--pose", "b"], "--pose means nothing with --motion"),
         (["--calibrated", "a", "--fps", "30", "--video", "c"], "--fps means nothing with --calibrated"),

@@ -23,6 +23,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "temporal": [{"widths": [3, 3], "channels": 16}, {"widths": [3, 3], "channels": 16, "causal": True}],
     "simple": [{"channels": 16}],
     "recurrent": [{"frames": 7, "channels": 8}, {"frames": 6, "channels": 8, "layers": 1, "causal": True}],
+    "dense": [{"widths": [3, 3], "channels": 16}, {"widths": [3, 3], "channels": 16, "causal": True}],
 }
 CASES = [(name, {**options, "in_features": 3}) for name, several in OPTIONS.items() for options in several]
 CAMERA = (800.0, 800.0, 320.0, 240.0)

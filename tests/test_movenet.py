@@ -249,7 +249,7 @@ def test_search_takes_turns_and_covers_the_frame() -> None:
     [frame] = frames_of(1)
     assert finder.whole(frame) == []
     assert len(finder.everywhere(frame)) == 1
-    assert [len(finder.in_turn(frame)) for _ in range(16)] == [0] * 7 + [1] + [0] * 7 + [1]
+    assert [len(finder.in_turn(frame, turn)) for turn in range(16)] == [0] * 7 + [1] + [0] * 7 + [1]
 
 
 @pytest.mark.usefixtures("_four_tiles")

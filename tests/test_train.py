@@ -18,9 +18,10 @@ from vp3d_cli.data.motion import MOTION_JOINTS
 from vp3d_cli.errors import ConfigError, InputError, TrainingError
 from vp3d_cli.lift.checkpoint import read_lifter_info
 from vp3d_cli.lift.pose import Lifter
-from vp3d_cli.train import loop as loop_module
-from vp3d_cli.train.config import TrainConfig, parse_config
+from vp3d_cli.train import objective as objective_module
+from vp3d_cli.train.config import TrainConfig, parse_config, read_config
 from vp3d_cli.train.loop import train
+from vp3d_cli.train.networks import build_networks
 from vp3d_cli.train.plot import plot_learning_curve
 from vp3d_cli.train.recipes import find_recipe, list_recipes
 
@@ -131,6 +132,11 @@ def test_bfloat16_stays_close(archive: Path, tmp_path: Path) -> None:
         ("train", {"velocity_weight": 1.0}, "velocity_weight needs outputs"),
         ("train", {"batch": 9999, "pool": 256}, "pool"),
         ("train", {"stepps": 5}, "unknown stepps"),
+        ("train", {"optimizer": "sgd"}, "optimizer must be one of adamw, adam-amsgrad"),
+        ("train", {"epochs": 3}, "train.epochs needs a data set"),
+        ("train", {"epoch_decay": 1.5}, "epoch_decay must be in"),
+        ("dataset", {"folder": "data"}, "both .* are given; give --motion PATH, or --data"),
+        ("data", {"motion": []}, "there is no data; give --motion PATH, or --data"),
         ("train", {"steps": "many"}, "steps must be int"),
         ("model", {"task": "dance"}, "task must be"),
         ("model", {"architecture": "transformer"}, "architecture must be one of"),
@@ -146,7 +152,7 @@ def test_contradictions_are_refused(archive: Path, section: str, names: dict[str
 def test_runs_that_cannot_start(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="nothing to resume"):
         train(small(archive), tmp_path / "none", resume=True)
-    with pytest.raises(ConfigError, match="hold_out leaves"):
+    with pytest.raises(ConfigError, match="hold_out and labelled leave"):
         train(small(archive, data={"motion": [str(archive)], "hold_out": ["nothing"]}), tmp_path / "none")
     with pytest.raises(ConfigError, match="in_features follow"):
         train(small(archive, model={"options": {"widths": [3], "in_features": 2}}), tmp_path / "none")
@@ -162,6 +168,12 @@ def test_another_run_in_the_folder(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="another configuration"):
         train(small(archive, train={"batch": 32}), tmp_path / "run", resume=True)
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    # What a version before data sets and semi-supervised training wrote can be gone on with.
+    older = {name: dict(values) for name, values in state["config"].items() if name not in ("dataset", "semi")}
+    for name in ("epochs", "epoch_decay", "optimizer", "flips"):
+        del older["train"][name]
+    torch.save({**state, "config": older}, tmp_path / "run" / "state.pt")
+    assert train(small(archive, train={"steps": 9}), tmp_path / "run", resume=True).finished
     torch.save({**state, "version": 99}, tmp_path / "run" / "state.pt")
     with pytest.raises(TrainingError, match="version 99"):
         train(small(archive), tmp_path / "run", resume=True)
@@ -171,7 +183,7 @@ def test_out_of_memory_says_what_to_try(archive: Path, tmp_path: Path, monkeypat
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(loop_module, "_forward", fail)
+    monkeypatch.setattr(objective_module, "answer", fail)
     with pytest.raises(TrainingError, match=r"--set train\.batch=32"):
         train(small(archive), tmp_path / "run")
 
@@ -188,12 +200,17 @@ def test_skeleton_that_lacks_joints(archive: Path, tmp_path: Path) -> None:
 
 
 def test_recipes_are_valid(archive: Path) -> None:
-    assert "pose-27" in list_recipes()
-    for path in list_recipes().values():
-        from vp3d_cli.train.config import read_config
-
-        config = read_config(path, {"data": {"motion": [str(archive)]}})
+    assert {"pose-27", "paper-h36m", "paper-humaneva", "paper-semi"} <= set(list_recipes())
+    for name, path in list_recipes().items():
+        paper = name.startswith("paper-")
+        data = {"dataset": {"folder": "data"}} if paper else {"data": {"motion": [str(archive)]}}
+        config = read_config(path, data)
         assert dataclasses.asdict(config) == config.as_dict()
-        loop_module._build(config)
+        assert parse_config(config.as_dict(), name) == config
+        build_networks(config, config.input)
+        if paper:
+            assert (config.train.optimizer, config.input.features, config.train.ema) == ("adam-amsgrad", 2, 0.0)
+            with pytest.raises(ConfigError, match="epochs"):
+                read_config(path, {"data": {"motion": [str(archive)]}})
     with pytest.raises(ConfigError, match="no recipe"):
         find_recipe("pose-28")

@@ -6,6 +6,7 @@ python tools/release_lifter.py runs/pose-27/best.safetensors pose-27
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from vp3d_cli.lift.checkpoint import load_lifter_file, save_lifter
@@ -22,6 +23,9 @@ def main() -> None:
     parser.add_argument("--trained-on", default="motion capture: Bandai Namco, CMU, DeepMimic (see the model card)")
     arguments = parser.parse_args()
     model, info = load_lifter_file(arguments.lifter)
+    data = info.training["data"]
+    names = [Path(path).name for path in data["motion"]]  # where it lay here helps nobody
+    info = dataclasses.replace(info, training={**info.training, "data": {**data, "motion": names}})
     file = f"{arguments.name}.safetensors"
     save_lifter(WEIGHTS / file, model, info, half=True)
     entry = add_to_manifest(

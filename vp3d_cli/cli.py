@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from vp3d_cli import __version__
-from vp3d_cli.commands import batch, evaluate, files, infer, machine, models, train, train_detector
+from vp3d_cli.commands import batch, data, evaluate, files, infer, machine, models, reproduce, train, train_detector
 from vp3d_cli.commands.common import print_error
 from vp3d_cli.errors import Vp3dError
 
@@ -88,8 +88,10 @@ app.command("render")(files.render)
 app.command("info")(files.info)
 app.command("detectors")(models.detectors)
 app.add_typer(models.weights_app, name="weights")
+app.add_typer(data.data_app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("reproduce")(reproduce.reproduce)
 app.command("train-detector")(train_detector.train_detector)
 app.command("doctor")(machine.doctor)
 app.command("bench")(machine.bench)

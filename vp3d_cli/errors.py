@@ -33,6 +33,10 @@ class NobodyFoundError(Vp3dError):
     exit_code = 3
 
 
+class DetectorError(Vp3dError):
+    """A detector failed in the middle of a video; what it found before may have been kept, so that one can go on."""
+
+
 class WeightsError(Vp3dError):
     """A weight file is missing, has the wrong hash, or does not fit the model."""
 

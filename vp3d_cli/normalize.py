@@ -24,6 +24,7 @@ from vp3d_cli.errors import ConfigError
 from vp3d_cli.skeletons import get_skeleton
 
 Normalization = Literal["screen", "box", "ray"]
+Edges = Literal["reflect", "repeat"]
 
 # Keypoints below this confidence are not seen at all: shown to the network as zeros.
 MIN_CONFIDENCE = 0.05
@@ -42,12 +43,15 @@ class InputRule:
         normalization: ``screen``, ``box`` or ``ray``.
         confidence: whether the confidence of each keypoint is its third number.
         rate_hz: frame rate that the lifter was trained at.
+        edges: what a lifter sees beyond the ends of a video: the motion running back (``reflect``), or the first and
+            last frame standing still (``repeat``, as in the paper). A causal lifter always has the second.
         skeleton_2d, skeleton_3d: names in :mod:`vp3d_cli.skeletons`.
     """
 
     normalization: Normalization = "ray"
     confidence: bool = True
     rate_hz: float = 30.0
+    edges: Edges = "reflect"
     skeleton_2d: str = "coco17"
     skeleton_3d: str = "h36m17"
 
@@ -56,6 +60,8 @@ class InputRule:
             raise ConfigError(
                 f"normalization must be one of {', '.join(get_args(Normalization))}, got {self.normalization!r}"
             )
+        if self.edges not in get_args(Edges):
+            raise ConfigError(f"edges must be one of {', '.join(get_args(Edges))}, got {self.edges!r}")
         if not self.rate_hz > 0:
             raise ConfigError(f"rate_hz must be positive, got {self.rate_hz}")
         get_skeleton(self.skeleton_2d)

@@ -13,8 +13,11 @@ from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
 from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
 from vp3d_cli.types import Frame, Pose3D
 from vp3d_cli.video import VideoReader, VideoWriter
+from vp3d_cli.video.handover import InBackground
 
 _PREVIEW_FRAMES = 12
+# Drawn frames that may wait for the encoder.
+_DRAWN_AHEAD = 3
 
 
 def render(
@@ -27,6 +30,8 @@ def render(
     progress: Progress | None = None,
 ) -> Path:
     """Draw footage and 3D side by side: mp4, or gif if the name ends so.
+
+    Decoding, drawing and encoding overlap, each a few frames ahead of the next.
 
     Args:
         pose: the motion.
@@ -44,15 +49,18 @@ def render(
     with VideoReader(video) as reader:
         check_fits(pose, reader.info)
         renderer = SideBySideRenderer(pose, reader.info.size_wh, height)
-        with VideoWriter(
-            out, renderer.size_wh, frame_times_s=pose.frame_times_s, audio_from=video, overwrite=overwrite
-        ) as writer:
+        with (
+            VideoWriter(
+                out, renderer.size_wh, frame_times_s=pose.frame_times_s, audio_from=video, overwrite=overwrite
+            ) as writer,
+            InBackground(writer.write, ahead=_DRAWN_AHEAD) as encoding,
+        ):
             done = 0
             for frame in reader:
                 if frame.time_s > pose.frame_times_s[-1] + 1.0:
                     break
                 if renderer.covers(frame.time_s):
-                    writer.write(renderer.draw(frame))
+                    encoding.put(renderer.draw(frame))
                     done += 1
                     report("render", done, pose.num_frames)
     return Path(out)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +17,21 @@ import numpy as np
 
 from vp3d_cli.condition import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
 from vp3d_cli.detect.base import Detector, load_detector
-from vp3d_cli.errors import InputError, NobodyFoundError
+from vp3d_cli.errors import NobodyFoundError
 from vp3d_cli.export import export_pose
 from vp3d_cli.files import check_target
 from vp3d_cli.ground import to_world
-from vp3d_cli.keypoint_files import read_keypoints, write_keypoints
+from vp3d_cli.keypoint_files import write_keypoints
 from vp3d_cli.lift.pose import LIFTER_HEIGHT_M, Lifter, load_lifter
 from vp3d_cli.lift.trajectory import fit_trajectory, smooth_trajectory
+from vp3d_cli.resumable import detect_resumably, partial_of
+from vp3d_cli.seeing import Progress, take_keypoints
+from vp3d_cli.segments import SideBySide, in_processes, join_segments, plan_segments
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.summary import Summary, summarize
-from vp3d_cli.track import CutDetector, select_in_roi, select_people, track_people
-from vp3d_cli.types import DoubleArray, FloatArray, FrameBGR, Keypoints2D, Pose3D, Track2D, VideoInfo
+from vp3d_cli.track import select_in_roi, select_people
+from vp3d_cli.types import DoubleArray, FloatArray, Pose3D, Track2D, VideoInfo
 from vp3d_cli.video import VideoReader
 
 __all__ = [
@@ -43,8 +44,6 @@ __all__ = [
     "summarize",
     "watch",
 ]
-
-Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames in all (None if not known)
 
 # The lifter's answer is smoothed more than its input: on 40 held-out shots with simulated detections at 60 fps,
 # factors of 1, 2, 3, 4 left a velocity error of 4.82, 4.63, 4.62, 4.69 mm per frame and an N-MPJPE of 92.2, 92.0,
@@ -71,6 +70,12 @@ class Models:
         """Lifts them; raises what :func:`vp3d_cli.lift.pose.load_lifter` does."""
         return load_lifter(self._settings.lifter, self._settings.device)
 
+    @cached_property
+    def trajectory(self) -> Lifter | None:
+        """Says where they are, if the settings name a model for it."""
+        name = self._settings.trajectory
+        return None if name is None else load_lifter(name, self._settings.device, "trajectory")
+
 
 def infer(
     video: str | Path,
@@ -81,6 +86,9 @@ def infer(
     overwrite: bool = False,
     command: str | None = None,
     models: Models | None = None,
+    side_by_side: SideBySide = in_processes,
+    source: str | None = None,
+    keep: Path | None = None,
 ) -> Pose3D:
     """Find everyone in a video and lift them to 3D.
 
@@ -92,6 +100,9 @@ def infer(
         overwrite: replace ``out`` if it exists.
         command: recorded in the result's provenance.
         models: of the same settings, already loaded; None loads them.
+        side_by_side: how the parts of a long video are done, if the settings ask for parts.
+        source: where ``video`` is a copy from, for the provenance; None if it is none.
+        keep: for what was found, should the detector fail; removed when ``out`` is there. By default beside ``out``.
 
     Returns:
         Everyone's motion.
@@ -100,6 +111,7 @@ def infer(
         VideoError: the video cannot be read.
         NobodyFoundError: nobody was found in it.
         OutputError: ``out`` cannot be written.
+        DetectorError: the detector failed in the middle of the video.
         WeightsError, MissingDependencyError, ConfigError: detector or lifter cannot be loaded.
     """
     settings = settings or InferSettings()
@@ -108,15 +120,16 @@ def infer(
         check_target(Path(out), overwrite)
     started = time.perf_counter()
     models = models or Models(settings)
-    lifter = models.lifter
-    scene = watch(video, settings, report, models)
+    lifter, trajectory = models.lifter, models.trajectory
+    keep = keep or (None if out is None else partial_of(out))
+    scene = watch(video, settings, report, models, side_by_side, keep)
     times, size_wh = scene.times_s, scene.info.size_wh
     intrinsics = settings.camera(size_wh).as_tuple()
 
     motions: list[Motion] = []
     for done, track in enumerate(scene.tracks):
         report("lift", done * len(times), len(scene.tracks) * len(times))
-        motions.append(lift_person(track, times, lifter, intrinsics, size_wh, settings))
+        motions.append(lift_person(track, times, lifter, intrinsics, size_wh, settings, trajectory))
     report("lift", len(motions) * len(times), len(motions) * len(times))
     joints = np.stack([motion.joints for motion in motions])
     roots = np.stack([motion.root for motion in motions])
@@ -140,8 +153,9 @@ def infer(
         parents_3d=H36M17.parents,
         joint_names_2d=COCO17.joints,
         provenance={
-            **_provenance(video, scene, settings, command),
-            "lifter": {"name": lifter.name, "sha256": lifter.sha256, "licence": lifter.info.licence},
+            **_provenance(source or video, scene, settings, command),
+            "lifter": _weights(lifter),
+            **({} if trajectory is None else {"trajectory": _weights(trajectory)}),
             "assumed": settings.assumptions(),
             "timing": {
                 "seconds": seconds,
@@ -152,7 +166,13 @@ def infer(
     )
     if out is not None:
         export_pose(pose, out, overwrite=overwrite)
+        if keep is not None:
+            keep.unlink(missing_ok=True)
     return pose
+
+
+def _weights(lifter: Lifter) -> dict[str, str]:
+    return {"name": lifter.name, "sha256": lifter.sha256, "licence": lifter.info.licence}
 
 
 class Scene(NamedTuple):
@@ -166,24 +186,38 @@ class Scene(NamedTuple):
     warnings: list[str]
 
 
-def watch(video: str | Path, settings: InferSettings, report: Progress, models: Models | None = None) -> Scene:
+def watch(
+    video: str | Path,
+    settings: InferSettings,
+    report: Progress,
+    models: Models | None = None,
+    side_by_side: SideBySide = in_processes,
+    keep: Path | None = None,
+) -> Scene:
     """Find and follow everyone in a video, or take the keypoints that the user brings.
 
+    Args:
+        video, settings, report, models, side_by_side: see :func:`infer`.
+        keep: for what was found, should the detector fail (see :mod:`vp3d_cli.resumable`).
+
     Raises:
+        DetectorError: the detector failed in the middle of the video.
         NobodyFoundError: nobody is in it, or nobody whom the user asked for.
         VideoError, InputError, WeightsError, MissingDependencyError, ConfigError: see :func:`infer`.
     """
-    with VideoReader(video, settings.start_s, settings.end_s) as reader:
-        if settings.keypoints is not None:
-            seen, source, warnings = take_keypoints(reader, settings, report)
-        else:
-            detector = (models or Models(settings)).detector
-            source = {"detector": {"name": detector.name, "sha256": detector.sha256}}
-            seen, warnings = detect(reader, detector, report, settings), []
+    parts = plan_segments(video, settings)
+    reader = VideoReader(video, settings.start_s, settings.end_s)
+    if parts:
+        seen = join_segments(parts, side_by_side(parts, report))
+    else:
+        with reader:
+            if settings.keypoints is not None:
+                seen = take_keypoints(reader, settings, report)
+            else:
+                detector = (models or Models(settings)).detector
+                seen = detect_resumably(video, reader, detector, report, settings, keep)
     size_wh = reader.info.size_wh
-    tracks = seen.tracks
-    if tracks is None:
-        tracks = track_people(seen.people, seen.times_s, size_wh, cuts=seen.cuts)
+    tracks = seen.tracks(size_wh)
     if not tracks:
         raise NobodyFoundError(f"{video}: nobody was found in {len(seen.times_s)} frames")
     if settings.roi is not None:
@@ -191,66 +225,7 @@ def watch(video: str | Path, settings: InferSettings, report: Progress, models: 
     if settings.person is not None:
         tracks = select_people(tracks, settings.person, size_wh)
     tracks = tracks[: settings.max_people]
-    return Scene(reader.info, seen.times_s, tracks, source, seen.busy_s, [*reader.warnings, *warnings])
-
-
-class Seen(NamedTuple):
-    """What was seen in each of T frames: its time and its people; identities where the source has them."""
-
-    times_s: DoubleArray
-    people: list[Keypoints2D]
-    cuts: list[int]
-    busy_s: float
-    tracks: list[Track2D] | None = None
-
-
-def detect(reader: VideoReader, detector: Detector, report: Progress, settings: InferSettings) -> Seen:
-    """Run the detector over a video. Frames are decoded in the reader's thread and dropped once seen."""
-    times: list[float] = []
-    people: list[Keypoints2D] = []
-    cuts: list[int] = []
-    cut_detector = CutDetector()
-    busy = 0.0
-    total = _frames_expected(reader.info, settings)
-    report("detect", 0, total)
-    detector.reset()
-    for frames in _batches(reader, detector.batch_size):
-        before = time.perf_counter()
-        for images, is_cut in _split_at_cuts([frame.image for frame in frames], cut_detector):
-            if is_cut:
-                cuts.append(len(people))
-                detector.reset()
-            people += detector.detect(images)
-        busy += time.perf_counter() - before
-        times += [frame.time_s for frame in frames]
-        report("detect", len(people), max(total, len(people)) if total else None)
-    report("detect", len(people), len(people))
-    return Seen(np.array(times), people, cuts, busy)
-
-
-def take_keypoints(
-    reader: VideoReader, settings: InferSettings, report: Progress
-) -> tuple[Seen, dict[str, Any], list[str]]:
-    """Read keypoints from a file; the video gives the time of each frame, and is otherwise not looked at."""
-    assert settings.keypoints is not None
-    if settings.start_s > 0 or settings.end_s is not None:
-        raise InputError("--keypoints covers the whole video; leave out --start and --end")
-    file = read_keypoints(settings.keypoints, reader.info, layout=settings.layout, joint_map=settings.joint_map)
-    times = []
-    for frame in reader:
-        times.append(frame.time_s)
-        report("detect", len(times), len(file))
-    count = min(len(times), len(file))
-    warnings = list(file.warnings)
-    if len(times) != len(file):
-        lengths = f"{len(file)} frames, the video {len(times)}"
-        warnings.append(f"{settings.keypoints} has {lengths}: the first {count} are used")
-    people = [file.detections[i] for i in range(count)]
-    tracks = file.tracks()
-    if tracks is not None:
-        tracks = [_first_frames(track, count) for track in tracks]
-    source = {"keypoints": {"file": settings.keypoints, "format": file.format, "layout": file.layout}}
-    return Seen(np.array(times[:count]), people, [], 0.0, tracks), source, warnings
+    return Scene(reader.info, seen.times_s, tracks, seen.source, seen.busy_s, [*reader.warnings, *seen.warnings])
 
 
 class Motion(NamedTuple):
@@ -272,8 +247,9 @@ def lift_person(
     intrinsics: tuple[float, float, float, float],
     size_wh: tuple[int, int],
     settings: InferSettings,
+    trajectory: Lifter | None = None,
 ) -> Motion:
-    """Condition one track, lift it, and place it in front of the camera."""
+    """Condition one track, lift it, and place it in front of the camera: by a trajectory model, or else by fitting."""
     track = smooth(fill_gaps(track, times_s, max_gap_s=MAX_GAP_S), times_s, settings.smooth)
     frames = len(times_s)
     joints = np.full((frames, 17, 3), np.nan, np.float32)
@@ -290,6 +266,11 @@ def lift_person(
         lifted = lifted * (settings.height_m / LIFTER_HEIGHT_M)
         lifted = smooth_joints(lifted, even_times, _LIFTED_SMOOTHING * settings.smooth)
         path, trust = fit_trajectory(lifted, keypoints, scores, intrinsics)
+        if trajectory is not None:
+            steps = uniform_times(own_times, trajectory.rule.rate_hz)
+            seen, trusted = (resample(values, even_times, steps) for values in (keypoints, scores))
+            answer = trajectory.lift(seen, trusted, intrinsics, size_wh, flip_test=settings.flip)[:, 0]
+            path = resample(answer * (settings.height_m / LIFTER_HEIGHT_M), steps, even_times).astype(np.float64)
         path = smooth_trajectory(path, trust, rate)
 
         joints[start:stop] = resample(lifted, even_times, own_times)
@@ -308,6 +289,9 @@ def find_keypoints(
     overwrite: bool = False,
     command: str | None = None,
     models: Models | None = None,
+    side_by_side: SideBySide = in_processes,
+    source: str | None = None,
+    keep: Path | None = None,
 ) -> list[str]:
     """Write everyone's 2D keypoints, as the detector gave them, without lifting.
 
@@ -315,7 +299,7 @@ def find_keypoints(
         video: a video file or a folder of images.
         out: file to write.
         format: ``vp3d``, ``coco`` or ``videopose3d`` (see :data:`vp3d_cli.keypoint_files.WRITERS`).
-        settings, progress, overwrite, command, models: as for :func:`infer`.
+        settings, progress, overwrite, command, models, side_by_side, source, keep: as for :func:`infer`.
 
     Returns:
         What the user should know, one sentence each.
@@ -325,7 +309,8 @@ def find_keypoints(
     """
     settings = settings or InferSettings()
     check_target(Path(out), overwrite)
-    scene = watch(video, settings, progress or silent, models)
+    keep = keep or partial_of(out)
+    scene = watch(video, settings, progress or silent, models, side_by_side, keep)
     lost = write_keypoints(
         out,
         scene.tracks,
@@ -334,30 +319,11 @@ def find_keypoints(
         size_wh=scene.info.size_wh,
         format=format,
         video_name=Path(video).stem,
-        provenance=_provenance(video, scene, settings, command),
+        provenance=_provenance(source or video, scene, settings, command),
         overwrite=overwrite,
     )
+    keep.unlink(missing_ok=True)
     return [*scene.warnings, *lost]
-
-
-def _batches(reader: VideoReader, size: int) -> Iterator[list[Any]]:
-    frames = iter(reader)
-    while batch := list(islice(frames, size)):
-        yield batch
-
-
-def _split_at_cuts(images: Sequence[FrameBGR], cut_detector: CutDetector) -> Iterator[tuple[list[FrameBGR], bool]]:
-    """Runs of frames of one shot, each with whether it begins with a camera cut."""
-    run: list[FrameBGR] = []
-    begins_with_cut = False
-    for image in images:
-        if cut_detector.update(image):
-            if run:
-                yield run, begins_with_cut
-            run, begins_with_cut = [], True
-        run.append(image)
-    if run:
-        yield run, begins_with_cut
 
 
 def _stretches(track: Track2D) -> list[tuple[int, int]]:
@@ -365,20 +331,6 @@ def _stretches(track: Track2D) -> list[tuple[int, int]]:
     there = np.isfinite(track.keypoints).all(axis=2).max(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def _frames_expected(info: VideoInfo, settings: InferSettings) -> int | None:
-    """How many frames there will be, about; None if the container does not say."""
-    if info.duration_s is None:
-        return info.frame_count
-    end_s = info.duration_s if settings.end_s is None else min(settings.end_s, info.duration_s)
-    return max(1, round((end_s - settings.start_s) * info.fps))
-
-
-def _first_frames(track: Track2D, count: int) -> Track2D:
-    return Track2D(
-        track.person_id, track.keypoints[:count], track.scores[:count], track.boxes_xyxy[:count], track.observed[:count]
-    )
 
 
 def _provenance(video: str | Path, scene: Scene, settings: InferSettings, command: str | None) -> dict[str, Any]:

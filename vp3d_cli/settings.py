@@ -18,6 +18,8 @@ class InferSettings:
 
     Attributes:
         detector, lifter: names in their registries, or the path of a lifter file.
+        trajectory: a trajectory model, by name or path, that says where the root is; None fits the lifted pose to its
+            keypoints instead.
         keypoints: 2D keypoints of another tool, in place of the detector; with ``layout`` and ``joint_map`` where the
             file does not say what its keypoints are (see :func:`vp3d_cli.keypoint_files.read_keypoints`).
         max_people: keep the main people only; None for all.
@@ -26,6 +28,9 @@ class InferSettings:
         start_s, end_s: part of the video, seconds of its own time.
         intrinsics: fx, fy, cx, cy in pixels; wins over ``fov_deg``.
         fov_deg: field of view along the longer side; None takes 60 degrees.
+        detect_every: look for people in every so many frames only; between them their motion is interpolated.
+        segment_min: split the detection of a longer video into parts of so many minutes, done side by side; None
+            does it in one piece.
         smooth: strength; 0 is off, 1 usual.
         device: ``auto``, ``cpu`` or ``cuda``.
         flip: average with the answer for the mirrored input.
@@ -37,6 +42,7 @@ class InferSettings:
 
     detector: str = DEFAULT_DETECTOR
     lifter: str = DEFAULT_LIFTER
+    trajectory: str | None = None
     keypoints: str | None = None
     layout: str | None = None
     joint_map: str | None = None
@@ -47,6 +53,8 @@ class InferSettings:
     end_s: float | None = None
     intrinsics: tuple[float, float, float, float] | None = None
     fov_deg: float | None = None
+    detect_every: int = 1
+    segment_min: float | None = None
     smooth: float = 1.0
     device: str = "auto"
     flip: bool = True
@@ -55,6 +63,10 @@ class InferSettings:
     def __post_init__(self) -> None:
         if self.max_people is not None and self.max_people < 1:
             raise ConfigError(f"max_people must be at least 1, got {self.max_people}")
+        if self.detect_every < 1:
+            raise ConfigError(f"detect_every must be at least 1, got {self.detect_every}")
+        if self.segment_min is not None and not (math.isfinite(self.segment_min) and self.segment_min > 0):
+            raise ConfigError(f"segment must be a positive number of minutes, got {self.segment_min}")
         if not (math.isfinite(self.smooth) and self.smooth >= 0):
             raise ConfigError(f"smooth must be 0 or more, got {self.smooth}")
         if not 0.3 <= self.height_m <= 3.0:
@@ -63,6 +75,8 @@ class InferSettings:
             raise ConfigError("give intrinsics or a field of view, not both")
         if self.keypoints is None and (self.layout is not None or self.joint_map is not None):
             raise ConfigError("layout and joint map describe a keypoint file; give one with keypoints")
+        if self.keypoints is not None and (self.detect_every > 1 or self.segment_min is not None):
+            raise ConfigError("detect_every and segment are for the detector; leave them out with keypoints")
         self.camera((1920, 1080))
 
     def camera(self, size_wh: tuple[int, int]) -> Intrinsics:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vp3d_cli.batch.inputs import list_images
+from vp3d_cli.batch.inputs import images_of, list_images
+from vp3d_cli.remote import Place, Url
 
 _CHUNK = 1 << 20
 
@@ -18,7 +19,7 @@ class Glance:
     """What can be seen of a file, or of the images in a folder, without reading it.
 
     Attributes:
-        path: absolute.
+        path: absolute, or a URL.
         size: bytes.
         mark: changes whenever the file is written: its time of modification; of a folder a digest of all of them.
     """
@@ -49,12 +50,14 @@ class Fingerprint:
         return cls(Glance(stored["path"], stored["size"], stored["mark"]), stored["sha256"])
 
 
-def glance(path: Path) -> Glance:
+def glance(path: Place) -> Glance:
     """Look at a file or folder.
 
     Raises:
         OSError: it is not there.
     """
+    if isinstance(path, Url):
+        return _glance_afar(path)
     if not path.is_dir():
         status = path.stat()
         return Glance(str(path), status.st_size, str(status.st_mtime_ns))
@@ -66,7 +69,7 @@ def glance(path: Path) -> Glance:
     return Glance(str(path), size, digest.hexdigest())
 
 
-def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
+def content_sha256(path: Place, beat: Callable[[], None] = lambda: None) -> str:
     """SHA-256 of a file; of a folder, that of the names and contents of its files.
 
     Args:
@@ -77,6 +80,11 @@ def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
         OSError: it cannot be read.
     """
     digest = hashlib.sha256()
+    if isinstance(path, Url):
+        for chunk in _content_afar(path):
+            digest.update(chunk)
+            beat()
+        return digest.hexdigest()
     for file in _files_of(path) if path.is_dir() else [path]:
         if path.is_dir():
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
@@ -87,7 +95,7 @@ def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
     return digest.hexdigest()
 
 
-def take_fingerprint(path: Path, beat: Callable[[], None] = lambda: None) -> Fingerprint:
+def take_fingerprint(path: Place, beat: Callable[[], None] = lambda: None) -> Fingerprint:
     """Look at a file or folder and read it all, calling ``beat`` on the way.
 
     Raises:
@@ -96,7 +104,7 @@ def take_fingerprint(path: Path, beat: Callable[[], None] = lambda: None) -> Fin
     return Fingerprint(glance(path), content_sha256(path, beat))
 
 
-def is_unchanged(path: Path, before: Fingerprint) -> bool:
+def is_unchanged(path: Place, before: Fingerprint) -> bool:
     """Whether a file has the content that it had; it is read only where a glance is not enough."""
     try:
         now = glance(path)
@@ -111,3 +119,22 @@ def is_unchanged(path: Path, before: Fingerprint) -> bool:
 def _files_of(folder: Path) -> list[Path]:
     """The images of a folder; in one without images (2D keypoints, say) all files."""
     return list_images(folder) or sorted(entry for entry in folder.iterdir() if entry.is_file())
+
+
+def _glance_afar(url: Url) -> Glance:
+    if not url.is_dir():
+        size, mark = url.facts()
+        return Glance(str(url), size, mark)
+    files = images_of(url)
+    digest = hashlib.sha256("".join(f"{file.name}\0{size}\0{mark}\0" for file, size, mark in files).encode())
+    return Glance(str(url), sum(size for _, size, _ in files), digest.hexdigest())
+
+
+def _content_afar(url: Url) -> Iterator[bytes]:
+    """As of a local file or folder: the digest of a copy is that of the original."""
+    if not url.is_dir():
+        yield from url.chunks()
+        return
+    for file, size, _ in images_of(url):
+        yield f"{file.name}\0{size}\0".encode()
+        yield from file.chunks()

@@ -1,37 +1,52 @@
 """The folder that a batch writes into: its lock, its journal, and the place where unfinished files lie.
 
 Beside the results there is a folder ``.vp3d-batch`` with the lock, the journal and, while a batch runs, ``work``.
-Workers write there and rename into place, so that cleaning up after one that died is to remove its folder.
+Workers write there and the batch renames into place, so that cleaning up after one that died is to remove its folder.
+Folders elsewhere are those of ``folder_afar.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
-import socket
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
-from vp3d_cli.batch.journal import History, Journal
+from vp3d_cli.batch.folder_afar import HoldAfar, holder_name, is_alive
+from vp3d_cli.batch.journal import STATE, open_journal, read_history
 from vp3d_cli.errors import MissingDependencyError, OutputError
+from vp3d_cli.remote import Place, Url
 
-STATE = ".vp3d-batch"
 # Workers of a batch that was killed hold its lock until they have died, which takes them a moment.
 _ORPHANS_S = 10.0
 _POLL_S = 0.1
 
 
-def read_history(out: Path) -> History:
-    """What earlier batches into a folder have done; the folder need not exist.
+class Hold(Protocol):
+    """A folder for results that this batch alone has."""
 
-    Raises:
-        OutputError: the journal cannot be read.
-    """
-    return History.read(out / STATE / "journal.jsonl")
+    def check(self) -> None:
+        """Make sure that it still is. Raises OutputError if it is not."""
+        ...
+
+    def staging(self, name: str) -> Place:
+        """A new empty folder for unfinished files, in the same store."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Remove the unfinished files of this name, or all where it is empty; no matter if there are none."""
+        ...
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        ...
 
 
 class BatchFolder:
@@ -44,7 +59,7 @@ class BatchFolder:
         lock_handles: keep them open in workers: the folder is free when all are closed.
     """
 
-    def __init__(self, out: Path, others: tuple[Path, ...] = ()) -> None:
+    def __init__(self, out: Place, others: tuple[Place, ...] = ()) -> None:
         """Take the folder, make it if need be, and remove what a batch that was killed has left unfinished.
 
         Args:
@@ -53,38 +68,68 @@ class BatchFolder:
 
         Raises:
             OutputError: another batch has one of them, or one cannot be written.
-            MissingDependencyError: this system has no locks as Linux and macOS have them.
+            MissingDependencyError: this system has no locks as Linux and macOS have them, or a store is unknown.
         """
         self.out = out
         self.lock_handles: list[int] = []
-        self._states: list[Path] = []
+        self._holds: dict[Place, Hold] = {}
+        self._scratch = _scratch_of(out)
         try:
             for folder in dict.fromkeys((out, *others)):
-                self._take(folder)
+                hold: Hold
+                if isinstance(folder, Url):
+                    hold = HoldAfar(folder / STATE)
+                else:
+                    hold = _HoldHere(folder)
+                    self.lock_handles.append(hold.handle)
+                self._holds[folder] = hold
+                hold.discard("")
+            shutil.rmtree(self._scratch, ignore_errors=True)
             self.history = read_history(out)
-            self.journal = Journal(out / STATE / "journal.jsonl")
+            self.journal = open_journal(out)
         except BaseException:
             self._let_go()
             raise
 
-    def staging(self, folder: Path, name: str) -> Path:
-        """A new empty folder for unfinished files of ``folder``, on the same disk.
+    def staging(self, folder: Place, name: str) -> Place:
+        """A new empty folder for unfinished files of ``folder``: on the same disk, or in the same store.
+
+        Raises:
+            OutputError: it cannot be made, or the folder is no longer ours.
+        """
+        self._holds[folder].check()
+        if isinstance(folder, Url) and not folder.shared:  # workers would not see it
+            return _new(self.scratch(name.partition("/")[0]) / "made" / name, folder)
+        return self._holds[folder].staging(name)
+
+    def scratch(self, name: str) -> Path:
+        """A folder of this machine for copies of what is elsewhere; removed with what is staged under this name.
 
         Raises:
             OutputError: it cannot be made.
         """
-        path = folder / STATE / "work" / name
-        shutil.rmtree(path, ignore_errors=True)
+        path = self._scratch / name / "scratch"
         try:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unusable(folder, error) from error
+            raise _unusable(self._scratch, error) from error
         return path
 
+    def keep(self, key: str) -> Path | None:
+        """A file for what was found of a video, should the detector fail; outlives the batch. None if out is elsewhere.
+
+        Args:
+            key: what the journal calls the result.
+        """
+        if not isinstance(self.out, Path):
+            return None
+        return self.out / STATE / "kept" / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()}.npz"
+
     def discard(self, name: str) -> None:
-        """Remove the unfinished files that were staged under a name."""
-        for state in self._states:
-            shutil.rmtree(state / "work" / name, ignore_errors=True)
+        """Remove the unfinished files that were staged under a name, and copies."""
+        for hold in self._holds.values():
+            hold.discard(name)
+        shutil.rmtree(self._scratch / name, ignore_errors=True)
 
     def __enter__(self) -> BatchFolder:
         return self
@@ -92,30 +137,65 @@ class BatchFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for state in self._states:
-            shutil.rmtree(state / "work", ignore_errors=True)
+        for hold in self._holds.values():
+            hold.discard("")
+        shutil.rmtree(self._scratch, ignore_errors=True)
         self.journal.close()
         self._let_go()
 
-    def _take(self, folder: Path) -> None:
-        state = folder / STATE
+    def _let_go(self) -> None:
+        for hold in self._holds.values():
+            hold.release()
+        self._holds, self.lock_handles = {}, []
+
+
+class _HoldHere:
+    """A local folder, locked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._work = folder, folder / STATE / "work"
         try:
-            state.mkdir(parents=True, exist_ok=True)
-            handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            (folder / STATE).mkdir(parents=True, exist_ok=True)
+            self.handle = os.open(folder / STATE / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise _unusable(folder, error) from error
-        self.lock_handles.append(handle)
-        _lock(handle, folder)
-        os.truncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
-        self._states.append(state)
-        shutil.rmtree(state / "work", ignore_errors=True)
+        try:
+            _lock(self.handle, folder)
+        except BaseException:
+            os.close(self.handle)
+            raise
+        os.truncate(self.handle, 0)
+        os.pwrite(self.handle, holder_name().encode(), 0)
 
-    def _let_go(self) -> None:
-        for handle in self.lock_handles:
-            with contextlib.suppress(OSError):
-                os.close(handle)
-        self.lock_handles = []
+    def check(self) -> None:
+        pass  # the system keeps the lock
+
+    def staging(self, name: str) -> Path:
+        return _new(self._work / name, self._folder)
+
+    def discard(self, name: str) -> None:
+        shutil.rmtree(self._work / name if name else self._work, ignore_errors=True)
+
+    def release(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.handle)
+
+
+def _scratch_of(out: Place) -> Path:
+    """Where copies lie: beside the results, or for results elsewhere where temporary files go, by their address."""
+    if isinstance(out, Path):
+        return out / STATE / "work"
+    name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"vp3d-batch-{os.getuid()}-{name}"
+
+
+def _new(path: Path, folder: Place) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    return path
 
 
 def _lock(handle: int, folder: Path) -> None:
@@ -132,7 +212,7 @@ def _lock(handle: int, folder: Path) -> None:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise OutputError(f"{folder}: cannot be locked ({error.strerror}); choose a local folder") from error
         holder = os.pread(handle, 200, 0).decode(errors="replace")
-        if _is_alive(holder) or time.monotonic() > until:
+        if is_alive(holder) or time.monotonic() > until:
             number = holder.partition(" ")[0] or "?"
             raise OutputError(
                 f"{folder}: another vp3d batch (process {number}) writes here; wait for it, or choose another folder"
@@ -140,19 +220,5 @@ def _lock(handle: int, folder: Path) -> None:
         time.sleep(_POLL_S)
 
 
-def _is_alive(holder: str) -> bool:
-    """Whether the process that wrote ``number host`` into the lock may still run."""
-    number, _, host = holder.partition(" ")
-    if host != socket.gethostname() or not number.isdecimal():
-        return True  # nobody here can tell
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _unusable(folder: Path, error: OSError) -> OutputError:
+def _unusable(folder: Place, error: OSError) -> OutputError:
     return OutputError(f"{folder}: cannot be used for results ({error.strerror}); choose another folder")

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.remote import Place, Url, facts_of, reaching
 
 # The images that a folder of images may consist of, as in vp3d_cli.video.images (which loads OpenCV).
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -54,18 +55,18 @@ class BatchInput:
     """A video to do.
 
     Attributes:
-        path: the file or folder of images, absolute.
+        path: the file or folder of images, absolute; or a URL.
         place: where it stands in the tree that the results mirror, with its name.
         size: bytes of it; of all images in a folder.
     """
 
-    path: Path
+    path: Place
     place: PurePosixPath
     size: int
 
 
 def find_inputs(
-    arguments: Sequence[Path], *, globs: Sequence[str] = (), exclude: Collection[Path] = ()
+    arguments: Sequence[Place], *, globs: Sequence[str] = (), exclude: Collection[Place] = ()
 ) -> list[BatchInput]:
     """The videos that some files and folders stand for, in natural order (``take2`` before ``take10``).
 
@@ -77,16 +78,27 @@ def find_inputs(
     deepest folder that they have in common.
 
     Args:
-        arguments: files and folders.
+        arguments: files and folders; all paths, or all URLs of one store.
         globs: if any, only what matches one of them: the name, or with a ``/`` in the pattern the place.
         exclude: folders that are not searched: where results go.
 
     Raises:
-        InputError: an argument does not exist.
+        InputError: an argument does not exist, or cannot be reached.
     """
     for argument in arguments:
         if not argument.exists():
             raise InputError(f"no such file or folder: {argument}")
+    urls = [argument for argument in arguments if isinstance(argument, Url)]
+    paths = [argument for argument in arguments if isinstance(argument, Path)]
+    if urls and paths:
+        raise InputError(f"{urls[0]} and {paths[0]} have no common tree; do URLs and paths in batches of their own")
+    if urls:
+        with reaching(urls[0]):
+            return _find_afar(urls, globs, [folder for folder in exclude if isinstance(folder, Url)])
+    return _find_here(paths, globs, [folder for folder in exclude if isinstance(folder, Path)])
+
+
+def _find_here(arguments: Sequence[Path], globs: Sequence[str], exclude: Collection[Path]) -> list[BatchInput]:
     roots = [Path(os.path.abspath(argument)) for argument in arguments]
     base = _common_base(roots)
     closed = {Path(os.path.abspath(folder)) for folder in exclude} - set(roots)
@@ -119,7 +131,7 @@ def list_images(folder: Path) -> list[Path]:
     )
 
 
-def looks_like_video(path: Path) -> bool:
+def looks_like_video(path: Place) -> bool:
     """Whether the first bytes of a file are those of a video, or its name is."""
     suffix = path.suffix.lower()
     if suffix in _OTHER_SUFFIXES or suffix in IMAGE_SUFFIXES:
@@ -127,11 +139,61 @@ def looks_like_video(path: Path) -> bool:
     if suffix in _VIDEO_SUFFIXES:
         return True
     try:
-        with path.open("rb") as file:
-            start = file.read(_SNIFFED_BYTES)
-    except OSError:
+        if isinstance(path, Url):
+            start = bytes(path.store.cat_file(path.path, start=0, end=_SNIFFED_BYTES))
+        else:
+            with path.open("rb") as file:
+                start = file.read(_SNIFFED_BYTES)
+    except (OSError, ValueError):  # ValueError: some stores cannot read a part of an empty file
         return False  # nothing says that it is a video
     return _starts_a_video(start)
+
+
+def images_of(url: Url) -> list[tuple[Url, int, str]]:
+    """The images of a folder elsewhere, by name (of one without images all files): address, bytes, mark."""
+    files = [
+        (url / PurePosixPath(info["name"]).name, *facts_of(info)) for info in url.entries() if info["type"] == "file"
+    ]
+    images = [file for file in files if file[0].suffix.lower() in IMAGE_SUFFIXES and not _hidden(file[0].name)]
+    return sorted(images or files, key=lambda file: file[0].name)
+
+
+def _find_afar(arguments: Sequence[Url], globs: Sequence[str], exclude: Collection[Url]) -> list[BatchInput]:
+    if len({argument.text.partition("://")[0] for argument in arguments}) > 1:
+        raise InputError(f"{arguments[0]} and {arguments[1]} are of two stores; do them in batches of their own")
+    paths = [PurePosixPath(argument.path) for argument in arguments]
+    folders = [argument.is_dir() for argument in arguments]
+    if len(paths) == 1:
+        base = paths[0] if folders[0] else paths[0].parent
+    else:
+        base = PurePosixPath(os.path.commonpath([path.parent for path in paths]))
+    found: dict[PurePosixPath, BatchInput] = {}
+    for argument, path, is_folder in zip(arguments, paths, folders, strict=True):
+        closed = {PurePosixPath(folder.path) for folder in exclude} - {path}
+        for video, size in _search_afar(argument, closed) if is_folder else [(path, argument.facts()[0])]:
+            place = video.relative_to(base) if video != base else PurePosixPath(video.name or "video")
+            if video == path or _matches(place, globs):
+                inside = video.relative_to(path).as_posix()
+                found[video] = BatchInput(argument if inside == "." else argument / inside, place, size)
+    return sorted(found.values(), key=lambda item: natural_key(item.place))
+
+
+def _search_afar(root: Url, closed: Collection[PurePosixPath]) -> Iterator[tuple[PurePosixPath, int]]:
+    """Videos below a folder of a store, each with its bytes."""
+    root.store.invalidate_cache()
+    pending = [(root, PurePosixPath(root.path))]
+    while pending:
+        folder, path = pending.pop()
+        entries = [(PurePosixPath(info["name"]).name, info) for info in folder.entries()]
+        entries = [(name, info) for name, info in entries if not _hidden(name)]
+        files = [(name, info) for name, info in entries if info["type"] == "file"]
+        videos = [(name, info) for name, info in files if looks_like_video(folder / name)]
+        images = [info for name, info in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+        yield from ((path / name, facts_of(info)[0]) for name, info in videos)
+        if not videos and len(images) >= _FEWEST_IMAGES:
+            yield path, sum(facts_of(info)[0] for info in images)
+        folders = [name for name, info in entries if info["type"] == "directory" and path / name not in closed]
+        pending += [(folder / name, path / name) for name in folders]
 
 
 def _starts_a_video(start: bytes) -> bool:

@@ -2,20 +2,29 @@
 
 A line that was cut off by a kill, a full disk or a power cut is not JSON: it is ignored by readers, and closed by the
 next writer, so that it costs nothing but itself.
+
+Stores elsewhere cannot add to a file. There each line is a file of its own, numbered, written in one piece; a batch
+that ends joins them: the last number gets all lines, and then the others go. A kill between the two leaves lines that
+are read twice, which changes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
 
 from vp3d_cli.batch.fingerprint import Fingerprint
-from vp3d_cli.errors import OutputError
+from vp3d_cli.errors import OutputError, Vp3dError
+from vp3d_cli.remote import Place, Url, remove, write
+
+STATE = ".vp3d-batch"
+_SUFFIX = ".jsonl"
 
 # What an entry that is read again must have.
 _FACTS = {
@@ -47,8 +56,7 @@ class Journal:
         Raises:
             OutputError: it cannot be written, most likely because the disk is full.
         """
-        line = json.dumps({"event": event, **facts}, ensure_ascii=True) + "\n"  # ASCII: a byte is a character
-        left = memoryview((("\n" if self._torn else "") + line).encode())
+        left = memoryview((b"\n" if self._torn else b"") + _line(event, facts))
         try:
             while left:
                 self._torn = True
@@ -71,6 +79,59 @@ class Journal:
         self.close()
 
 
+class JournalAfar:
+    """A journal in a store, to add to; one process at a time."""
+
+    def __init__(self, folder: Url) -> None:
+        """Find out what the next line is called.
+
+        Raises:
+            OutputError: the store cannot be reached.
+        """
+        self._folder = folder
+        try:
+            names = _names_afar(folder)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be read ({error}); choose another folder") from error
+        self._next = 1 + (int(names[-1].partition(".")[0]) if names else 0)
+
+    def append(self, event: str, **facts: Any) -> None:
+        """Add a line; it is in the store when this returns.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write(self._folder / _name_afar(self._next), _line(event, facts))
+        self._next += 1
+
+    def close(self) -> None:
+        """Join the lines. Should the store not let us, they are read as they are."""
+        with contextlib.suppress(OSError, Vp3dError):
+            names = _names_afar(self._folder)
+            if len(names) > 1:
+                write(self._folder / names[-1], _lines_afar(self._folder))
+                for name in names[:-1]:
+                    remove(self._folder / name)
+
+
+def open_journal(out: Place) -> Journal | JournalAfar:
+    """The journal of a folder for results, to add to.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    return JournalAfar(out / STATE / "journal") if isinstance(out, Url) else Journal(out / STATE / "journal.jsonl")
+
+
+def read_history(out: Place) -> History:
+    """What earlier batches into a folder have done; the folder need not exist.
+
+    Raises:
+        OutputError: the journal cannot be read.
+    """
+    return History.read(out / STATE / ("journal" if isinstance(out, Url) else "journal.jsonl"))
+
+
 class History:
     """What a journal says, put in order.
 
@@ -90,7 +151,7 @@ class History:
         self.damaged = 0
 
     @classmethod
-    def read(cls, path: Path) -> History:
+    def read(cls, path: Place) -> History:
         """Read a journal; one that does not exist is empty.
 
         Raises:
@@ -98,11 +159,11 @@ class History:
         """
         history = cls()
         try:
-            content = path.read_bytes()
+            content = _lines_afar(path) if isinstance(path, Url) else path.read_bytes()
         except FileNotFoundError:
             return history
         except OSError as error:
-            raise OutputError(f"{path}: cannot be read ({error.strerror}); choose another folder") from error
+            raise OutputError(f"{path}: cannot be read ({error.strerror or error}); choose another folder") from error
         for line in content.split(b"\n"):
             if line.strip():
                 history._take(line)
@@ -134,6 +195,33 @@ class History:
             self.attempts.pop(video, None)
         elif event == "nobody":
             self.nobody[video] = dict(entry)
+
+
+def _line(event: str, facts: Mapping[str, Any]) -> bytes:
+    return json.dumps({"event": event, **facts}).encode("ascii") + b"\n"
+
+
+def _name_afar(number: int) -> str:
+    return f"{number:012d}{_SUFFIX}"
+
+
+def _names_afar(folder: Url) -> list[str]:
+    """The files of a journal, in order."""
+    folder.store.invalidate_cache()
+    try:
+        names = [PurePosixPath(info["name"]).name for info in folder.entries()]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if name.endswith(_SUFFIX) and name[: -len(_SUFFIX)].isdecimal())
+
+
+def _lines_afar(folder: Url) -> bytes:
+    """All lines of a journal; stores that can fetch several files at a time do."""
+    names = _names_afar(folder)
+    if not names:
+        return b""
+    contents = folder.store.cat([(folder / name).path for name in names])
+    return b"".join(contents[(folder / name).path] for name in names)
 
 
 def _ends_within_a_line(handle: int) -> bool:

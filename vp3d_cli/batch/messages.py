@@ -1,7 +1,7 @@
 """What goes between the batch and its workers: lines of JSON, orders one way and reports the other.
 
 Orders: :class:`Order`. Reports: ``ready`` (models are loaded: ``identity``, ``gpus``), ``progress`` (``stage``,
-``done``, ``total``), ``made`` (a result has taken its place: ``kind`` and facts), ``finished``, ``failed``
+``done``, ``total``), ``made`` (a result is whole where it is staged: ``kind`` and facts), ``finished``, ``failed``
 (:class:`Failure`).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vp3d_cli.settings import InferSettings
@@ -55,11 +55,14 @@ class Order:
     """One video to do.
 
     Attributes:
-        video: file or folder.
+        video: file or folder, or a URL.
         keypoints: 2D keypoints that belong to it, or None.
         needed: kinds of result to make.
         targets: kind of result to its file, also of those that are there already.
         staged: kind of result to where it is written until it is whole.
+        scratch: a folder of the worker's machine, for copies of what is elsewhere.
+        copies: such copies that are here already, and what they are copies of.
+        keep: file for what was found, should the detector fail, for the next attempt; None to keep nothing.
     """
 
     video: str
@@ -67,6 +70,9 @@ class Order:
     needed: tuple[str, ...]
     targets: Mapping[str, str]
     staged: Mapping[str, str]
+    scratch: str
+    copies: Mapping[str, str] = field(default_factory=dict)
+    keep: str | None = None
 
     def to_json(self) -> str:
         """As one line."""

@@ -12,8 +12,10 @@ from typing import Any
 from vp3d_cli.batch.fingerprint import Fingerprint, content_sha256, is_unchanged
 from vp3d_cli.batch.inputs import BatchInput
 from vp3d_cli.batch.journal import History
+from vp3d_cli.batch.places import relative_name, same_file
 from vp3d_cli.errors import ConfigError, OutputError, PoseFileError
 from vp3d_cli.export.npz import read_npz
+from vp3d_cli.remote import Place, Url
 
 # What can be made of a video.
 POSE, RENDER, KEYPOINTS, PREVIEW = "pose", "render", "keypoints", "preview"
@@ -37,10 +39,10 @@ class BatchItem:
     """
 
     input: BatchInput
-    targets: Mapping[str, Path]
-    roots: Mapping[str, Path]
+    targets: Mapping[str, Place]
+    roots: Mapping[str, Place]
     keys: Mapping[str, str]
-    keypoints: Path | None = None
+    keypoints: Place | None = None
     problem: str | None = None
 
 
@@ -65,11 +67,11 @@ class Verdict:
 
 def plan_items(
     inputs: Sequence[BatchInput],
-    out: Path,
+    out: Place,
     *,
-    roots: Mapping[str, Path],
+    roots: Mapping[str, Place],
     suffixes: Mapping[str, str],
-    keypoints: Path | None = None,
+    keypoints: Place | None = None,
 ) -> list[BatchItem]:
     """Name the results of each video: the tree is mirrored, ``cam1/walk.mp4`` gives ``cam1/walk.npz``.
 
@@ -85,16 +87,17 @@ def plan_items(
     Raises:
         ConfigError: a result would replace a video that is read.
     """
-    names = _result_names([item.place for item in inputs], [_stem(item) for item in inputs])
-    sources = {os.path.realpath(item.path) for item in inputs}
+    stems = [_stem(item) for item in inputs]
+    names = _result_names([item.place for item in inputs], stems)
+    sources = {same_file(item.path) for item in inputs}
     items: list[BatchItem] = []
-    for item, name in zip(inputs, names, strict=True):
+    for item, stem, name in zip(inputs, stems, names, strict=True):
         targets = {kind: root / f"{name}{suffixes[kind]}" for kind, root in roots.items()}
         for target in targets.values():
-            if os.path.realpath(target) in sources:
+            if same_file(target) in sources:
                 raise ConfigError(f"{target} is one of the videos to read; give results another folder")
-        keys = {kind: Path(os.path.relpath(target, out)).as_posix() for kind, target in targets.items()}
-        found, problem = (None, None) if keypoints is None else _keypoints_of(item, keypoints)
+        keys = {kind: relative_name(target, out) for kind, target in targets.items()}
+        found, problem = (None, None) if keypoints is None else _keypoints_of(item, stem, keypoints)
         items.append(BatchItem(item, targets, roots, keys, found, problem))
     return items
 
@@ -147,7 +150,7 @@ _FOREIGN = "foreign"
 def _fault(item: BatchItem, kind: str, history: History, recipe: Recipe) -> str:
     """Why a result is not good; empty if it is."""
     target, entry = item.targets[kind], history.made.get(item.keys[kind])
-    if not os.path.lexists(target):
+    if not _is_there(target):
         return "new" if entry is None else f"{kind} is gone"
     if entry is None or entry["kind"] != kind:
         return "was not finished" if started_name(kind, item.keys[kind]) in history.started else _FOREIGN
@@ -157,12 +160,16 @@ def _fault(item: BatchItem, kind: str, history: History, recipe: Recipe) -> str:
         return "the video has changed"
     if not is_unchanged(target, Fingerprint.from_json(entry["output"])):
         return f"{kind} was changed or damaged"
-    if kind == POSE:
+    if kind == POSE and isinstance(target, Path):  # stores keep files whole; here a disk may have been full
         try:
             read_npz(target)
         except PoseFileError:
             return f"{kind} is damaged"
     return ""
+
+
+def _is_there(target: Place) -> bool:
+    return target.exists() if isinstance(target, Url) else os.path.lexists(target)
 
 
 def _recipe_of(item: BatchItem, recipe: Recipe) -> Recipe:
@@ -207,15 +214,19 @@ def _stem(item: BatchInput) -> str:
     return item.place.name if item.path.is_dir() else item.place.stem
 
 
-def _keypoints_of(item: BatchInput, folder: Path) -> tuple[Path | None, str | None]:
+def _keypoints_of(item: BatchInput, stem: str, folder: Place) -> tuple[Place | None, str | None]:
     """The keypoints of a video in the folder that mirrors the videos; or what is wrong."""
-    place, stem = item.place, _stem(item)
-    parent = folder / place.parent
+    place = item.place
+    parent = folder if place.parent == PurePosixPath(".") else folder / place.parent
     names = (place.name, stem)
     try:
-        found = sorted(entry for entry in parent.iterdir() if entry.name in names or entry.stem in names)
+        if isinstance(parent, Url):
+            entries: list[Place] = [parent / PurePosixPath(info["name"]).name for info in parent.entries()]
+        else:
+            entries = list(parent.iterdir())
     except OSError:
-        found = []
+        entries = []
+    found = sorted((entry for entry in entries if entry.name in names or entry.stem in names), key=str)
     if len(found) == 1:
         return found[0], None
     wanted = parent / stem
@@ -224,12 +235,14 @@ def _keypoints_of(item: BatchInput, folder: Path) -> tuple[Path | None, str | No
     return None, f"several keypoint files for {place}: {', '.join(entry.name for entry in found)}; keep one"
 
 
-def check_room(folder: Path, least_bytes: int) -> None:
-    """Stop before work is done whose result could not be written.
+def check_room(folder: Place, least_bytes: int) -> None:
+    """Stop before work is done whose result could not be written. Stores elsewhere do not say how full they are.
 
     Raises:
         OutputError: the disk is full.
     """
+    if isinstance(folder, Url):
+        return
     try:
         status = os.statvfs(folder)
     except OSError as error:

@@ -39,7 +39,10 @@ class Worker:
         name: of this process, for its unfinished files.
         process: the process.
         ready: it has loaded its models.
+        blameless: whether its end says nothing about its video; that of a process always may.
     """
+
+    blameless = False
 
     def __init__(self, name: str, setup: Setup, lock_handles: Sequence[int], environment: Mapping[str, str]) -> None:
         """Start it; it says ``ready`` when its models are loaded.
@@ -95,6 +98,10 @@ class Worker:
         self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, self._stderr.tell() - _TAIL_BYTES))
         return self._stderr.read().decode("utf-8", "replace").strip()
+
+    def how_it_ended(self) -> str:
+        """How the process ended, in words; waits for its end."""
+        return cause_of_death(self.process.wait())
 
     def show_where_it_hangs(self) -> None:
         """Have it write the traceback of each thread to standard error."""

@@ -7,9 +7,9 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from vp3d_cli.files import replacing
+from vp3d_cli.remote import Place, Url, write
 
 DONE, SKIPPED, FAILED, LEFT = "done", "skipped", "failed", "not done"
 _CSV_COLUMNS = ("video", "status", "reason", "seconds", "frames", "frames_per_second", "people", "attempts", "results")
@@ -50,23 +50,30 @@ class BatchRow:
     exit_code: int = field(default=0)
 
 
-def write_report(rows: Sequence[BatchRow], folder: Path) -> None:
+def write_report(rows: Sequence[BatchRow], folder: Place) -> None:
     """Write ``batch.jsonl`` (everything) and ``batch.csv`` (a table) into a folder, in place of older ones.
 
     Raises:
         OutputError: they cannot be written.
     """
     lines = [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
-    with replacing(folder / "batch.jsonl", overwrite=True) as file:
-        file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+    _write(folder / "batch.jsonl", "".join(f"{line}\n" for line in lines))
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(_CSV_COLUMNS)
     for row in rows:
         values = {**asdict(row), "results": ";".join(row.results), "seconds": round(row.seconds, 3)}
         table.writerow(["" if values[name] is None else values[name] for name in _CSV_COLUMNS])
-    with replacing(folder / "batch.csv", overwrite=True) as file:
-        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    _write(folder / "batch.csv", text.getvalue())
+
+
+def _write(place: Place, text: str) -> None:
+    content = text.encode("utf-8", "surrogateescape")
+    if isinstance(place, Url):
+        write(place, content)
+        return
+    with replacing(place, overwrite=True) as file:
+        file.write(content)
 
 
 def table_rows(rows: Sequence[BatchRow]) -> list[tuple[str, ...]]:

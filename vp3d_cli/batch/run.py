@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vp3d_cli.batch.cores import choose_jobs, free_bytes, usable_cores
 from vp3d_cli.batch.fingerprint import content_sha256, glance
-from vp3d_cli.batch.folder import BatchFolder, read_history
-from vp3d_cli.batch.journal import History
+from vp3d_cli.batch.folder import BatchFolder
+from vp3d_cli.batch.journal import History, read_history
 from vp3d_cli.batch.messages import Setup
 from vp3d_cli.batch.plan import BatchItem, Recipe, Verdict, judge
 from vp3d_cli.batch.report import FAILED, LEFT, SKIPPED, BatchRow, write_report
-from vp3d_cli.batch.schedule import Limits, Listener, Schedule, Task
-from vp3d_cli.batch.staff import Staff
+from vp3d_cli.batch.schedule import Listener, Schedule, Task
+from vp3d_cli.batch.staff import Crew, Staff
+from vp3d_cli.batch.watch import Limits
 from vp3d_cli.errors import InputError, NobodyFoundError, Vp3dError
+from vp3d_cli.remote import Place
 from vp3d_cli.settings import InferSettings
 
 PIPELINE = "vp3d_cli.batch.work:Pipeline"
@@ -42,6 +43,8 @@ class BatchOptions:
         limits: retries and time.
         overwrite: do everything, whether it is there or not.
         processor: ``module:function`` that does a video; see :class:`vp3d_cli.batch.work.Processor`.
+        scheduler: address of a dask cluster that does the work; None for this machine.
+        patience_s: how long to wait for that cluster to come back, or to get workers.
     """
 
     settings: InferSettings = field(default_factory=InferSettings)
@@ -52,10 +55,12 @@ class BatchOptions:
     limits: Limits = field(default_factory=Limits)
     overwrite: bool = False
     processor: str = PIPELINE
+    scheduler: str | None = None
+    patience_s: float = 300.0
 
 
 def run_batch(
-    items: Sequence[BatchItem], out: Path, options: BatchOptions, listener: Listener | None = None
+    items: Sequence[BatchItem], out: Place, options: BatchOptions, listener: Listener | None = None
 ) -> list[BatchRow]:
     """Do every video that is not done, and report in ``batch.jsonl`` and ``batch.csv``.
 
@@ -75,20 +80,20 @@ def run_batch(
     Raises:
         OutputError: a folder is in use by another batch, or cannot be written, or its disk is full.
         WeightsError, MissingDependencyError, ConfigError: the models cannot be loaded.
-        Vp3dError: workers cannot be started.
+        Vp3dError: workers cannot be started, or the cluster is away.
     """
     listener = listener or Listener()
     roots = tuple(dict.fromkeys(root for item in items for root in item.roots.values()))
     with BatchFolder(out, roots) as folder:
         # Threads are chosen before it is known what is to be done: for that, the models must be loaded.
         unknown = sum(not _is_known(item, folder.history, all) for item in items)
-        staff = Staff(_setup(options, _choose(options, max(1, unknown))[1]), folder.lock_handles)
+        staff = _staff(options, folder.lock_handles)
         try:
+            staff.size(max(1, unknown), options.jobs, options.threads)
             listener.loading()
             staff.load()
             tasks, rows = _sort_out(items, folder, {**_recipe(options), **staff.identity}, options.overwrite)
-            jobs, threads = _choose(options, max(1, len(tasks)), staff.gpus)
-            staff.give_threads(threads)
+            jobs, threads = staff.size(max(1, len(tasks)), options.jobs, options.threads)
             listener.planned([task.item for task in tasks], list(rows.values()), jobs, threads)
             schedule = Schedule(folder, options.limits, listener, staff, jobs, rows)
             with _reporting(items, rows, out):
@@ -98,7 +103,7 @@ def run_batch(
         return _all_rows(items, rows)
 
 
-def judge_batch(items: Sequence[BatchItem], out: Path, options: BatchOptions) -> list[Verdict]:
+def judge_batch(items: Sequence[BatchItem], out: Place, options: BatchOptions) -> list[Verdict]:
     """What :func:`run_batch` would do; nothing is written.
 
     Raises:
@@ -108,7 +113,7 @@ def judge_batch(items: Sequence[BatchItem], out: Path, options: BatchOptions) ->
     history = read_history(out)
     recipe = _recipe(options)
     if any(_is_known(item, history, any) for item in items):
-        staff = Staff(_setup(options, 1))
+        staff = _staff(options)
         try:
             staff.load()
             recipe |= staff.identity
@@ -136,14 +141,19 @@ def _sort_out(
     return tasks, rows
 
 
-def _setup(options: BatchOptions, threads: int) -> Setup:
-    return Setup(options.settings, options.format, options.command, threads, os.getpid(), options.processor)
+def _staff(options: BatchOptions, lock_handles: Sequence[int] = ()) -> Crew[Any]:
+    """Who does the work.
 
+    Raises:
+        Vp3dError: it is a cluster that cannot be reached.
+    """
+    threads = options.threads or 1
+    setup = Setup(options.settings, options.format, options.command, threads, os.getpid(), options.processor)
+    if options.scheduler is None:
+        return Staff(setup, lock_handles)
+    from vp3d_cli.batch.cluster import ClusterStaff
 
-def _choose(options: BatchOptions, videos: int, gpus: int = 0) -> tuple[int, int]:
-    return choose_jobs(
-        videos, cores=usable_cores(), free=free_bytes(), gpus=gpus, jobs=options.jobs, threads=options.threads
-    )
+    return ClusterStaff(options.scheduler, setup, options.limits, options.patience_s)
 
 
 def _recipe(options: BatchOptions) -> dict[str, Any]:
@@ -197,7 +207,7 @@ def _all_rows(items: Sequence[BatchItem], rows: dict[int, BatchRow]) -> list[Bat
 
 
 @contextlib.contextmanager
-def _reporting(items: Sequence[BatchItem], rows: dict[int, BatchRow], out: Path) -> Iterator[None]:
+def _reporting(items: Sequence[BatchItem], rows: dict[int, BatchRow], out: Place) -> Iterator[None]:
     """Write the report when the batch ends, however it does."""
     try:
         yield

@@ -10,40 +10,25 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vp3d_cli.batch.fingerprint import Fingerprint, Glance, glance
 from vp3d_cli.batch.folder import BatchFolder
 from vp3d_cli.batch.messages import Order
+from vp3d_cli.batch.places import move
 from vp3d_cli.batch.plan import BatchItem, Recipe, check_room, started_name
-from vp3d_cli.batch.pool import Worker, cause_of_death, end_all
 from vp3d_cli.batch.report import DONE, FAILED, BatchRow
-from vp3d_cli.batch.staff import LOADING_S, Staff, error_of, workers_die
-from vp3d_cli.batch.work import HASHING
-from vp3d_cli.errors import Vp3dError
+from vp3d_cli.batch.staff import LOADING_S, Crew, Hand, error_of, workers_die
+from vp3d_cli.batch.watch import Limits, Watch
+from vp3d_cli.batch.work import is_read
+from vp3d_cli.errors import OutputError, Vp3dError
+from vp3d_cli.remote import Place, Url, fetch
 
 # With less free than this no video is begun: a pose of an hour with a few people takes some ten MB.
 LEAST_FREE_BYTES = 16 << 20
 _DEATHS_IN_A_ROW = 3  # of workers that load: the next one would die, too
 _END_S = 1.2
-_STAGES = {"detect": "finding people", "lift": "lifting to 3D", "render": "drawing", HASHING: "reading the video"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to give up.
-
-    Attributes:
-        retries: further attempts at a video whose worker died, hung or met with an error that vp3d did not expect.
-        timeout_s: that one video may take; None for no limit.
-        stall_s: without progress before a worker counts as hanging; None for no limit.
-        fail_fast: end the batch at the first failure.
-    """
-
-    retries: int = 1
-    timeout_s: float | None = None
-    stall_s: float | None = 900.0
-    fail_fast: bool = False
 
 
 class Listener:
@@ -81,6 +66,7 @@ class Task:
         seconds: spent in attempts that have ended.
         facts: of what was made, from the worker.
         warnings: likewise.
+        problem: why a result that was made is not in its place; empty where nothing is wrong.
     """
 
     number: int
@@ -91,18 +77,17 @@ class Task:
     seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    problem: str = ""
 
 
 @dataclass
 class _Desk:
-    """A worker and what it is at; times are of the monotonic clock."""
+    """A worker and what it is at."""
 
-    worker: Worker
-    since: float  # when the task, or loading, began
-    sign_of_life: float
+    worker: Hand
+    watch: Watch  # of the task, or of loading
     task: Task | None = None
     glance: Glance | None = None
-    doing: str = ""
 
 
 class Schedule:
@@ -113,7 +98,7 @@ class Schedule:
         folder: BatchFolder,
         limits: Limits,
         listener: Listener,
-        staff: Staff,
+        staff: Crew[Any],
         jobs: int,
         rows: dict[int, BatchRow],
     ) -> None:
@@ -145,6 +130,7 @@ class Schedule:
         self._pending = deque(tasks)
         try:
             while not self._over and (self._pending or any(desk.task for desk in self._desks)):
+                self._staff.check()
                 self._assign()
                 for desk in self._wait():
                     self._hear(desk)
@@ -156,9 +142,9 @@ class Schedule:
 
     def _assign(self) -> None:
         loading = sum(not desk.worker.ready for desk in self._desks)
-        while len(self._desks) < self._jobs and loading < len(self._pending):
+        while len(self._desks) < min(self._jobs, self._staff.capacity) and loading < len(self._pending):
             now = time.monotonic()
-            self._desks.append(_Desk(self._staff.hire(self._hired), now, now))
+            self._desks.append(_Desk(self._staff.hire(self._hired), Watch(now, now)))
             self._hired += 1
             loading += 1
         for desk in self._desks:
@@ -167,23 +153,23 @@ class Schedule:
 
     def _begin(self, desk: _Desk, task: Task) -> None:
         item = task.item
-        targets = {kind: str(target) for kind, target in item.targets.items()}
         staged: dict[str, str] = {}
         for kind in task.needed:
             root = item.roots[kind]
             check_room(root, LEAST_FREE_BYTES)
             place = self._folder.staging(root, f"{desk.worker.name}/{kind}")
             staged[kind] = str(place / f"{kind}{item.targets[kind].suffix}")
+        scratch = self._folder.scratch(desk.worker.name)
         self._folder.journal.append(
             "started", video=str(item.input.path), results=[started_name(kind, item.keys[kind]) for kind in task.needed]
         )
         task.attempts += 1
-        desk.task, desk.doing = task, ""
-        desk.since = desk.sign_of_life = time.monotonic()
+        now = time.monotonic()
+        desk.task, desk.watch = task, Watch(now, now)
         with contextlib.suppress(OSError):
             desk.glance = glance(item.input.path)
-        keypoints = None if item.keypoints is None else str(item.keypoints)
-        desk.worker.give(Order(str(item.input.path), keypoints, task.needed, targets, staged))
+        keep = self._folder.keep(item.keys[task.needed[0]])
+        desk.worker.give(_order(task, staged, scratch, keep))
         self._listener.started(item)
 
     # Reports of workers.
@@ -194,17 +180,19 @@ class Schedule:
             for desk in self._desks:
                 selector.register(desk.worker, selectors.EVENT_READ, desk)
             deadlines = [deadline for desk in self._desks if (deadline := self._deadline(desk)[0]) is not None]
+            deadlines += [] if self._staff.check_every_s is None else [time.monotonic() + self._staff.check_every_s]
             timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
             return [key.data for key, _ in selector.select(timeout)]
 
     def _hear(self, desk: _Desk) -> None:
         reports, last = desk.worker.read()
-        desk.sign_of_life = time.monotonic()
+        desk.watch.sign_of_life = time.monotonic()
         for report in reports:
+            desk.watch.hear(report, time.monotonic())
             self._take(desk, report)
         if last:
             self._desks.remove(desk)
-            self._bury(desk, f"{cause_of_death(desk.worker.process.wait())}{desk.doing}")
+            self._bury(desk, desk.worker.how_it_ended() + desk.watch.doing)
 
     def _take(self, desk: _Desk, report: Mapping[str, Any]) -> None:
         event, task = report["event"], desk.task
@@ -215,21 +203,26 @@ class Schedule:
             if not self._others_are_ready():
                 raise error_of(report)  # of loading: the next one would fail as well
         elif event == "progress":
-            done, total = report["done"], report["total"]
-            desk.doing = f" while {_STAGES.get(report['stage'], report['stage'])}, frame {done}"
-            self._listener.progress(task.item, report["stage"], done, total)
+            self._listener.progress(task.item, report["stage"], report["done"], report["total"])
         elif event == "made":
-            self._made(task, report)
+            self._made(desk, task, report)
         elif event == "finished":
             self._leave(desk)
-            self._settle(task, DONE)
+            self._settle(task, FAILED if task.problem else DONE, task.problem)
         elif event == "failed":
             self._leave(desk)
             self._failed(desk, task, report)
 
-    def _made(self, task: Task, report: Mapping[str, Any]) -> None:
+    def _made(self, desk: _Desk, task: Task, report: Mapping[str, Any]) -> None:
         kind = report["kind"]
-        facts = {name: report[name] for name in ("input", "output", "frames", "people", "seconds")}
+        facts = {name: report[name] for name in ("input", "frames", "people", "seconds")}
+        if desk.glance is not None and facts["input"]["path"] != desk.glance.path:  # a copy was read
+            facts["input"] = Fingerprint(desk.glance, facts["input"]["sha256"]).as_json()
+        try:
+            facts["output"] = move(report["staged"], task.item.targets[kind], report["sha256"]).as_json()
+        except OutputError as error:
+            task.problem = str(error)
+            return
         self._folder.journal.append("made", kind=kind, key=task.item.keys[kind], recipe=task.recipe, **facts)
         task.needed = tuple(other for other in task.needed if other != kind)
         task.facts = facts
@@ -254,8 +247,13 @@ class Schedule:
         desk.worker.close()
         self._folder.discard(desk.worker.name)
         if desk.task is not None:
-            desk.task.seconds += time.monotonic() - desk.since
-            self._lost(desk.task, reason, words)
+            desk.task.seconds += time.monotonic() - desk.watch.since
+            if desk.worker.blameless:
+                desk.task.attempts -= 1
+                self._pending.appendleft(desk.task)
+                self._listener.postponed(desk.task.item, reason)
+            else:
+                self._lost(desk.task, reason, words)
         elif not desk.worker.ready:
             self._deaths += 1
             if self._others_are_ready():
@@ -271,7 +269,7 @@ class Schedule:
     def _leave(self, desk: _Desk) -> None:
         """The worker is free again."""
         if desk.task is not None:
-            desk.task.seconds += time.monotonic() - desk.since
+            desk.task.seconds += time.monotonic() - desk.watch.since
         desk.task = None
         self._folder.discard(desk.worker.name)
 
@@ -312,15 +310,9 @@ class Schedule:
 
     def _deadline(self, desk: _Desk) -> tuple[float | None, str]:
         """When a worker has to be ended, and why then."""
-        limits = self._limits
-        if desk.task is None:
-            return (None, "") if desk.worker.ready else (desk.since + LOADING_S, "it did not finish loading")
-        ends: list[tuple[float, str]] = []
-        if limits.timeout_s is not None:
-            ends.append((desk.since + limits.timeout_s, f"took longer than {limits.timeout_s:g} s (--timeout)"))
-        if limits.stall_s is not None:
-            ends.append((desk.sign_of_life + limits.stall_s, f"hung: no progress for {limits.stall_s:g} s (--stall)"))
-        return min(ends) if ends else (None, "")
+        if desk.task is not None:
+            return (None, "") if self._staff.keeps_time else desk.watch.deadline(self._limits)
+        return (None, "") if desk.worker.ready else (desk.watch.since + LOADING_S, "it did not finish loading")
 
     def _look_at_clocks(self) -> None:
         for desk in list(self._desks):
@@ -328,9 +320,9 @@ class Schedule:
             if end is not None and time.monotonic() >= end:
                 self._desks.remove(desk)
                 desk.worker.show_where_it_hangs()
-                end_all([desk.worker], _END_S)
+                self._staff.end([desk.worker], _END_S)
                 self._drain(desk)
-                self._bury(desk, f"{reason}{desk.doing}")
+                self._bury(desk, f"{reason}{desk.watch.doing}")
 
     def _drain(self, desk: _Desk) -> None:
         """Take what a worker that has ended had still to say: it may have made something."""
@@ -345,7 +337,7 @@ class Schedule:
         """End all workers, whatever they are at, and remove what is unfinished."""
         with _undisturbed():
             self._over = True
-            end_all([desk.worker for desk in self._desks], _END_S)
+            self._staff.end([desk.worker for desk in self._desks], _END_S)
             for desk in self._desks:
                 # A full disk has been reported already, or will be by the next batch.
                 with contextlib.suppress(Vp3dError):
@@ -353,6 +345,30 @@ class Schedule:
                 desk.worker.close()
                 self._folder.discard(desk.worker.name)
             self._desks = []
+
+
+def _order(task: Task, staged: Mapping[str, str], scratch: Path, keep: Path | None) -> Order:
+    """What a worker is told; what only this process can see is copied for it."""
+    copies: dict[str, str] = {}
+
+    def visible(place: Place, name: str) -> str:
+        if not isinstance(place, Url) or place.shared:
+            return str(place)
+        folder = scratch / name
+        folder.mkdir(parents=True, exist_ok=True)
+        copy = str(fetch(place, folder))
+        copies[copy] = str(place)
+        return copy
+
+    item = task.item
+    targets = {
+        kind: visible(target, kind) if is_read(kind, task.needed) else str(target)
+        for kind, target in item.targets.items()
+    }
+    keypoints = None if item.keypoints is None else visible(item.keypoints, "keypoints")
+    video = visible(item.input.path, "video")
+    kept = None if keep is None else str(keep)
+    return Order(video, keypoints, task.needed, targets, staged, str(scratch), copies, kept)
 
 
 @contextlib.contextmanager

@@ -1,15 +1,21 @@
-"""Start workers for a batch; the first one tells what the models are, and then works like the others."""
+"""Start workers for a batch; the first one tells what the models are, and then works like the others.
+
+A batch sees workers as :class:`Hand`, and who starts and ends them as :class:`Crew`: here processes of this machine
+(:class:`Staff`), in ``cluster.py`` those of a cluster.
+"""
 
 from __future__ import annotations
 
 import os
 import select
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from vp3d_cli import errors
-from vp3d_cli.batch.messages import Setup
+from vp3d_cli.batch.cores import choose_jobs, free_bytes, usable_cores
+from vp3d_cli.batch.messages import Order, Setup
 from vp3d_cli.batch.pool import Worker, cause_of_death, end_all
 from vp3d_cli.errors import Vp3dError
 
@@ -18,13 +24,110 @@ _END_S = 1.2
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+class Hand(Protocol):
+    """A worker as the batch sees it; see :class:`vp3d_cli.batch.pool.Worker`.
+
+    Attributes:
+        name: that no other one has, for its unfinished files.
+        ready: it takes orders.
+        blameless: it has ended for a reason that has nothing to do with its video.
+    """
+
+    name: str
+    ready: bool
+    blameless: bool
+
+    def fileno(self) -> int:
+        """What to wait on for reports."""
+        ...
+
+    def give(self, order: Order) -> None:
+        """Hand over a video."""
+        ...
+
+    def read(self) -> tuple[list[dict[str, Any]], bool]:
+        """Reports that have come, and whether these were the last."""
+        ...
+
+    def words(self) -> str:
+        """The end of what it wrote to standard error since it got its video."""
+        ...
+
+    def how_it_ended(self) -> str:
+        """Why there are no more reports, in words."""
+        ...
+
+    def show_where_it_hangs(self) -> None:
+        """Have it write the traceback of each thread to standard error."""
+        ...
+
+    def close(self) -> None:
+        """Let go of one that has ended."""
+        ...
+
+
+HandType = TypeVar("HandType", bound=Hand)
+
+
+class Crew(Protocol[HandType]):
+    """Who starts and ends workers.
+
+    Attributes:
+        identity: what results depend on beside the settings; known once :meth:`load` has returned.
+        capacity: workers that there is room for now.
+        check_every_s: how often :meth:`check` wants to be called; None where it need not be.
+        keeps_time: whether it ends videos that take too long by itself.
+    """
+
+    @property
+    def identity(self) -> Mapping[str, str]: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def check_every_s(self) -> float | None: ...
+    @property
+    def keeps_time(self) -> bool: ...
+
+    def load(self) -> None:
+        """Wait until somebody has loaded the models. Raises what that raises."""
+        ...
+
+    def size(self, videos: int, jobs: int | None, threads: int | None) -> tuple[int, int]:
+        """Workers for so many videos, and threads of each, as the user wants it or as is best; threads are set."""
+        ...
+
+    def hire(self, number: int) -> HandType:
+        """A worker, which may still be loading its models; its number is its own."""
+        ...
+
+    def welcome(self, worker: HandType, report: Mapping[str, Any]) -> None:
+        """A worker says that it is ready. Raises Vp3dError if its models are not those of the others."""
+        ...
+
+    def check(self) -> None:
+        """See whether work can go on. Raises Vp3dError if not."""
+        ...
+
+    def end(self, workers: Sequence[HandType], patience_s: float) -> None:
+        """End workers: ask, wait, and kill those that do not hear."""
+        ...
+
+    def dismiss(self) -> None:
+        """Let go of whoever was not hired."""
+        ...
+
+
 class Staff:
-    """Starts workers, all alike.
+    """Starts worker processes on this machine, all alike.
 
     Attributes:
         gpus: on which all networks run, one worker each; 0 where one runs on the CPU.
         identity: what results depend on beside the settings, once a worker has loaded the models.
     """
+
+    capacity = sys.maxsize
+    check_every_s = None
+    keeps_time = False
 
     def __init__(self, setup: Setup, lock_handles: Sequence[int] = ()) -> None:
         """Nothing is started yet.
@@ -78,11 +181,22 @@ class Staff:
             if last:
                 raise workers_die(cause_of_death(worker.process.wait()), worker.words())
 
-    def give_threads(self, threads: int) -> None:
-        """Have workers use so many threads; the first one is replaced if it has another number."""
+    def size(self, videos: int, jobs: int | None, threads: int | None) -> tuple[int, int]:
+        """Workers and threads, by the cores, memory and GPUs; the first worker is replaced if it has another number."""
+        jobs, threads = choose_jobs(
+            videos, cores=usable_cores(), free=free_bytes(), gpus=self.gpus, jobs=jobs, threads=threads
+        )
         if threads != self._setup.threads:
             self.dismiss()
             self._setup = replace(self._setup, threads=threads)
+        return jobs, threads
+
+    def check(self) -> None:
+        """Processes of this machine need no looking after."""
+
+    def end(self, workers: Sequence[Worker], patience_s: float) -> None:
+        """End processes: ask all, wait, and kill those that do not hear."""
+        end_all(workers, patience_s)
 
     def dismiss(self) -> None:
         """End the first worker, unless it was hired."""

@@ -1,21 +1,26 @@
-"""What a worker does with a video: make what is missing, beside its place, and move it there when whole."""
+"""What a worker does with a video: make what is missing, where it is staged; the batch moves it to its place.
+
+What is elsewhere is copied here first, and what is made here is sent there.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from vp3d_cli import __version__
-from vp3d_cli.batch.fingerprint import Fingerprint, content_sha256, glance, take_fingerprint
+from vp3d_cli.batch.fingerprint import Fingerprint, Glance, content_sha256, glance
 from vp3d_cli.batch.messages import Order, Setup
-from vp3d_cli.errors import InputError, OutputError
+from vp3d_cli.errors import InputError, OutputError, Vp3dError
+from vp3d_cli.remote import Url, fetch, send, to_place
 
 Progress = Callable[[str, int, int | None], None]
-HASHING = "read"  # a stage beside those of the pipeline: the input is read once more, for its fingerprint
+# Stages beside those of the pipeline: the input is read once more for its fingerprint, fetched, a result is sent.
+HASHING, FETCHING, SENDING = "read", "fetch", "send"
 
 
 class Made(NamedTuple):
@@ -73,16 +78,21 @@ class Pipeline:
             self.identity["detector"] = f"{self._models.detector.name} {self._models.detector.sha256}"
         if self._wants_pose:
             self.identity["lifter"] = self._models.lifter.sha256 or content_sha256(Path(setup.settings.lifter))
+        if self._wants_pose and self._models.trajectory is not None:
+            weights = self._models.trajectory.sha256 or content_sha256(Path(str(setup.settings.trajectory)))
+            self.identity["trajectory"] = weights
         self.gpus = torch.cuda.device_count() if _all_on_gpu(setup) else 0
 
     def process(self, order: Order, progress: Progress) -> Iterator[Made]:
         """Make pose and drawing, or keypoints, or a preview."""
         settings = dataclasses.replace(self._setup.settings, keypoints=order.keypoints)
         common: dict[str, Any] = {"settings": settings, "progress": progress, "models": self._models}
+        common |= {"command": self._setup.command, "source": order.copies.get(order.video)}
+        common |= {"keep": None if order.keep is None else Path(order.keep)}
         pose = None
         if "pose" in order.needed:
             staged = order.staged["pose"]
-            pose = self._stages.infer(order.video, staged, **common, command=self._setup.command)
+            pose = self._stages.infer(order.video, staged, **common)
             yield Made("pose", pose.num_frames, pose.num_people, list(pose.provenance.get("warnings", ())))
         if "render" in order.needed:
             if pose is None:
@@ -94,9 +104,7 @@ class Pipeline:
         if "keypoints" in order.needed:
             staged, format = order.staged["keypoints"], self._setup.format
             count = _Counter(progress)
-            warnings = self._stages.find_keypoints(
-                order.video, staged, **{**common, "progress": count}, format=format, command=self._setup.command
-            )
+            warnings = self._stages.find_keypoints(order.video, staged, **{**common, "progress": count}, format=format)
             yield Made("keypoints", count.frames, 0, warnings)
 
 
@@ -130,27 +138,30 @@ def _all_on_gpu(setup: Setup) -> bool:
 
 
 def carry_out(processor: Processor, order: Order, progress: Progress) -> Iterator[dict[str, Any]]:
-    """Do a video, move each result into place, and yield the facts of it that the journal keeps.
+    """Do a video, and yield for each result where it is staged, whole, and the facts that the journal keeps.
 
     Raises:
-        InputError: the video was written to meanwhile.
-        OutputError: a result cannot be moved into place.
+        InputError: the video was written to meanwhile, or cannot be fetched.
+        OutputError: a result cannot be written.
         Vp3dError: what the processor raises.
     """
-    video = Path(order.video)
+    video = to_place(order.video)
     started = time.monotonic()
     before = _glance_if_there(video)
+    local = _brought_here(order, progress)
     fingerprint: Fingerprint | None = None
-    for made in processor.process(order, progress):
+    results = _speaking_of(local.copies, processor.process(local, progress))
+    for made in results:
         if fingerprint is None:
-            fingerprint = take_fingerprint(video, lambda: progress(HASHING, 0, None))
-        if before is None or glance(video) != before:
+            sha256 = content_sha256(Path(local.video), lambda: progress(HASHING, 0, None))
+            fingerprint = Fingerprint(_glance_if_there(video) or Glance(str(video), 0, ""), sha256)
+        if before is None or _glance_if_there(video) != before:
             raise InputError(f"{video} was changed while it was read; run again when it is complete")
-        output = _put_in_place(Path(order.staged[made.kind]), Path(order.targets[made.kind]))
         yield {
             "kind": made.kind,
             "input": fingerprint.as_json(),
-            "output": output.as_json(),
+            "staged": order.staged[made.kind],
+            "sha256": _staged_whole(Path(local.staged[made.kind]), order.staged[made.kind], progress),
             "frames": made.frames,
             "people": made.people,
             "warnings": made.warnings,
@@ -158,21 +169,73 @@ def carry_out(processor: Processor, order: Order, progress: Progress) -> Iterato
         }
 
 
-def _glance_if_there(video: Path) -> Any:
+def _brought_here(order: Order, progress: Progress) -> Order:
+    """The order with copies of what is elsewhere."""
+    copies = dict(order.copies)
+
+    def here(text: str, name: str) -> str:
+        place = to_place(text)
+        if not isinstance(place, Url):
+            return str(place)
+        progress(FETCHING, 0, None)
+        folder = Path(order.scratch) / name
+        folder.mkdir(parents=True, exist_ok=True)
+        copy = str(fetch(place, folder))
+        copies[copy] = text
+        return copy
+
+    def staged_here(text: str, kind: str) -> str:
+        place = to_place(text)
+        return str(Path(order.scratch) / f"{kind}{place.suffix}") if isinstance(place, Url) else str(place)
+
+    targets = {kind: here(text, kind) if is_read(kind, order.needed) else text for kind, text in order.targets.items()}
+    staged = {kind: staged_here(text, kind) for kind, text in order.staged.items()}
+    keypoints = None if order.keypoints is None else here(order.keypoints, "keypoints")
+    video = here(order.video, "video")
+    changes: dict[str, Any] = {"video": video, "keypoints": keypoints, "targets": targets, "staged": staged}
+    return dataclasses.replace(order, **changes, copies=copies)
+
+
+def is_read(kind: str, needed: Sequence[str]) -> bool:
+    """Whether a result that is there is needed for another one: a pose, to be drawn."""
+    return kind == "pose" and kind not in needed
+
+
+def _speaking_of(copies: Mapping[str, str], results: Iterator[Made]) -> Iterator[Made]:
+    """Results, and errors, that name what the user named and not our copies of it."""
+    try:
+        for made in results:
+            yield made._replace(warnings=[_renamed(text, copies) for text in made.warnings])
+    except Vp3dError as error:
+        if not copies:
+            raise
+        raise type(error)(_renamed(str(error), copies)) from error
+
+
+def _renamed(text: str, copies: Mapping[str, str]) -> str:
+    for copy, original in copies.items():
+        text = text.replace(copy, original)
+    return text
+
+
+def _glance_if_there(video: Path | Url) -> Glance | None:
     try:
         return glance(video)
     except OSError:
         return None  # opening it will say why
 
 
-def _put_in_place(staged: Path, target: Path) -> Fingerprint:
-    """Give a whole file its name, and take the fingerprint by which it is known later."""
+def _staged_whole(file: Path, staged: str, progress: Progress) -> str:
+    """See that a result is on the disk, or in the store, where it is staged; returns its SHA-256."""
     try:
-        sha256 = content_sha256(staged)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())  # the name must not reach the disk before the content
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(staged, target)
-        return Fingerprint(glance(target), sha256)
+        sha256 = content_sha256(file)
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())  # the name must not reach the disk before the content
     except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
+        raise OutputError(f"{file}: cannot be written ({error.strerror}); choose another folder") from error
+    place = to_place(staged)
+    if isinstance(place, Url):
+        progress(SENDING, 0, None)
+        send(file, place)
+        file.unlink()
+    return sha256

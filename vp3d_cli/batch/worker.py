@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from vp3d_cli.batch.messages import Failure, Order, Setup
 from vp3d_cli.batch.work import Processor, carry_out
-from vp3d_cli.errors import Vp3dError
+from vp3d_cli.errors import DetectorError, Vp3dError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Of two processes to kill when memory runs out, the kernel should take the worker: it is replaced, the batch is not.
@@ -77,7 +77,7 @@ def _serve(processor: Processor, order: Order, reports: _Reports) -> None:
         for facts in carry_out(processor, order, reports.progress):
             reports.send("made", **facts)
     except Exception as error:  # noqa: BLE001 (goes to the batch, which tells the user)
-        if not isinstance(error, Vp3dError):
+        if not isinstance(error, Vp3dError) or isinstance(error, DetectorError):
             traceback.print_exc()
         reports.send("failed", **dataclasses.asdict(_failure(error)))
     else:
@@ -87,7 +87,8 @@ def _serve(processor: Processor, order: Order, reports: _Reports) -> None:
 def _failure(error: Exception) -> Failure:
     message = " ".join(str(error).split())
     if isinstance(error, Vp3dError):
-        return Failure(type(error).__name__, message, error.exit_code)
+        # A detector that failed may succeed another time: out of GPU memory, say.
+        return Failure(type(error).__name__, message, error.exit_code, expected=not isinstance(error, DetectorError))
     if isinstance(error, MemoryError):
         return Failure("MemoryError", "out of memory; try fewer --jobs", expected=False)
     return Failure(type(error).__name__, f"unexpected {type(error).__name__}: {message}", expected=False)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow
+    from vp3d_cli.remote import Place
 
 _WORDS_SHOWN = 30  # last lines of what a worker that died wrote
 
@@ -23,14 +24,14 @@ _WORDS_SHOWN = 30  # last lines of what a worker that died wrote
 def batch(
     context: typer.Context,
     videos: Annotated[
-        list[Path],
-        typer.Argument(metavar="FOLDER_OR_FILE", help="Folders to search, and videos.", show_default=False),
+        list[str],
+        typer.Argument(metavar="FOLDER_OR_FILE", help="Folders to search, and videos; or URLs.", show_default=False),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="For pose files; mirrors the videos.", show_default=False)
+        str, typer.Option(metavar="FOLDER|URL", help="For pose files; mirrors the videos.", show_default=False)
     ],
     render: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FOLDER", help="Also draw footage and 3D side by side, in here.", show_default=False),
     ] = None,
     glob: Annotated[
@@ -39,6 +40,7 @@ def batch(
     ] = None,
     detector: options.Detector = "movenet",
     lifter: options.Lifter = "default",
+    trajectory: options.Trajectory = None,
     max_people: options.MaxPeople = None,
     person: options.Person = None,
     roi: options.Roi = None,
@@ -46,12 +48,14 @@ def batch(
     end: options.End = None,
     intrinsics: options.CameraIntrinsics = None,
     fov: options.Fov = None,
+    detect_every: options.DetectEvery = 1,
+    segment: options.Segment = None,
     smooth: options.Smooth = "1",
     height: options.Height = 1.7,
     flip: options.Flip = True,
     device: options.Device = "auto",
     keypoints: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FOLDER", help="2D keypoints of another tool, named as the videos are.", show_default=False
         ),
@@ -72,6 +76,11 @@ def batch(
     ] = None,
     stall: Annotated[float, typer.Option(min=0, help="Seconds without progress that end a job; 0: none.")] = 900,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End at the first failure.")] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Have a dask cluster do it: tcp://HOST:PORT.", show_default=False),
+    ] = None,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a cluster that is away.")] = 300,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")] = False,
     quiet: Quiet = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again; replace any file.")] = False,
@@ -82,6 +91,7 @@ def batch(
     vp3d batch clips/ --out poses/
     vp3d batch clips/ --out poses/ --render videos/ --max-people 1
     vp3d batch clips/ extra.mov --out poses/ --glob '*.mov' --dry-run
+    vp3d batch s3://lab/clips --out s3://lab/poses --scheduler tcp://10.0.0.1:8786
 
     Prints a table, which is in FOLDER/batch.csv, too. Exit status 0 only if every video is done; a video in which
     nobody was found counts as failed.
@@ -89,6 +99,7 @@ def batch(
     settings = options.make_settings(
         detector=detector,
         lifter=lifter,
+        trajectory=trajectory,
         max_people=max_people,
         person=person,
         roi=roi,
@@ -100,11 +111,14 @@ def batch(
         height=height,
         flip=flip,
         device=device,
-        keypoints=keypoints,
+        keypoints=None if keypoints is None else Path(keypoints),
         layout=layout,
         joint_map=joint_map,
+        detect_every=detect_every,
+        segment=segment,
     )
     from vp3d_cli.batch import BatchOptions, Limits
+    from vp3d_cli.remote import to_place
 
     kept = BatchOptions(
         settings=settings,
@@ -114,20 +128,24 @@ def batch(
         threads=threads,
         limits=Limits(retries, timeout, stall or None, fail_fast),
         overwrite=overwrite,
+        scheduler=scheduler,
+        patience_s=patience,
     )
-    items = plan(videos, out, render, kept, keypoints, glob or ())
+    target = to_place(out)
+    drawn, points = (None if given is None else to_place(given) for given in (render, keypoints))
+    items = plan([to_place(video) for video in videos], target, drawn, kept, points, glob or ())
     if dry_run:
-        print_plan(items, out, kept)
+        print_plan(items, target, kept)
         return
-    finish(run(items, out, kept, quiet), out, quiet)
+    finish(run(items, target, kept, quiet), target, quiet)
 
 
 def plan(
-    videos: Sequence[Path],
-    out: Path,
-    render: Path | None,
+    videos: Sequence[Place],
+    out: Place,
+    render: Place | None,
     kept: BatchOptions,
-    keypoints: Path | None,
+    keypoints: Place | None,
     globs: Sequence[str],
 ) -> list[BatchItem]:
     """Find the videos and name their results.
@@ -138,6 +156,7 @@ def plan(
     """
     from vp3d_cli.batch import plan_items
     from vp3d_cli.batch.inputs import find_inputs
+    from vp3d_cli.batch.places import same_file
     from vp3d_cli.batch.plan import KEYPOINT_SUFFIXES, KEYPOINTS, POSE, RENDER
 
     if kept.format and kept.format not in KEYPOINT_SUFFIXES:
@@ -149,7 +168,7 @@ def plan(
     for name, folder in (("--out", out), ("--render", render)):
         if folder is not None and folder.exists() and not folder.is_dir():
             raise typer.BadParameter(f"{folder} is no folder", param_hint=name)
-    if render is not None and any(video.resolve() == render.resolve() for video in videos):
+    if render is not None and any(same_file(video) == same_file(render) for video in videos):
         raise typer.BadParameter(
             f"{render} is searched for videos: drawn ones would be found there next time", param_hint="--render"
         )
@@ -165,7 +184,7 @@ def plan(
         raise typer.BadParameter(str(error)) from error
 
 
-def print_plan(items: Sequence[BatchItem], out: Path, kept: BatchOptions) -> None:
+def print_plan(items: Sequence[BatchItem], out: Place, kept: BatchOptions) -> None:
     """Print what would be done about each video."""
     from vp3d_cli.batch.run import judge_batch
 
@@ -178,7 +197,7 @@ def print_plan(items: Sequence[BatchItem], out: Path, kept: BatchOptions) -> Non
     print(format_table([[printable(cell) for cell in row] for row in rows]))
 
 
-def run(items: Sequence[BatchItem], out: Path, kept: BatchOptions, quiet: bool) -> list[BatchRow]:
+def run(items: Sequence[BatchItem], out: Place, kept: BatchOptions, quiet: bool) -> list[BatchRow]:
     """Run the batch, showing how far it is."""
     from vp3d_cli.batch import run_batch
     from vp3d_cli.commands.batch_display import BatchDisplay
@@ -192,7 +211,7 @@ def run(items: Sequence[BatchItem], out: Path, kept: BatchOptions, quiet: bool) 
             raise
 
 
-def finish(rows: Sequence[BatchRow], out: Path, quiet: bool) -> None:
+def finish(rows: Sequence[BatchRow], out: Place, quiet: bool) -> None:
     """Print the table and what needs attention.
 
     Raises:

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vp3d_cli.commands import options
-from vp3d_cli.commands.common import Overwrite, Quiet, format_table
+from vp3d_cli.commands.common import Overwrite, Quiet
+from vp3d_cli.commands.evaluate_table import Results, print_results, summary_of
 
 if TYPE_CHECKING:
+    from vp3d_cli.evaluate.published import Published
     from vp3d_cli.evaluate.scores import Scores
     from vp3d_cli.progress import StageProgress
     from vp3d_cli.settings import InferSettings
-
-Results = dict[str, list["Scores"]]  # cases of each system; a case called "mean" sums the others up
-
-_COLUMNS = {
-    "mpjpe": "MPJPE",
-    "n_mpjpe": "N-MPJPE",
-    "p_mpjpe": "P-MPJPE",
-    "mpjve": "MPJVE",
-    "trajectory": "trajectory",
-    "trajectory_aligned": "aligned",
-    "pck": "PCK@150",
-    "auc": "AUC",
-}
 
 
 def evaluate(
@@ -37,6 +25,12 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             metavar="PATH", help="Examine on motion capture: archive, folder, BVH, AMC, pose file.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Examine on a prepared data set (vp3d data), as the paper does.", show_default=False
         ),
     ] = None,
     calibrated: Annotated[
@@ -64,6 +58,27 @@ def evaluate(
             metavar="NAME", help="Camera of each video or pose file.  [default: the file's name]", show_default=False
         ),
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="human36m or humaneva.  [default: human36m]", show_default=False)
+    ] = None,
+    keypoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the data set: gt, cpn_ft_h36m_dbb, ...  [default: those trained on]",
+            show_default=False,
+        ),
+    ] = None,
+    subjects: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Of the data set.  [default: its test subjects]", show_default=False),
+    ] = None,
+    actions: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of the data set.  [default: the usual ones]", show_default=False)
+    ] = None,
+    cameras: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Cameras of the data set, instead of ours.", show_default=False)
+    ] = None,
     hold_out: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,6 +100,7 @@ def evaluate(
     ] = None,
     shots: Annotated[int, typer.Option(min=1, help="Shots of 4 s to draw for --fps.")] = 48,
     detector: options.Detector = "movenet",
+    trajectory: options.Trajectory = None,
     fov: Annotated[
         float | None,
         typer.Option(help="Field of view, degrees, instead of the calibration's.", show_default=False),
@@ -108,17 +124,21 @@ def evaluate(
     \b
     vp3d evaluate --motion mocap.npz --weights pose-27 --weights mine.safetensors
     vp3d evaluate --motion mocap.npz --fps 24 --fps 30 --fps 60
+    vp3d evaluate --data data/ --weights pretrained_h36m_cpn --keypoints cpn_ft_h36m_dbb
     vp3d evaluate --calibrated beam_gt.npz --video cam01.mp4 --video cam02.mp4
     vp3d evaluate --calibrated beam_gt.npz --camera cam01 --pose pose.npz
     vp3d evaluate --truth truth.npz --pose pose.npz --json scores.json --plot joints.png
 
     Errors are millimetres, PCK and AUC percent; docs/evaluation.md says exactly what each one is.
     """
-    if sum(given is not None for given in (motion, calibrated, truth)) != 1:
-        raise typer.BadParameter("give one of --motion, --calibrated and --truth")
+    if sum(given is not None for given in (motion, data, calibrated, truth)) != 1:
+        raise typer.BadParameter("give one of --motion, --data, --calibrated and --truth")
+    if data is None:
+        form = "this form; it belongs to --data"
+        refuse(form, dataset=dataset, keypoints=keypoints, subjects=subjects, actions=actions, cameras=cameras)
     settings = options.make_settings(
-        detector=detector, lifter="default", max_people=None, person=None, roi=None, start="0", end=None,
-        intrinsics=None, fov=fov, smooth=smooth, height=height, flip=flip, device=device,
+        detector=detector, lifter="default", trajectory=trajectory, max_people=None, person=None, roi=None,
+        start="0", end=None, intrinsics=None, fov=fov, smooth=smooth, height=height, flip=flip, device=device,
     )  # fmt: skip
     from vp3d_cli.files import check_target
     from vp3d_cli.progress import StageProgress
@@ -127,10 +147,25 @@ def evaluate(
         if target is not None:
             check_target(target, overwrite)
     lifters = weights or ["default"]
+    published: dict[str, Published] = {}
     with StageProgress(quiet) as progress:
         if motion is not None:
             refuse("--motion", video=video, pose=pose, camera=camera)
             results = on_motion(motion, lifters, hold_out or [], by, windows, fps or [], shots, settings, progress)
+        elif data is not None:
+            refuse("--data", video=video, pose=pose, camera=camera, hold_out=hold_out, by=by, fps=fps)
+            from vp3d_cli.commands.evaluate_dataset import make_exam, on_dataset
+
+            exam = make_exam(
+                data,
+                settings,
+                dataset=dataset,
+                keypoints=keypoints,
+                subjects=subjects,
+                actions=actions,
+                cameras=cameras,
+            )
+            results, published = on_dataset(exam, lifters, settings.device, progress, quiet)
         elif calibrated is not None:
             refuse("--calibrated", hold_out=hold_out, by=by, fps=fps)
             if pose:
@@ -140,11 +175,15 @@ def evaluate(
             refuse("--truth", video=video, camera=camera, hold_out=hold_out, by=by, fps=fps, weights=weights)
             assert truth is not None
             results = against(truth, pose or [])
-    print_results(results)
+    print_results(results, published)
     if json_out is not None:
         from vp3d_cli.evaluate.report import write_json
 
-        write_json(json_out, results, about(motion, calibrated, truth, settings), overwrite)
+        content = about(motion, data, calibrated, truth, settings)
+        content.update(
+            {"published": {name: asdict(row) for name, row in published.items()}} if data is not None else {}
+        )
+        write_json(json_out, results, content, overwrite)
     if plot is not None:
         from vp3d_cli.evaluate.report import plot_joints
 
@@ -234,56 +273,20 @@ def with_mean(scores: Sequence[Scores]) -> list[Scores]:
     return [*scores, mean_scores("mean", scores)] if len(scores) > 1 else list(scores)
 
 
-def summary_of(scores: Sequence[Scores]) -> Scores:
-    """The case that stands for all: the mean, or what a detector would give, or the first."""
-    named = {case.name: case for case in scores}
-    return named.get("mean") or named.get("detected") or scores[0]
-
-
-def about(motion: Sequence[Path] | None, calibrated: Path | None, truth: Path | None, settings: InferSettings) -> Any:
+def about(
+    motion: Sequence[Path] | None,
+    data: Path | None,
+    calibrated: Path | None,
+    truth: Path | None,
+    settings: InferSettings,
+) -> dict[str, Any]:
     """What was examined on what, for the JSON file."""
-    from dataclasses import asdict
-
     from vp3d_cli import __version__
 
     sources: Mapping[str, Any] = {
         "motion": [str(path) for path in motion or []],
+        "data": data and str(data),
         "calibrated": calibrated and str(calibrated),
         "truth": truth and str(truth),
     }
     return {"version": __version__, **{k: v for k, v in sources.items() if v}, "settings": asdict(settings)}
-
-
-def print_results(results: Results) -> None:
-    """A table of all cases on stdout: framed on a terminal, plain elsewhere."""
-    cases = [(system, case) for system, scores in results.items() for case in scores]
-    several = len(results) > 1
-    figures = [figure for figure in _COLUMNS if any(not math.isnan(getattr(case, figure)) for _, case in cases)]
-    missing = any(case.missing for _, case in cases)
-    header = (["system"] if several else []) + ["case", "frames"] + (["missing"] if missing else [])
-    rows: list[list[str]] = [header + [_COLUMNS[figure] for figure in figures]]
-    for system, case in cases:
-        row = ([system] if several else []) + [case.name, str(case.frames)] + ([str(case.missing)] if missing else [])
-        values = (getattr(case, figure) for figure in figures)
-        rows.append(row + ["-" if math.isnan(value) else f"{value:.{decimals(value)}f}" for value in values])
-    text_columns = 2 if several else 1
-    if not sys.stdout.isatty():
-        print(format_table(rows, right=range(text_columns, len(rows[0]))))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for i, title in enumerate(rows[0]):
-        if i < text_columns:
-            table.add_column(title, overflow="fold")
-        else:
-            table.add_column(title, justify="right", no_wrap=True)
-    for row_of_cells, (_, case) in zip(rows[1:], cases, strict=True):
-        table.add_row(*row_of_cells, style="bold" if case.name == "mean" else None)
-    Console().print(table)
-
-
-def decimals(value: float) -> int:
-    """Digits after the point: what is small needs more."""
-    return 2 if abs(value) < 10 else 1

@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vp3d_cli.commands import options
+from vp3d_cli.commands.at_hand import AtHand
 from vp3d_cli.commands.common import Overwrite, Quiet, print_error, print_warning
 from vp3d_cli.commands.outputs import Job, plan_jobs
 from vp3d_cli.errors import ConfigError, Vp3dError
+from vp3d_cli.remote import Place, to_place
 
 if TYPE_CHECKING:
     from vp3d_cli.settings import InferSettings
@@ -24,7 +25,8 @@ _KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
 def infer(
     context: typer.Context,
     videos: Annotated[
-        list[Path], typer.Argument(metavar="VIDEO", help="Video files, or folders of images.", show_default=False)
+        list[str],
+        typer.Argument(metavar="VIDEO", help="Video files, folders of images, or URLs.", show_default=False),
     ],
     out: Annotated[
         str, typer.Option(help="Pose file (.npz), a folder, or a name with {stem} in it.", metavar="FILE|FOLDER")
@@ -37,6 +39,7 @@ def infer(
     ] = None,
     detector: options.Detector = "movenet",
     lifter: options.Lifter = "default",
+    trajectory: options.Trajectory = None,
     max_people: options.MaxPeople = None,
     person: options.Person = None,
     roi: options.Roi = None,
@@ -44,6 +47,8 @@ def infer(
     end: options.End = None,
     intrinsics: options.CameraIntrinsics = None,
     fov: options.Fov = None,
+    detect_every: options.DetectEvery = 1,
+    segment: options.Segment = None,
     smooth: options.Smooth = "1",
     height: options.Height = 1.7,
     flip: options.Flip = True,
@@ -70,6 +75,7 @@ def infer(
     vp3d infer walk.mp4 --out walk.npz --keypoints openpose_json/
     vp3d infer walk.mp4 --out walk.json --keypoints-only --format coco
     vp3d infer a.mp4 b.mov frames/ --out poses/ --render 'poses/{stem}.mp4'
+    vp3d infer s3://lab/walk.mp4 --out s3://lab/walk.npz
 
     Prints the path of each file that it wrote. Exit status 3 means that nobody was found.
     """
@@ -79,16 +85,18 @@ def infer(
         raise typer.BadParameter(f"{format!r} is none of {', '.join(_KEYPOINT_SUFFIXES)}", param_hint="--format")
     if render is not None and (keypoints_only or preview is not None):
         raise typer.BadParameter("needs 3D; leave it out with --keypoints-only and --preview", param_hint="--render")
+    places = [to_place(video) for video in videos]
     try:
         if preview is not None:
-            jobs = plan_jobs(videos, preview, None, (".png",))
+            jobs = plan_jobs(places, preview, None, (".png",))
         else:
-            jobs = plan_jobs(videos, out, render, (_KEYPOINT_SUFFIXES[format] if keypoints_only else ".npz",))
+            jobs = plan_jobs(places, out, render, (_KEYPOINT_SUFFIXES[format] if keypoints_only else ".npz",))
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
     settings = options.make_settings(
         detector=detector,
         lifter=lifter,
+        trajectory=trajectory,
         max_people=max_people,
         person=person,
         roi=roi,
@@ -103,6 +111,8 @@ def infer(
         keypoints=keypoints,
         layout=layout,
         joint_map=joint_map,
+        detect_every=detect_every,
+        segment=segment,
     )
     run = Run(settings, command=str(context.obj), quiet=quiet, overwrite=overwrite, keypoint_format=format)
     work = preview_job if preview is not None else keypoints_job if keypoints_only else pose_job
@@ -125,7 +135,7 @@ def run_jobs(jobs: list[Job], run: Run, work: Callable[[Job, Run], None]) -> Non
     if len(jobs) == 1:
         work(jobs[0], run)
         return
-    failures: list[tuple[Path, Vp3dError]] = []
+    failures: list[tuple[Place, Vp3dError]] = []
     for number, job in enumerate(jobs, start=1):
         if not run.quiet:
             print(f"[{number}/{len(jobs)}] {job.video}", file=sys.stderr)
@@ -145,26 +155,30 @@ def run_jobs(jobs: list[Job], run: Run, work: Callable[[Job, Run], None]) -> Non
 def pose_job(job: Job, run: Run) -> None:
     """Infer one video, draw it if asked to, and print what was written."""
     from vp3d_cli import pictures, pipeline
-    from vp3d_cli.files import check_target
     from vp3d_cli.progress import StageProgress, format_summary
 
-    for target in (job.out, job.render):
-        if target is not None:
-            check_target(target, run.overwrite)
-    with StageProgress(run.quiet) as progress:
-        pose = pipeline.infer(
-            job.video,
-            job.out,
-            settings=run.settings,
-            progress=progress,
-            overwrite=run.overwrite,
-            command=run.command,
-        )
-    print(job.out, flush=True)
-    if job.render is not None:
+    with AtHand() as at_hand:
+        out = at_hand.target(job.out, run.overwrite)
+        render = None if job.render is None else at_hand.target(job.render, run.overwrite)
+        video = at_hand.bring(job.video)
         with StageProgress(run.quiet) as progress:
-            pictures.render(pose, job.video, job.render, overwrite=run.overwrite, progress=progress)
-        print(job.render, flush=True)
+            pose = pipeline.infer(
+                video,
+                out,
+                settings=run.settings,
+                progress=progress,
+                overwrite=run.overwrite,
+                command=run.command,
+                source=at_hand.source(job.video),
+                keep=at_hand.keep(job.out),
+            )
+        at_hand.deliver(out, job.out)
+        print(job.out, flush=True)
+        if render is not None and job.render is not None:
+            with StageProgress(run.quiet) as progress:
+                pictures.render(pose, video, render, overwrite=run.overwrite, progress=progress)
+            at_hand.deliver(render, job.render)
+            print(job.render, flush=True)
     if not run.quiet:
         for warning in pose.provenance.get("warnings", ()):
             print_warning(warning)
@@ -176,16 +190,22 @@ def keypoints_job(job: Job, run: Run) -> None:
     from vp3d_cli import pipeline
     from vp3d_cli.progress import StageProgress
 
-    with StageProgress(run.quiet) as progress:
-        warnings = pipeline.find_keypoints(
-            job.video,
-            job.out,
-            format=run.keypoint_format,
-            settings=run.settings,
-            progress=progress,
-            overwrite=run.overwrite,
-            command=run.command,
-        )
+    with AtHand() as at_hand:
+        out = at_hand.target(job.out, run.overwrite)
+        video = at_hand.bring(job.video)
+        with StageProgress(run.quiet) as progress:
+            warnings = pipeline.find_keypoints(
+                video,
+                out,
+                format=run.keypoint_format,
+                settings=run.settings,
+                progress=progress,
+                overwrite=run.overwrite,
+                command=run.command,
+                source=at_hand.source(job.video),
+                keep=at_hand.keep(job.out),
+            )
+        at_hand.deliver(out, job.out)
     print(job.out, flush=True)
     if not run.quiet:
         for warning in warnings:
@@ -197,6 +217,10 @@ def preview_job(job: Job, run: Run) -> None:
     from vp3d_cli import pictures
     from vp3d_cli.progress import StageProgress
 
-    with StageProgress(run.quiet) as progress:
-        pictures.preview(job.video, job.out, settings=run.settings, progress=progress, overwrite=run.overwrite)
+    with AtHand() as at_hand:
+        out = at_hand.target(job.out, run.overwrite)
+        video = at_hand.bring(job.video)
+        with StageProgress(run.quiet) as progress:
+            pictures.preview(video, out, settings=run.settings, progress=progress, overwrite=run.overwrite)
+        at_hand.deliver(out, job.out)
     print(job.out, flush=True)

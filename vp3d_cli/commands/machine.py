@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vp3d_cli.commands.common import AsJson, Quiet, format_table, one_line
+
+if TYPE_CHECKING:
+    from vp3d_cli.progress import StageProgress
+    from vp3d_cli.settings import InferSettings
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -34,10 +38,18 @@ def bench(
     video: Annotated[
         Path | None, typer.Argument(metavar="[VIDEO]", help="A video with people.  [default: the example]")
     ] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Measure vp3d batch on a folder (VIDEO), by jobs and threads.")
+    ] = False,
+    lifter_only: Annotated[
+        bool, typer.Option("--lifter-network", help="Measure the lifter's network beside a matrix product.")
+    ] = False,
     frames: Annotated[int, typer.Option(min=1, help="Use so many frames from its beginning.")] = 300,
     repeats: Annotated[int, typer.Option(min=1, help="Run each stage so often; medians count.")] = 3,
     detector: Annotated[str, typer.Option(help="See: vp3d detectors.")] = "movenet",
-    lifter: Annotated[str, typer.Option(help="See: vp3d weights list.")] = "default",
+    lifter: Annotated[
+        str, typer.Option(help="See: vp3d weights list; or random:243:1024 with --lifter-network.")
+    ] = "default",
     max_people: Annotated[int | None, typer.Option(min=1, help="Keep the main people only.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     quiet: Quiet = False,
@@ -48,12 +60,24 @@ def bench(
     \b
     vp3d bench
     vp3d bench video.mp4 --repeats 5 --json
+    vp3d bench --batch clips/
+    vp3d bench --lifter-network --lifter random:243:1024
     """
-    from vp3d_cli import bench as stopwatch
-    from vp3d_cli.pipeline import InferSettings
+    if batch and lifter_only:
+        raise typer.BadParameter("give --batch or --lifter-network, not both", param_hint="--batch")
+    if lifter_only:
+        _bench_network(lifter, repeats, as_json)
+        return
     from vp3d_cli.progress import StageProgress
+    from vp3d_cli.settings import InferSettings
 
     settings = InferSettings(detector=detector, lifter=lifter, max_people=max_people, device=device)
+    if batch:
+        with StageProgress(quiet, unit="rounds") as progress:
+            _bench_batch(video, settings, frames, repeats, progress, as_json)
+        return
+    from vp3d_cli import bench as stopwatch
+
     clip = video or stopwatch.example_clip()
     with StageProgress(quiet, unit="rounds") as progress:
         result = stopwatch.bench(clip, settings, max_frames=frames, repeats=repeats, report=progress)
@@ -62,10 +86,54 @@ def bench(
         return
     width, height = result.size_wh
     print(f"{result.video}: {result.frames} frames of {width}x{height}, {result.people} people, median of {repeats}")
-    rows = [("stage", "frames/s", "ms/frame")]
+    rows = [("stage", "frames/s", "ms/frame", "CPU ms/frame")]
     for row in result.stages:
-        rows.append((row.stage, f"{row.frames_per_second:.1f}", f"{1000 / row.frames_per_second:.2f}"))
-    print(format_table(rows, right=(1, 2)))
+        cpu_ms = f"{1000 * row.cpu_seconds / result.frames:.2f}"
+        rows.append((row.stage, f"{row.frames_per_second:.1f}", f"{1000 / row.frames_per_second:.2f}", cpu_ms))
+    print(format_table(rows, right=(1, 2, 3)))
     print(
-        f"end to end / detect: {result.ratio_to_detector:.3f} (loading the models takes {result.loading_seconds:.2f} s)"
+        f"end to end / detect: {result.ratio_to_detector:.3f}; by CPU time, as if nothing overlapped: "
+        f"{result.cpu_ratio_to_detector:.3f} (loading the models takes {result.loading_seconds:.2f} s)"
     )
+
+
+def _bench_batch(
+    folder: Path | None, settings: InferSettings, frames: int, repeats: int, report: StageProgress, as_json: bool
+) -> None:
+    """Measure a folder, and print a line for each way to do it."""
+    from vp3d_cli.bench import bench_batch
+
+    result = bench_batch(folder, settings, max_frames=frames, repeats=repeats, report=report)
+    if as_json:
+        print(json.dumps(asdict(result), indent=2))
+        return
+    print(f"{result.videos} videos, {result.frames} frames, {result.cores} cores, median of {result.repeats}")
+    rows = [("way", "jobs", "threads", "seconds", "frames/s", "times infer in turn")]
+    for row in result.ways:
+        speeds = f"{row.seconds:.1f}", f"{row.frames_per_second:.1f}", f"{row.times_in_turn:.2f}"
+        rows.append((row.way, str(row.jobs), str(row.threads), *speeds))
+    print(format_table(rows, right=(1, 2, 3, 4, 5)))
+
+
+def _bench_network(name: str, repeats: int, as_json: bool) -> None:
+    """Measure a lifter's network, and print what it does beside others."""
+    from vp3d_cli.bench import bench_lifter
+
+    result = bench_lifter(name, repeats=repeats)
+    if as_json:
+        print(json.dumps({**asdict(result), "share_of_product": result.share_of_product}, indent=2))
+        return
+    print(
+        f"{result.name}: {result.receptive_field} frames, {result.channels} channels, {result.multiply_adds / 1e6:.2f} "
+        f"million multiply-adds a frame; {result.threads} threads, median of {repeats}"
+    )
+    rows = [
+        ("what", "figure"),
+        ("plain matrix product, float32", f"{result.product_rate / 1e9:.1f} G multiply-adds/s per core"),
+        ("the network", f"{result.rate / 1e9:.1f} G multiply-adds/s per core, {result.frames_per_second:.0f} frames/s"),
+        ("of the matrix product's rate", f"{result.share_of_product:.3f}"),
+        ("faster than Conv1d + batch norm, a window per frame", f"{result.times_windows:.1f} times"),
+        ("faster than dilated Conv1d + batch norm", f"{result.times_dilated:.2f} times"),
+        ("largest difference to that", f"{result.difference_m * 1e3:.4f} mm"),
+    ]
+    print(format_table(rows, right=()))

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from vp3d_cli.commands.common import AsJson, format_table, print_error
+from vp3d_cli.commands.common import AsJson, Overwrite, format_table, print_error
 
-weights_app = typer.Typer(help="List, check and add weight files.", no_args_is_help=True, rich_markup_mode=None)
+weights_app = typer.Typer(help="List, check, add and export weight files.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @weights_app.command("list")
@@ -67,22 +67,86 @@ def weights_verify() -> None:
 @weights_app.command("add")
 def weights_add(
     file: Annotated[Path, typer.Argument(help="The weight file; it is copied.", show_default=False)],
-    name: Annotated[str, typer.Option(help="What --lifter or --detector will call it.", show_default=False)],
+    name: Annotated[
+        str | None,
+        typer.Option(help="What --lifter or --detector will call it.  [default: the file's name]", show_default=False),
+    ] = None,
     kind: Annotated[str, typer.Option(help="detector, pose or trajectory.")] = "pose",
-    licence: Annotated[str, typer.Option(help="Under which the weights may be used.")] = "unknown",
+    skeleton_2d: Annotated[
+        str | None,
+        typer.Option(help="Keypoints that a VideoPose3D checkpoint takes.  [default: by its name]", show_default=False),
+    ] = None,
+    causal: Annotated[bool, typer.Option("--causal", help="The VideoPose3D checkpoint is causal.")] = False,
+    licence: Annotated[
+        str | None, typer.Option(help="Under which the weights may be used.", show_default=False)
+    ] = None,
     source: Annotated[str, typer.Option(help="Where they come from.  [default: the path]")] = "",
-    trained_on: Annotated[str, typer.Option(help="The data that they were trained on.")] = "unknown",
+    trained_on: Annotated[
+        str | None, typer.Option(help="The data that they were trained on.", show_default=False)
+    ] = None,
 ) -> None:
     """Add weights of your own, under a name that other commands take.
 
     \b
-    vp3d weights add runs/best.safetensors --name mine --kind pose
-    vp3d infer video.mp4 --lifter mine
+    vp3d weights add runs/best.safetensors --name mine
+    vp3d weights add pretrained_h36m_cpn.bin
+    vp3d infer video.mp4 --lifter pretrained_h36m_cpn
+
+    A checkpoint of VideoPose3D (.bin) is converted: only its tensors are read, nothing in it is run. Its trajectory
+    model, if it has one, is added as NAME-trajectory.
     """
     from vp3d_cli.weights import add_weights
 
-    entry = add_weights(file, name, kind=kind, licence=licence, source=source, trained_on=trained_on)
-    print(entry.path)
+    name = name or file.stem
+    if kind == "pose" and file.suffix != ".safetensors":
+        from vp3d_cli.lift.official import LICENCE, add_official
+
+        entries = add_official(
+            file,
+            name,
+            skeleton_2d=skeleton_2d,
+            causal=causal,
+            licence=licence or LICENCE,
+            source=source,
+            trained_on=trained_on,
+        )
+        for entry in entries:
+            print(entry.path)
+        return
+    if causal or skeleton_2d is not None:
+        raise typer.BadParameter("--causal and --skeleton-2d describe checkpoints of VideoPose3D (.bin)")
+    added = add_weights(
+        file, name, kind=kind, licence=licence or "unknown", source=source, trained_on=trained_on or "unknown"
+    )
+    print(added.path)
+
+
+@weights_app.command("export")
+def weights_export(
+    name: Annotated[str, typer.Argument(help="A pose lifter: its name, or a file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
+    format: Annotated[str, typer.Option(help="Only videopose3d.")] = "videopose3d",
+    trajectory: Annotated[
+        str | None, typer.Option(help="A trajectory lifter to put beside it.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a lifter as a checkpoint of VideoPose3D, for its run.py --evaluate.
+
+    \b
+    vp3d weights export mine --format videopose3d --out mine.bin
+
+    Only what VideoPose3D can run: temporal lifters on screen coordinates without confidence.
+    """
+    if format != "videopose3d":
+        raise typer.BadParameter(f"{format!r} is not videopose3d", param_hint="--format")
+    from vp3d_cli.files import check_target
+    from vp3d_cli.lift.official import load_part, write_official
+
+    check_target(out, overwrite)
+    beside = None if trajectory is None else load_part(trajectory, "trajectory")
+    write_official(out, load_part(name, "pose"), beside, overwrite=overwrite)
+    print(out)
 
 
 def detectors(as_json: AsJson = False) -> None:

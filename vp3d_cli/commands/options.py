@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 Detector = Annotated[str, typer.Option(help="Finds the people; see: vp3d detectors.")]
 Lifter = Annotated[str, typer.Option(help="Weights that turn 2D into 3D; see: vp3d weights list.")]
+Trajectory = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="Weights for the root's path.  [default: fit the pose]", show_default=False),
+]
 MaxPeople = Annotated[
     int | None, typer.Option(min=1, help="Keep the main people only; 1 for one.  [default: all found]")
 ]
@@ -34,6 +38,13 @@ Fov = Annotated[
     float | None, typer.Option(help="Field of view of the longer side, degrees.  [default: 60]", show_default=False)
 ]
 Smooth = Annotated[str, typer.Option(metavar="STRENGTH|off", help="A number, more is smoother; off for raw.")]
+DetectEvery = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Look for people in every Nth frame only; faster, less exact.")
+]
+Segment = Annotated[
+    float | None,
+    typer.Option(metavar="MINUTES", help="Do parts of a long video at the same time.", show_default=False),
+]
 Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
 Flip = Annotated[bool, typer.Option(help="Average with the mirrored pose: steadier, twice the lifting.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -71,6 +82,9 @@ def make_settings(
     keypoints: Path | None = None,
     layout: str | None = None,
     joint_map: Path | None = None,
+    trajectory: str | None = None,
+    detect_every: int = 1,
+    segment: float | None = None,
 ) -> InferSettings:
     """Settings out of what was typed.
 
@@ -90,6 +104,7 @@ def make_settings(
         return InferSettings(
             detector=detector,
             lifter=lifter,
+            trajectory=trajectory,
             keypoints=None if keypoints is None else str(keypoints),
             layout=layout,
             joint_map=None if joint_map is None else str(joint_map),
@@ -100,6 +115,8 @@ def make_settings(
             end_s=end_s,
             intrinsics=camera,
             fov_deg=fov,
+            detect_every=detect_every,
+            segment_min=segment,
             smooth=smoothing,
             device=device,
             flip=flip,

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError
 from vp3d_cli.types import FrameBGR, Keypoints2D
@@ -51,8 +51,29 @@ class Detector(Protocol):
         """
         ...
 
-    def reset(self) -> None:
-        """Forget the frames seen so far: the next frame starts another video."""
+    def reset(self, frame: int = 0) -> None:
+        """Forget the frames seen so far: another video follows, or another camera shot.
+
+        Args:
+            frame: number of the next frame in its video. What a detector does every few frames it does at the same
+                ones wherever it starts, so that a video can be done in parts.
+        """
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A detector that can tell what it knows of the frames so far, so that another run can go on where it failed.
+
+    One that follows people should; one that looks at each frame on its own need not.
+    """
+
+    def memory(self) -> dict[str, Any] | None:
+        """All that the next frames depend on, as JSON can hold it; None where it cannot tell."""
+        ...
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Know again what :meth:`memory` told, of the same video."""
         ...
 
 

@@ -10,7 +10,9 @@ confidence from 0.3 to 0.6.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -96,6 +98,29 @@ class Track:
         self.anchor = self.person
         self.angle = crop_angle(torso_tilt(self.person) or 0.0)
 
+    def as_json(self) -> dict[str, Any]:
+        """All of it, exactly."""
+        return {
+            "person": _person_as_json(self.person),
+            "anchor": _person_as_json(self.anchor),
+            "velocity": self.velocity.tolist(),
+            "angle": self.angle,
+            "hidden": self.hidden,
+            "weak": self.weak,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Track:
+        """What :meth:`as_json` gave."""
+        track = cls(
+            _person_from_json(stored["person"]),
+            velocity=np.array(stored["velocity"]),
+            hidden=stored["hidden"],
+            weak=stored["weak"],
+        )
+        track.anchor, track.angle = _person_from_json(stored["anchor"]), stored["angle"]
+        return track
+
     def expected(self) -> Person:
         """The person where they should be in the next frame."""
         return self.person.moved(self.velocity)
@@ -125,6 +150,15 @@ class Track:
         self.hidden += 1
         self.anchor = self.anchor.moved(self.velocity)
         self.velocity = self.velocity * 0.8
+
+
+def _person_as_json(person: Person) -> dict[str, Any]:
+    return {"keypoints": person.keypoints.tolist(), "scores": person.scores.tolist(), "score": float(person.score)}
+
+
+def _person_from_json(stored: Mapping[str, Any]) -> Person:
+    keypoints, scores = (np.array(stored[name], np.float32) for name in ("keypoints", "scores"))
+    return Person(keypoints, scores, stored["score"])
 
 
 class Follower:

@@ -77,7 +77,7 @@ class MaskRcnnDetector:
         self._colours = colours
         self._where = where
 
-    def reset(self) -> None:
+    def reset(self, frame: int = 0) -> None:
         """Nothing is kept from one frame to the next."""
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:

@@ -48,7 +48,7 @@ class TorchvisionDetector:
         self._model = model.to(device).eval()
         self._device = device
 
-    def reset(self) -> None:
+    def reset(self, frame: int = 0) -> None:
         """Nothing is kept from one frame to the next."""
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:

@@ -1,13 +1,15 @@
 """The embedded detector: MoveNet MultiPose finds people, a single-person MoveNet follows each of them.
 
-People are searched for in the first frame, then every few frames, and more often while nobody is in view or
+People are searched for in the first frame, then at every eighth frame, and more often while nobody is in view or
 somebody was lost. In between, each known person is followed by a square of their own (see follow.py), which is far
 more exact than the search and works at any size of the frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -48,11 +50,24 @@ class MoveNetDetector:
         self._max_people = max_people
         self.reset()
 
-    def reset(self) -> None:
-        """Forget everyone: the next frame starts another video."""
+    def reset(self, frame: int = 0) -> None:
+        """Forget everyone: another video follows, or another shot, from the frame with this number on."""
         self._tracks: list[Track] = []
-        self._search.reset()
+        self._frame = frame
         self._frames_since_search: int | None = None  # None before the first search
+
+    def memory(self) -> dict[str, Any]:
+        """What is known of the frames so far, as JSON can hold it; see :meth:`recall`."""
+        return {
+            "frame": self._frame,
+            "frames_since_search": self._frames_since_search,
+            "tracks": [track.as_json() for track in self._tracks],
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Know again what :meth:`memory` told, of this video."""
+        self._frame, self._frames_since_search = memory["frame"], memory["frames_since_search"]
+        self._tracks = [Track.from_json(stored) for stored in memory["tracks"]]
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
         """Everyone in each of the frames, which follow those of the previous call."""
@@ -64,6 +79,7 @@ class MoveNetDetector:
         if search is not None:
             self._welcome(frame, search(frame))
             self._frames_since_search = 0
+        self._frame += 1
         return _as_keypoints([track.person for track in self._tracks if not track.hidden])
 
     def _follow_everyone(self, frame: FrameBGR) -> bool:
@@ -92,8 +108,9 @@ class MoveNetDetector:
         in_view = sum(not track.hidden for track in self._tracks)
         if in_view >= self._max_people:
             return None
-        if self._frames_since_search >= self._search_every:
-            return self._search.in_turn
+        searches, off = divmod(self._frame, self._search_every)
+        if off == 0:
+            return partial(self._search.in_turn, turn=searches - 1)
         urgent = not in_view or in_view < len(self._tracks)
         if just_lost or (urgent and self._frames_since_search >= URGENT_EVERY):
             return self._search.whole

@@ -77,7 +77,7 @@ class RtmDet:
         height, width = self._session.get_inputs()[0].shape[2:]
         self._wh = tuple(side if isinstance(side, int) else _DET_SIDE for side in (width, height))
 
-    def reset(self) -> None:
+    def reset(self, frame: int = 0) -> None:
         """Nothing is kept from one frame to the next."""
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:

@@ -56,15 +56,10 @@ def distinct(people: Iterable[Person]) -> list[Person]:
 
 
 class Search:
-    """Finds people in a frame; remembers whose turn it is."""
+    """Finds people in a frame; holds no state but the network."""
 
     def __init__(self, network: MultiPose) -> None:
         self._network = network
-        self._turn = 0
-
-    def reset(self) -> None:
-        """Start with the first part again."""
-        self._turn = 0
 
     def everywhere(self, frame: FrameBGR) -> list[Person]:
         """People in the frame, whatever their size; distinct, best first."""
@@ -77,9 +72,8 @@ class Search:
         """People who are not small beside the frame; distinct, best first."""
         return distinct(self._whole(frame))
 
-    def in_turn(self, frame: FrameBGR) -> list[Person]:
-        """By turns the whole frame closely, and one of its tiles; always a glance at the whole; distinct."""
-        turn, self._turn = self._turn, self._turn + 1
+    def in_turn(self, frame: FrameBGR, turn: int) -> list[Person]:
+        """By turns (0, 1, ...) the whole frame closely, or one of its tiles after a glance at the whole; distinct."""
         tiles = _tiles_of(frame)
         if turn % 2 == 0 or not tiles:
             return self.whole(frame)

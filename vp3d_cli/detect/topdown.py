@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector
+from vp3d_cli.detect.base import Detector, Remembering
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D
 
 # A box drawn around keypoints (MoveNet's) ends at eyes, wrists and ankles; the networks were trained with boxes
@@ -47,9 +47,18 @@ class TopDownDetector:
         self._finder = finder
         self._estimator = estimator
 
-    def reset(self) -> None:
-        """Forget the frames seen so far."""
-        self._finder.reset()
+    def reset(self, frame: int = 0) -> None:
+        """Forget the frames seen so far; ``frame`` is the number of the next one."""
+        self._finder.reset(frame)
+
+    def memory(self) -> dict[str, Any] | None:
+        """That of the first step; the second has none."""
+        return self._finder.memory() if isinstance(self._finder, Remembering) else None
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Know again what :meth:`memory` told."""
+        if isinstance(self._finder, Remembering):
+            self._finder.recall(memory)
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
         """Everyone in each of the frames; boxes and scores of people are those of the first step."""

@@ -17,6 +17,7 @@ from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion, score_poses, score_roots
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file
+from vp3d_cli.lift.joints import to_h36m17
 from vp3d_cli.lift.pose import Lifter, find_lifter
 from vp3d_cli.normalize import decode_root, flip
 from vp3d_cli.pipeline import lift_person
@@ -191,9 +192,11 @@ def _answer(model: Any, info: LifterInfo, batch: Batch, clips: Tensor, flip_test
         order = get_skeleton(info.rule.skeleton_3d).flip_order if info.task == "pose" else (0,)
         answer = (answer + flip(mirrored, order)) / 2
     if info.task == "trajectory":
-        root = decode_root(answer[:, :, 0], batch.centre, batch.spread)
+        root = answer[:, :, 0]
+        root = decode_root(root, batch.centre, batch.spread) if info.root == "scaled" else root
         return _Answers(root[:, 0].numpy(), batch.root[:, 0].numpy(), clips.numpy())
-    return _Answers(answer[:, 0].numpy(), batch.joints[:, 0].numpy(), clips.numpy())
+    joints = to_h36m17(answer[:, 0].numpy(), info.rule.skeleton_3d)
+    return _Answers(joints, batch.joints[:, 0].numpy(), clips.numpy())
 
 
 def _score(name: str, answers: _Answers, info: LifterInfo) -> Scores:

@@ -32,7 +32,8 @@ class Scores:
         n_mpjpe: root-aligned and scaled by the factor that fits best: one for each continuous motion, else one for
             each pose.
         p_mpjpe: after Procrustes alignment of each pose.
-        mpjve: change from frame to frame, aligned as for ``n_mpjpe``, mm per frame of the truth.
+        mpjve: change from frame to frame, aligned as for ``n_mpjpe`` (on a data set not at all), mm per frame of the
+            truth.
         trajectory: distance of the root in camera space.
         trajectory_aligned: the same after one similarity transform of the whole path.
         pck, auc: 3DPCK at 150 mm and the area under its curve, percent, aligned as for ``n_mpjpe``.

@@ -9,7 +9,7 @@ from pathlib import Path
 from vp3d_cli.evaluate.calibrated import CalibratedView, find_person, score_person
 from vp3d_cli.evaluate.scores import Scores
 from vp3d_cli.lift.pose import load_lifter
-from vp3d_cli.pipeline import Progress, lift_person, watch
+from vp3d_cli.pipeline import Models, Progress, lift_person, watch
 from vp3d_cli.settings import InferSettings
 
 
@@ -39,12 +39,13 @@ def evaluate_video(
     if settings.intrinsics is None and settings.fov_deg is None:
         settings = dataclasses.replace(settings, intrinsics=view.intrinsics)
     loaded = [load_lifter(name, settings.device) for name in lifters]
+    trajectory = Models(settings).trajectory
     scene = watch(video, settings, progress)
     size_wh = scene.info.size_wh
     person = find_person([track.keypoints for track in scene.tracks], scene.times_s, size_wh, view)
     intrinsics = settings.camera(size_wh).as_tuple()
     scores = []
     for lifter in loaded:
-        motion = lift_person(scene.tracks[person], scene.times_s, lifter, intrinsics, size_wh, settings)
+        motion = lift_person(scene.tracks[person], scene.times_s, lifter, intrinsics, size_wh, settings, trajectory)
         scores.append(score_person(motion.joints, motion.root, scene.times_s, view))
     return scores

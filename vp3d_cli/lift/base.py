@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from vp3d_cli.errors import ConfigError
+from vp3d_cli.lift.dense import DenseModel
 from vp3d_cli.lift.recurrent import RecurrentConfig, RecurrentModel
 from vp3d_cli.lift.simple import SimpleConfig, SimpleModel
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
@@ -47,6 +48,7 @@ class LifterNetwork(Protocol):
 # One line per architecture: how to build the network from its configuration.
 ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "temporal": lambda config: TemporalModel(TemporalConfig(**config)),
+    "dense": lambda config: DenseModel(TemporalConfig(**config)),
     "simple": lambda config: SimpleModel(SimpleConfig(**config)),
     "recurrent": lambda config: RecurrentModel(RecurrentConfig(**config)),
 }

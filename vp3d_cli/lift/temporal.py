@@ -27,6 +27,9 @@ from torch.nn import functional as F
 from vp3d_cli.errors import ConfigError, ShapeError
 from vp3d_cli.lift.shapes import check_windows, flatten_features
 
+# With fewer channels (those of the input), one product over all taps is faster than one for each.
+_NARROW = 256
+
 
 @dataclass(frozen=True)
 class TemporalConfig:
@@ -205,17 +208,23 @@ class FoldedTemporalModel:
     @torch.inference_mode()
     def __call__(self, inputs: Tensor) -> Tensor:
         """(B, T, in_joints, in_features) to (B, T - receptive_field + 1, out_joints, 3)."""
-        x = inputs.flatten(2)
-        x = _dilated_matrix(x, *self._layers[0], width=self.config.widths[0], dilation=1).relu_()
+        # (T, B, channels): then the frames that one tap of a kernel sees lie together in memory, for any B.
+        x = inputs.flatten(2).transpose(0, 1).contiguous()
+        x = _taps(x, *self._layers[0], width=self.config.widths[0], dilation=1).relu_()
         dilation = self.config.widths[0]
         for i, width in enumerate(self.config.widths[1:]):
-            residual = _trim(x, width, dilation, self.config.causal)
-            x = _dilated_matrix(x, *self._layers[1 + 2 * i], width=width, dilation=dilation).relu_()
-            x = _dilated_matrix(x, *self._layers[2 + 2 * i], width=1, dilation=1).relu_()
+            residual = _trim(x.transpose(0, 1), width, dilation, self.config.causal).transpose(0, 1)
+            x = _taps(x, *self._layers[1 + 2 * i], width=width, dilation=dilation).relu_()
+            x = _taps(x, *self._layers[2 + 2 * i], width=1, dilation=1).relu_()
             x += residual
             dilation *= width
-        x = _dilated_matrix(x, *self._layers[-1], width=1, dilation=1)
-        return x.view(*x.shape[:2], self.config.out_joints, 3)
+        x = _taps(x, *self._layers[-1], width=1, dilation=1)
+        return x.view(*x.shape[:2], self.config.out_joints, 3).transpose(0, 1)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications of the network for one frame of output, those for neighbouring frames shared."""
+        return sum(matrix.numel() for matrix, _ in self._layers)
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -240,10 +249,17 @@ def _strided(x: Tensor, weight: Tensor) -> Tensor:
     return x.reshape(x.shape[0], x.shape[1] // width, width * x.shape[2]) @ _matrix(weight)
 
 
-def _dilated_matrix(x: Tensor, matrix: Tensor, bias: Tensor, *, width: int, dilation: int) -> Tensor:
-    windows = _windows(x, width, dilation)
-    out = torch.addmm(bias, windows.flatten(0, 1), matrix)
-    return out.view(*windows.shape[:2], -1)
+def _taps(x: Tensor, matrix: Tensor, bias: Tensor, *, width: int, dilation: int) -> Tensor:
+    """(T, B, C) through a folded convolution: the products of its taps are added up in place, no window is copied."""
+    length, channels = len(x) - (width - 1) * dilation, x.shape[2]
+    if width > 1 and channels < _NARROW:
+        x = torch.cat([x[i * dilation : i * dilation + length] for i in range(width)], dim=-1)
+        width, channels = 1, width * channels
+    out = torch.addmm(bias, x[:length].flatten(0, 1), matrix[:channels])
+    for i in range(1, width):
+        seen = x[i * dilation : i * dilation + length].flatten(0, 1)
+        out.addmm_(seen, matrix[i * channels : (i + 1) * channels])
+    return out.view(length, x.shape[1], -1)
 
 
 def _trim(x: Tensor, width: int, dilation: int, causal: bool) -> Tensor:

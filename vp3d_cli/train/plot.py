@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from vp3d_cli.errors import InputError
 
-_NOT_PLOTTED = ("step", "loss", "score", "seconds", "data_share")
+# Columns of the log that are no error.
+NOT_PLOTTED = ("step", "loss", "score", "seconds", "data_share")
 
 
 def plot_learning_curve(log: Path, out: Path) -> None:
@@ -33,10 +34,10 @@ def plot_learning_curve(log: Path, out: Path) -> None:
     axes = figure.add_subplot()
     steps = [row["step"] for row in rows]
     for name in rows[0]:
-        if name not in _NOT_PLOTTED:
+        if name not in NOT_PLOTTED:
             axes.plot(steps, [row[name] for row in rows], label=name.replace("_", ", "))
     axes.set_xlabel("step")
-    axes.set_ylabel("error on held-out motion (mm; % of depth for a trajectory)")
+    axes.set_ylabel("error (mm; root: % of depth; reprojection: 1/1000 of the image's width)")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()

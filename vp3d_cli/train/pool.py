@@ -6,39 +6,22 @@ millions are made. Every chunk of the pool is drawn from a seed of its own, so a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from vp3d_cli.normalize import InputRule, normalize
+from vp3d_cli.lift.joints import as_trained
+from vp3d_cli.normalize import InputRule, flip, normalize
+from vp3d_cli.skeletons import get_skeleton
+from vp3d_cli.train.batch import Batch
+from vp3d_cli.train.config import LoopConfig
 from vp3d_cli.train.engine import DataEngine, Windows
+
+__all__ = ["Batch", "MotionSource", "WindowPool", "mirrored", "prepare"]
 
 # Frames drawn at once: few enough for intermediate results to stay in the processor's cache.
 CHUNK_FRAMES = 256 * 27
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Windows as the network sees them; N windows, T frames, O output frames.
-
-    Attributes:
-        features: (N, T, J, 2 or 3).
-        joints: (N, O, 17, 3) root-relative joints, answer axes, metres.
-        root: (N, O, 3) root joint, answer axes, metres.
-        centre, spread: (N, O, 2) and (N, O), for :func:`vp3d_cli.normalize.decode_root`.
-    """
-
-    features: Tensor
-    joints: Tensor
-    root: Tensor
-    centre: Tensor
-    spread: Tensor
-
-    def select(self, index: Tensor | slice) -> Batch:
-        """The windows with these indices."""
-        fields = (self.features, self.joints, self.root, self.centre, self.spread)
-        return Batch(*(values[index] for values in fields))
 
 
 def prepare(windows: Windows, rule: InputRule, outputs: range, *, clean: bool = False) -> Batch:
@@ -52,6 +35,7 @@ def prepare(windows: Windows, rule: InputRule, outputs: range, *, clean: bool = 
     """
     keypoints = windows.clean_keypoints if clean else windows.keypoints
     scores = torch.ones_like(windows.scores) if clean else windows.scores
+    keypoints, scores = as_trained(keypoints, scores, rule)
     seen = normalize(keypoints, scores, windows.intrinsics[:, None], windows.size_wh[:, None], rule)
     frames = slice(outputs.start, outputs.stop, outputs.step)
     joints, root = windows.joints, windows.root[:, :, None]
@@ -112,3 +96,63 @@ class WindowPool:
     def _make(self, chunk: int) -> Batch:
         self._engine.generator.manual_seed(self._seed * 1_000_003 + chunk)
         return prepare(self._engine.draw(self.chunk), self._rule, self._outputs)
+
+
+class MotionSource:
+    """Batches of windows from motions without end.
+
+    Args:
+        engine: draws windows.
+        rule, outputs: see :func:`prepare`.
+        loop: of the run.
+        batch: windows per step.
+        state: of a source to go on from.
+    """
+
+    epoch: int | None = None
+
+    def __init__(
+        self,
+        engine: DataEngine,
+        rule: InputRule,
+        outputs: range,
+        loop: LoopConfig,
+        batch: int,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._rule, self._loop, self._batch = rule, loop, batch
+        self._sampler = torch.Generator(engine.device).manual_seed(loop.seed)
+        self._coin = torch.Generator()
+        if state is not None:
+            self._sampler.set_state(state["sampler"])
+        first_chunk = state["first_chunk"] if state is not None else 0
+        self._pool = WindowPool(engine, rule, outputs, loop.pool, loop.seed, first_chunk)
+
+    def batch(self, step: int) -> Batch:
+        """The windows of a step; every other batch, by chance, is mirrored."""
+        for _ in range(self._chunks_due(step)):
+            self._pool.renew()
+        batch = self._pool.sample(self._batch, self._sampler)
+        heads = torch.rand(1, generator=self._coin.manual_seed(step)).item() >= 0.5
+        return mirrored(batch, self._rule) if heads and self._loop.flips else batch
+
+    def state(self) -> Mapping[str, Any]:
+        """Of the sampler and the pool."""
+        return {"sampler": self._sampler.get_state(), "first_chunk": self._pool.first_chunk}
+
+    def _chunks_due(self, step: int) -> int:
+        """Chunks to renew before a step so that each window is used ``reuse`` times on average."""
+        per_step = self._batch / (self._loop.reuse * self._pool.chunk)
+        return int((step + 1) * per_step) - int(step * per_step)
+
+
+def mirrored(batch: Batch, rule: InputRule) -> Batch:
+    """Swap left and right: features and labels alike."""
+    mirror = torch.tensor([-1.0, 1.0, 1.0], device=batch.root.device)
+    return Batch(
+        flip(batch.features, get_skeleton(rule.skeleton_2d).flip_order),
+        flip(batch.joints, get_skeleton(rule.skeleton_3d).flip_order),
+        batch.root * mirror,
+        batch.centre * mirror[:2],
+        batch.spread,
+    )

@@ -44,6 +44,13 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     os.replace(partial, path)
 
 
+def copy_file(path: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    partial = target.with_name(target.name + ".part")
+    partial.write_bytes(path.read_bytes())
+    os.replace(partial, target)
+
+
 def append_row(path: Path, row: Mapping[str, float]) -> None:
     """Add a row to a CSV file; the first one brings the header."""
     new = not path.exists()

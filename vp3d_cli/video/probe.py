@@ -119,10 +119,29 @@ def read_packets(path: Path) -> tuple[float, str]:
     A file that was cut off is told by its complaint (``partial file``, ``File ended prematurely``); a sound track
     that outlasts the picture raises none.
     """
-    source = ffmpeg.input(program.as_url(path), v="error", protocol_whitelist="file")
-    ran = program.run(program.command(source.output("pipe:", map="0:V:0", c="copy", f="framecrc")))
+    ran = _copy_packets(path)
     times_s, _, _ = _packet_times(ran.stdout.decode("ascii", "replace"))
     return max(times_s, default=0.0), program.reason(ran.stderr, ran.returncode) if ran.stderr.strip() else ""
+
+
+def read_frame_times(path: str | Path) -> list[float]:
+    """Presentation times of all frames, rising, 0 at the start of the file; read from the packets, nothing is decoded.
+
+    Where the file is damaged, some of these frames may turn out not to decode.
+
+    Raises:
+        VideoError: see :func:`probe_video`.
+    """
+    media = examine(path)
+    if media.images:
+        return [i / media.info.fps for i in range(len(media.images))]
+    times_s, _, _ = _packet_times(_copy_packets(media.info.path).stdout.decode("ascii", "replace"))
+    return [time_s for time_s in times_s if time_s >= media.first_time_s - 1e-6]  # an edit list may hide the first
+
+
+def _copy_packets(path: Path) -> subprocess.CompletedProcess[bytes]:
+    source = ffmpeg.input(program.as_url(path), v="error", protocol_whitelist="file")
+    return program.run(program.command(source.output("pipe:", map="0:V:0", c="copy", f="framecrc")))
 
 
 # Lines of ffmpeg's report; a still picture (cover art) is no video.

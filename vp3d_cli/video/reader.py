@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from vp3d_cli.errors import ConfigError, VideoError
 from vp3d_cli.types import Frame, VideoInfo
 from vp3d_cli.video.ffmpeg_source import ffmpeg_frames
 from vp3d_cli.video.frames import TimedFrames
+from vp3d_cli.video.handover import Handover
 from vp3d_cli.video.images import DEFAULT_IMAGE_FPS, image_frames
 from vp3d_cli.video.opencv_source import open_first, opencv_frames
 from vp3d_cli.video.probe import examine, read_packets
@@ -80,7 +80,7 @@ class VideoReader:
         self._end_s = math.inf if end_s is None else end_s
         if self.info.duration_s is not None and start_s >= self.info.duration_s + _DURATION_SLACK_S:
             raise self._nothing_there(f"it is {self.info.duration_s:g} s long")
-        self._ahead = _Handover(frames_ahead(self.info))
+        self._ahead = Handover[Frame](frames_ahead(self.info))
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> VideoReader:
@@ -187,57 +187,6 @@ class VideoReader:
         if math.isfinite(self._end_s):
             span = f"from {self._start_s:g} s to {self._end_s:g} s"
         return VideoError(f"{self.info.path} has no frame {span}: {how_long}; choose an earlier start")
-
-
-class _Handover:
-    """A bounded queue between the decoding thread and the consumer; either side may leave at any time.
-
-    Attributes:
-        left: the consumer has gone; nothing more is wanted.
-        peak: the most frames that ever waited.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.left = False
-        self.peak = 0
-        self._limit = limit
-        self._frames: deque[Frame] = deque()
-        self._finished = False
-        self._error: BaseException | None = None
-        self._changed = threading.Condition()
-
-    def put(self, frame: Frame) -> None:
-        """Hand a frame over as soon as there is room; drop it if the consumer has left."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.left or len(self._frames) < self._limit)
-            if not self.left:
-                self._frames.append(frame)
-                self.peak = max(self.peak, len(self._frames))
-                self._changed.notify_all()
-
-    def get(self) -> Frame | None:
-        """The next frame, or None at the end; raises what the decoding thread raised."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.left or self._finished or self._frames)
-            if self._frames:
-                self._changed.notify_all()
-                return self._frames.popleft()
-            if self._error is not None:
-                raise self._error
-            return None
-
-    def finish(self, error: BaseException | None) -> None:
-        """No frame follows."""
-        with self._changed:
-            self._finished, self._error = True, error
-            self._changed.notify_all()
-
-    def leave(self) -> None:
-        """No frame is wanted any more."""
-        with self._changed:
-            self.left = True
-            self._frames.clear()
-            self._changed.notify_all()
 
 
 def frames_ahead(info: VideoInfo) -> int:

@@ -1,4 +1,4 @@
-"""``vp3d bench``: how fast each stage is by itself, and all of them together.
+"""How fast each stage is by itself, and all of them together.
 
 Every stage runs over the same frames, already in memory, so that one does not pay for another; "end to end" is
 :func:`vp3d_cli.pipeline.infer` from the file, where decoding and the rest overlap with detection as they do in use.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -35,13 +35,38 @@ Report = Callable[[str, int, int | None], None]
 _Result = TypeVar("_Result")
 
 
+class Spent(NamedTuple):
+    """Seconds by the clock, and seconds of all cores together that this process had."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def until_now(cls) -> Spent:
+        """Since some moment in the past."""
+        return cls(time.perf_counter(), time.process_time())
+
+    @classmethod
+    def nothing(cls) -> Spent:
+        """No time at all."""
+        return cls(0.0, 0.0)
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.wall - other.wall, self.cpu - other.cpu)
+
+    def times(self, factor: float) -> Spent:
+        """So many times as much."""
+        return Spent(self.wall * factor, self.cpu * factor)
+
+
 @dataclass(frozen=True)
 class StageSpeed:
-    """One stage: median seconds for all frames, and frames per second."""
+    """One stage: median seconds for all frames, frames per second, and seconds of all cores (of this process)."""
 
     stage: str
     seconds: float
     frames_per_second: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -56,7 +81,9 @@ class BenchResult:
         repeats: that the medians are of.
         stages: each by itself, then end to end (from file to pose, models loaded, nothing drawn).
         loading_seconds: to load the models, a part of end to end.
-        ratio_to_detector: speed of end to end over that of the detector alone, from the medians.
+        ratio_to_detector: speed of end to end over that of the detector alone, the median of the rounds' own.
+        cpu_ratio_to_detector: the same by seconds of all cores: what it would be without any overlap, and the figure to
+            go by where other programs keep the cores busy.
     """
 
     video: str
@@ -67,6 +94,7 @@ class BenchResult:
     stages: tuple[StageSpeed, ...]
     loading_seconds: float
     ratio_to_detector: float
+    cpu_ratio_to_detector: float
 
 
 def example_clip() -> Path:
@@ -75,7 +103,7 @@ def example_clip() -> Path:
     Raises:
         InputError: vp3d was installed without it.
     """
-    path = Path(__file__).resolve().parent.parent / "examples" / "demo.mp4"
+    path = Path(__file__).resolve().parents[2] / "examples" / "demo.mp4"
     if not path.is_file():
         raise InputError("this installation has no example clip; give a video: vp3d bench VIDEO")
     return path
@@ -104,35 +132,38 @@ def bench(
     """
     info, frames = _first_frames(video, settings, max_frames)
     settings = replace(settings, end_s=_end_of(frames, info))
-    seconds: dict[str, list[float]] = {}
+    seconds: dict[str, list[Spent]] = {}
     people = 0
     for number in range(repeats):
         report("bench", number, repeats)
         people = _one_round(video, info, frames, settings, seconds)
     report("bench", repeats, repeats)
-    medians = {stage: median(values) for stage, values in seconds.items()}
+    medians = {stage: median(s.wall for s in values) for stage, values in seconds.items()}
+    cpu = {stage: median(s.cpu for s in values) for stage, values in seconds.items()}
     loading = medians.pop("load")
+    rounds = list(zip(seconds["detect"], seconds[END_TO_END], strict=True))
     return BenchResult(
         video=str(video),
         size_wh=info.size_wh,
         frames=len(frames),
         people=people,
         repeats=repeats,
-        stages=tuple(StageSpeed(stage, s, len(frames) / s) for stage, s in medians.items()),
+        stages=tuple(StageSpeed(stage, s, len(frames) / s, cpu[stage]) for stage, s in medians.items()),
         loading_seconds=loading,
-        ratio_to_detector=medians["detect"] / medians[END_TO_END],
+        ratio_to_detector=median(alone.wall / whole.wall for alone, whole in rounds),
+        cpu_ratio_to_detector=median(alone.cpu / whole.cpu for alone, whole in rounds),
     )
 
 
 def _one_round(
-    video: Path, info: VideoInfo, frames: Sequence[Frame], settings: InferSettings, seconds: dict[str, list[float]]
+    video: Path, info: VideoInfo, frames: Sequence[Frame], settings: InferSettings, seconds: dict[str, list[Spent]]
 ) -> int:
     """Run every stage once, add the seconds of each to ``seconds``, and count the people."""
 
-    def timed(stage: str, function: Callable[[], _Result], less: Callable[[], float] = lambda: 0.0) -> _Result:
-        started = time.perf_counter()
+    def timed(stage: str, function: Callable[[], _Result], less: Callable[[], Spent] = Spent.nothing) -> _Result:
+        started = Spent.until_now()
         result = function()
-        seconds.setdefault(stage, []).append(time.perf_counter() - started - less())
+        seconds.setdefault(stage, []).append(Spent.until_now() - started - less())
         return result
 
     detector, lifter = timed("load", lambda: _load(settings))
@@ -149,8 +180,8 @@ def _one_round(
         watched = cast(Lifter, stopwatch)
         return [lift_person(track, times, watched, camera, info.size_wh, settings) for track in tracks]
 
-    motions = timed("track and condition", track_and_lift, less=lambda: stopwatch.seconds)
-    seconds.setdefault("lift", []).append(stopwatch.seconds)
+    motions = timed("track and condition", track_and_lift, less=lambda: stopwatch.spent)
+    seconds.setdefault("lift", []).append(stopwatch.spent)
     joints, roots = np.stack([m.joints for m in motions]), np.stack([m.root for m in motions])
     weights = np.stack([m.weight for m in motions])
     timed("ground", lambda: to_world(joints, roots, weights, times))
@@ -160,7 +191,7 @@ def _one_round(
     drawn = timed("draw", lambda: [renderer.draw(frame) for frame in frames[:drawable]])
     timed("encode", lambda: _encode(drawn, renderer.size_wh, pose))
     for stage in ("draw", "encode"):  # as if all frames had been in memory at once
-        seconds[stage][-1] *= len(frames) / drawable
+        seconds[stage][-1] = seconds[stage][-1].times(len(frames) / drawable)
     seconds[END_TO_END] = seconds.pop(END_TO_END)  # the last row
     return pose.num_people
 
@@ -208,14 +239,14 @@ class _TimedLifter:
 
     def __init__(self, lifter: Lifter) -> None:
         self._lifter = lifter
-        self.seconds = 0.0
+        self.spent = Spent.nothing()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lifter, name)
 
     def lift(self, *arguments: Any, **options: Any) -> Any:
-        started = time.perf_counter()
+        started = Spent.until_now()
         try:
             return self._lifter.lift(*arguments, **options)
         finally:
-            self.seconds += time.perf_counter() - started
+            self.spent = self.spent - (started - Spent.until_now())

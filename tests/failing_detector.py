@@ -1,0 +1,84 @@
+"""A detector that remembers the frames it saw, and fails when it is told to."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vp3d_cli import resumable
+from vp3d_cli.batch.messages import Setup
+from vp3d_cli.batch.work import Pipeline
+from vp3d_cli.detect.base import DETECTORS, DetectorInfo
+from vp3d_cli.types import Keypoints2D
+
+NAME = "forgetful"
+MEMORY = 40  # frames
+WARM_UP_S = 4.0  # which is as long, in clips of ten frames a second
+
+
+class Forgetful:
+    """Sees one person, whose place depends on the last frames; fails once, at the frames that FAIL_AT lists.
+
+    The file that FAILED names has the frames at which it has failed.
+    """
+
+    name = NAME
+    sha256 = "0" * 64
+    batch_size = 3
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.reset()
+
+    def reset(self, frame: int = 0) -> None:
+        self._frame = frame
+        self._memory: deque[float] = deque(maxlen=MEMORY)
+
+    def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Keypoints2D]:
+        failed = Path(os.environ["FAILED"])
+        before = failed.read_text().split() if failed.exists() else []
+        for at in os.environ.get("FAIL_AT", "").split(","):
+            if at and at not in before and self._frame <= int(at) < self._frame + len(frames):
+                failed.write_text(" ".join([*before, at]))
+                raise RuntimeError("CUDA out of memory")
+        return [self._look(frame) for frame in frames]
+
+    def _look(self, frame: NDArray[np.uint8]) -> Keypoints2D:
+        self.seen += 1
+        self._memory.append(float(frame.mean()))
+        self._frame += 1
+        x = 100 + 20 * float(np.mean(self._memory)) / 255 + self._frame % 8
+        rng = np.random.default_rng(3)
+        points = (np.array([x, 100.0]) + rng.uniform(-40, 40, (17, 2))).astype(np.float32)
+        box = np.array([[*points.min(axis=0), *points.max(axis=0)]], np.float32)
+        scores = np.full((1, 17), 0.9, np.float32)
+        return Keypoints2D(box, points[None], scores, np.array([0.9], np.float32))
+
+
+def register() -> None:
+    """Make it known in this process."""
+    DETECTORS[NAME] = DetectorInfo(NAME, "for tests", "none", lambda device: Forgetful())
+
+
+def pipeline(setup: Setup) -> Pipeline:
+    """The processor of ``vp3d batch``, which knows this detector."""
+    register()
+    resumable.WARM_UP_S = WARM_UP_S
+    return Pipeline(setup)
+
+
+class Remembering(Forgetful):
+    """One that tells what it remembers."""
+
+    def memory(self) -> dict[str, Any]:
+        return {"frame": self._frame, "memory": list(self._memory)}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        self._frame = memory["frame"]
+        self._memory = deque(memory["memory"], maxlen=MEMORY)

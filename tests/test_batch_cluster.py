@@ -1,0 +1,433 @@
+"""vp3d_cli/batch/cluster.py: a batch on a dask cluster of processes of this machine; the networks are stubs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_stub import assert_same_results, options_of, plan_of, write_video
+from conftest import DEMO, RunCli
+
+from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, run_batch
+from vp3d_cli.batch.folder import STATE
+from vp3d_cli.batch.journal import History
+from vp3d_cli.batch.schedule import Listener
+from vp3d_cli.errors import ConfigError, MissingDependencyError, Vp3dError
+
+HERE = Path(__file__).resolve().parent
+POLL_S = 0.05
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(POLL_S)
+
+
+class Cluster:
+    """A scheduler and workers, each a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self._port}"
+        self.worker_ttl = "300s"  # after so much silence a worker counts as dead
+        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_scheduler(self) -> None:
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", self._port)
+
+    def start_worker(self, **environment: str) -> subprocess.Popen[bytes]:
+        worker = self._start(
+            "worker", self.address, "--nthreads", 1, "--no-nanny", "--local-directory", self._folder, **environment
+        )
+        self.workers.append(worker)
+        return worker
+
+    def _start(self, kind: str, *arguments: object, **environment: str) -> subprocess.Popen[bytes]:
+        settings = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": self.worker_ttl}
+        program = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard", *map(str, arguments)]
+        with open(self._folder / f"{kind}.log", "ab") as log:
+            return subprocess.Popen(
+                program,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **settings, "PYTHONPATH": f"{HERE.parent}:{HERE}", **environment},
+            )
+
+    def wait_for_workers(self) -> None:
+        log = self._folder / "worker.log"
+        wait_for(lambda: log.read_text().count("Registered to") >= len(self.workers))
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        for process in [*self.workers, *([self.scheduler] if self.scheduler else [])]:
+            self.kill(process)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A scheduler and two workers of one thread each."""
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    started = Cluster(folder)
+    try:
+        started.start_scheduler()
+        for _ in range(2):
+            started.start_worker()
+        started.wait_for_workers()
+        yield started
+    finally:
+        started.close()
+
+
+class Recorder(Listener):
+    """Remembers what a batch does."""
+
+    def __init__(self) -> None:
+        self.started_places: list[str] = []
+        self.reasons: list[str] = []
+        self.progress_places: set[str] = set()
+
+    def started(self, item: BatchItem) -> None:
+        self.started_places.append(str(item.input.place))
+
+    def progress(self, item: BatchItem, stage: str, done: int, total: int | None) -> None:
+        self.progress_places.add(str(item.input.place))
+
+    def postponed(self, item: BatchItem, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def on(cluster: Cluster, **changes: Any) -> BatchOptions:
+    return options_of(**{"jobs": None, "scheduler": cluster.address, "patience_s": 60.0, **changes})
+
+
+def statuses(rows: list[BatchRow]) -> dict[str, str]:
+    return {row.place: row.status for row in rows}
+
+
+def make_clips(folder: Path, count: int, step_s: float = 0.0) -> None:
+    for i in range(count):
+        write_video(folder / f"cam{i % 2}" / f"take{i}.mkv", step_s=step_s, note=str(i))
+
+
+def workers_of(cluster: Cluster) -> list[int]:
+    """Processes of vp3d that the dask workers have started."""
+    found = []
+    for worker in cluster.workers:
+        for listing in Path(f"/proc/{worker.pid}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in listing.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def leftovers(out: Path) -> list[Path]:
+    work = out / STATE / "work"
+    return [path for path in work.rglob("*") if path.is_file()] if work.exists() else []
+
+
+@contextmanager
+def meanwhile(action: Callable[[], None]) -> Iterator[None]:
+    """Do something else in a thread while a batch runs; its exception is ours."""
+    raised: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 (raised by who waits)
+            raised.append(error)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+def test_the_same_results_as_here(tmp_path: Path, cluster: Cluster) -> None:
+    clips, here, out = tmp_path / "clips", tmp_path / "here", tmp_path / "out"
+    make_clips(clips, 5, 0.05)
+    for name, does in (("a", "crash"), ("b", "nobody"), ("c", "bug"), ("d", "exit"), ("e", "print")):
+        write_video(clips / f"{name}.mkv", does)
+    local = run_batch(plan_of(clips, here, tmp_path / "drawn here"), here, options_of())
+    recorder = Recorder()
+    rows = run_batch(plan_of(clips, out, tmp_path / "drawn"), out, on(cluster), recorder)
+    assert [(row.status, row.reason.replace(str(out), str(here))) for row in rows] == [
+        (row.status, row.reason) for row in local
+    ]
+    assert_same_results(out, here)
+    assert {row.place: row.frames for row in rows} == {row.place: row.frames for row in local}
+    assert len(list((tmp_path / "drawn").rglob("*.mp4"))) == 6
+    crashed = next(row for row in rows if row.place == "a.mkv")
+    assert "about to crash" in crashed.stderr
+    assert "batch_stub.py" in crashed.stderr
+    assert {"cam0/take0.mkv", "cam1/take1.mkv"} <= recorder.progress_places
+    assert all(worker.poll() is None for worker in cluster.workers)  # a crash is the video's alone
+    wait_for(lambda: not workers_of(cluster), 10.0)
+    assert leftovers(out) == []
+
+    # What one has done the other one knows.
+    again = Recorder()
+    rows = run_batch(plan_of(clips, out, tmp_path / "drawn"), out, options_of(), again)
+    assert sorted(again.started_places) == ["a.mkv", "c.mkv", "d.mkv"]
+    again = Recorder()
+    rows = run_batch(plan_of(clips, here, tmp_path / "drawn here"), here, on(cluster), again)
+    assert sorted(again.started_places) == ["a.mkv", "c.mkv", "d.mkv"]
+    assert statuses(rows)["b.mkv"] == "failed"
+
+
+def test_a_worker_that_dies_is_replaced_and_its_video_redone(tmp_path: Path, cluster: Cluster) -> None:
+    clips, here, out = tmp_path / "clips", tmp_path / "here", tmp_path / "out"
+    make_clips(clips, 4, 0.6)
+    run_batch(plan_of(clips, here), here, options_of(jobs=4))
+
+    def kill() -> None:
+        wait_for(lambda: len(workers_of(cluster)) == 2 and journal(out).started)
+        time.sleep(1.0)
+        cluster.kill(cluster.workers.pop(0))
+        cluster.start_worker()
+
+    recorder = Recorder()
+    with meanwhile(kill):
+        rows = run_batch(plan_of(clips, out), out, on(cluster), recorder)
+    assert set(statuses(rows).values()) == {"done"}
+    assert_same_results(out, here)
+    assert_made_once(out, 4)
+
+
+def journal(out: Path) -> History:
+    return History.read(out / STATE / "journal.jsonl")
+
+
+def assert_made_once(out: Path, count: int) -> None:
+    lines = [json.loads(line) for line in (out / STATE / "journal.jsonl").read_text().splitlines()]
+    made = [line["key"] for line in lines if line["event"] == "made"]
+    assert len(made) == len(set(made)) == count
+    assert leftovers(out) == []
+
+
+def test_a_scheduler_that_is_restarted_costs_what_was_running(tmp_path: Path, cluster: Cluster) -> None:
+    clips, here, out = tmp_path / "clips", tmp_path / "here", tmp_path / "out"
+    make_clips(clips, 6, 0.3)
+    run_batch(plan_of(clips, here), here, options_of(jobs=4))
+
+    def restart() -> None:
+        wait_for(lambda: len(journal(out).made) >= 2)
+        assert cluster.scheduler is not None
+        cluster.kill(cluster.scheduler)
+        time.sleep(1.0)
+        for worker in cluster.workers:  # they end with their scheduler, if not at once
+            cluster.kill(worker)
+        cluster.workers.clear()
+        cluster.start_scheduler()
+        for _ in range(2):
+            cluster.start_worker()
+
+    recorder = Recorder()
+    with meanwhile(restart):
+        rows = run_batch(plan_of(clips, out), out, on(cluster), recorder)
+    assert set(statuses(rows).values()) == {"done"}
+    assert recorder.reasons
+    assert all("went away" in reason for reason in recorder.reasons)
+    assert [row.attempts for row in rows] == [1] * 6  # it was not the fault of any video
+    assert_same_results(out, here)
+    assert_made_once(out, 6)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_stays_away_ends_the_batch_and_costs_nothing(tmp_path: Path, cluster: Cluster) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    make_clips(clips, 4, 0.3)
+
+    def kill() -> None:
+        wait_for(lambda: len(journal(out).made) >= 1)
+        assert cluster.scheduler is not None
+        cluster.kill(cluster.scheduler)
+
+    with meanwhile(kill), pytest.raises(Vp3dError, match="what is done stays done"):
+        run_batch(plan_of(clips, out), out, on(cluster, patience_s=5.0))
+    done = len(journal(out).made)
+    assert 1 <= done < 4
+    recorder = Recorder()
+    rows = run_batch(plan_of(clips, out), out, options_of(), recorder)
+    assert len(recorder.started_places) == 4 - done
+    assert {row.status for row in rows} == {"done", "skipped"}
+    assert_made_once(out, 4)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_cut_off_and_comes_back_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "dask").mkdir()
+    cluster = Cluster(tmp_path / "dask")
+    cluster.worker_ttl = "6s"
+    try:
+        cluster.start_scheduler()
+        for _ in range(2):
+            cluster.start_worker()
+        cluster.wait_for_workers()
+        cut_off_one(tmp_path, cluster)
+    finally:
+        cluster.close()
+
+
+def cut_off_one(tmp_path: Path, cluster: Cluster) -> None:
+    clips, here, out = tmp_path / "clips", tmp_path / "here", tmp_path / "out"
+    make_clips(clips, 4, 0.4)
+    run_batch(plan_of(clips, here), here, options_of(jobs=4))
+
+    def suspend() -> None:
+        wait_for(lambda: len(workers_of(cluster)) == 2 and len(journal(out).started) >= 2)
+        slow = cluster.workers[0]
+        slow.send_signal(signal.SIGSTOP)  # its process goes on, and nobody hears of it
+        try:
+            wait_for(lambda: len(journal(out).made) == 4)
+        finally:
+            slow.send_signal(signal.SIGCONT)
+
+    with meanwhile(suspend):
+        rows = run_batch(plan_of(clips, out), out, on(cluster))
+    assert set(statuses(rows).values()) == {"done"}
+    assert_same_results(out, here)
+    assert_made_once(out, 4)
+    wait_for(lambda: not workers_of(cluster), 20.0)
+    recorder = Recorder()
+    run_batch(plan_of(clips, out), out, options_of(), recorder)
+    assert recorder.started_places == []
+
+
+@pytest.mark.slow
+def test_a_hang_is_ended_where_it_is(tmp_path: Path, cluster: Cluster) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv", "hang in native code")
+    write_video(clips / "b.mkv")
+    write_video(clips / "c.mkv", step_s=50)
+    rows = run_batch(plan_of(clips, out), out, on(cluster, timeout_s=8.0, stall_s=4.0))
+    assert statuses(rows) == {"a.mkv": "failed", "b.mkv": "done", "c.mkv": "failed"}
+    assert rows[0].reason.startswith("hung: no progress for 4 s (--stall) while finding people, frame ")
+    assert "batch_stub.py" in rows[0].stderr
+    assert rows[2].reason.startswith("hung")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_batch_that_is_ended_leaves_no_work_behind(tmp_path: Path, cluster: Cluster, number: signal.Signals) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv")
+    for name in "bc":
+        write_video(clips / f"{name}.mkv", step_s=50)
+    command = [sys.executable, HERE / "batch_stub.py", "batch", clips, "--out", out, "--scheduler", cluster.address]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(HERE.parent)}
+    )
+    wait_for(lambda: len(journal(out).started) == 3 and len(journal(out).made) == 1)
+    process.send_signal(number)
+    stderr = process.communicate(timeout=60)[1].decode()
+    assert "Traceback" not in stderr
+    wait_for(lambda: not workers_of(cluster))  # an idle one is kept for 15 seconds
+    if number == signal.SIGINT:
+        assert process.returncode == 130, stderr
+        assert "1 of 3 videos done, 0 failed; run the same command again to go on" in stderr
+        assert not (out / STATE / "work").exists()
+    for name in "bc":
+        write_video(clips / f"{name}.mkv")
+    recorder = Recorder()
+    rows = run_batch(plan_of(clips, out), out, on(cluster), recorder)
+    assert sorted(recorder.started_places) == ["b.mkv", "c.mkv"]
+    assert {row.status for row in rows} == {"done", "skipped"}
+    assert_made_once(out, 3)
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_do_it_is_left_out(tmp_path: Path, cluster: Cluster) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    make_clips(clips, 4, 0.1)
+    cluster.start_worker(STUB_WEIGHTS="other")
+    cluster.start_worker(STUB_WEIGHTS="broken")
+    cluster.wait_for_workers()
+    recorder = Recorder()
+    try:
+        rows = run_batch(plan_of(clips, out), out, on(cluster, jobs=4), recorder)
+    except Vp3dError as error:  # the first one to be asked was that one
+        assert "stub weights are broken" in str(error)  # noqa: PT017
+        return
+    assert set(statuses(rows).values()) == {"done"}
+    assert len({tuple(row.results) for row in rows}) == 4
+
+
+def test_folders_that_workers_do_not_see(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vp3d_cli.batch import schedule
+
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv")
+    real = schedule._order
+    monkeypatch.setattr(schedule, "_order", lambda *given: _elsewhere(real(*given)))
+    with pytest.raises(Vp3dError, match="all machines of a cluster must see videos and results under the same path"):
+        run_batch(plan_of(clips, out), out, on(cluster))
+
+
+def _elsewhere(order: Any) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(order, staged={kind: f"/nowhere{path}" for kind, path in order.staged.items()})
+
+
+def test_no_workers_no_scheduler_no_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli) -> None:
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv")
+    cluster = Cluster(folder)
+    with pytest.raises(Vp3dError, match="no scheduler answers there"):
+        run_batch(plan_of(clips, out), out, on(cluster, patience_s=0.0))
+    with pytest.raises(ConfigError, match="is no address of a scheduler"):
+        run_batch(plan_of(clips, out), out, options_of(scheduler="carrier-pigeon://there", patience_s=0.0))
+    try:
+        cluster.start_scheduler()
+        with pytest.raises(Vp3dError, match="has no workers; start some"):
+            run_batch(plan_of(clips, out), out, on(cluster, patience_s=3.0))
+    finally:
+        cluster.close()
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match=r"vp3d\[cluster\]"):
+        run_batch(plan_of(clips, out), out, on(cluster))
+    outcome = run_cli("batch", clips, "--out", out, "--scheduler", cluster.address)
+    assert outcome.code == 1
+    assert outcome.error_lines[-1].startswith("vp3d: error: --scheduler needs dask; install it with")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_real_videos_on_a_cluster(tmp_path: Path, cluster: Cluster, ffmpeg: Callable[..., None]) -> None:
+    clips, here, out = tmp_path / "clips", tmp_path / "here", tmp_path / "out"
+    clips.mkdir()
+    for i in range(3):
+        ffmpeg("-ss", i, "-i", DEMO, "-frames:v", 12, "-vf", "scale=480:270", "-an", clips / f"{i}.mp4")
+    real = {"processor": BatchOptions.processor, "threads": 1}
+    run_batch(plan_of(clips, here), here, options_of(**real))
+    rows = run_batch(plan_of(clips, out), out, on(cluster, **real))
+    assert set(statuses(rows).values()) == {"done"}, rows
+    assert_same_results(out, here)

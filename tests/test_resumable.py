@@ -1,0 +1,252 @@
+"""vp3d_cli/resumable.py: a detector that fails in the middle of a video costs nothing that it had done."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import failing_detector
+import numpy as np
+import pytest
+from batch_stub import options_of, plan_of
+from conftest import RunCli
+
+from vp3d_cli import pipeline, resumable
+from vp3d_cli.batch import run_batch
+from vp3d_cli.batch.journal import STATE
+from vp3d_cli.detect.base import DETECTORS
+from vp3d_cli.errors import DetectorError
+from vp3d_cli.export.npz import read_npz
+from vp3d_cli.settings import InferSettings
+
+SETTINGS = InferSettings(detector=failing_detector.NAME, flip=False)
+RATE = 10
+FRAMES = 90
+CUT = 70
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, ffmpeg: Callable[..., None]) -> Path:
+    """Nine seconds that get brighter, with a camera cut at frame 70."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    first = f"gradients=size=320x240:rate={RATE}:duration={CUT / RATE}:speed=0.02:seed=1"
+    second = f"testsrc=size=320x240:rate={RATE}:duration={(FRAMES - CUT) / RATE}"
+    joined = "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]concat=n=2:v=1"
+    ffmpeg("-f", "lavfi", "-i", first, "-f", "lavfi", "-i", second, "-filter_complex", joined, "-g", 12, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(DETECTORS, failing_detector.NAME, None)  # taken out again after the test
+    failing_detector.register()
+    monkeypatch.setenv("FAILED", str(tmp_path / "failed"))
+    monkeypatch.delenv("FAIL_AT", raising=False)
+    monkeypatch.setattr(resumable, "WARM_UP_S", failing_detector.WARM_UP_S)
+    return tmp_path / "failed"
+
+
+def arrays(pose: Any) -> dict[str, Any]:
+    return {
+        field.name: value
+        for field in dataclasses.fields(pose)
+        if field.name != "provenance" and isinstance(value := getattr(pose, field.name), np.ndarray)
+    }
+
+
+def assert_equal(pose: Any, undisturbed: Any) -> None:
+    for name, value in arrays(undisturbed).items():
+        np.testing.assert_array_equal(arrays(pose)[name], value, name)
+
+
+@pytest.mark.parametrize("at", ["50", "80", "2", "49,50,88"])
+def test_the_next_run_goes_on_and_the_result_is_the_same(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    whole = pipeline.infer(clip, settings=SETTINGS)
+    assert whole.num_frames == FRAMES
+    out = tmp_path / "pose.npz"
+    kept = tmp_path / "pose.npz.partial-detections.npz"
+    monkeypatch.setenv("FAIL_AT", at)
+    for number in at.split(","):
+        with pytest.raises(DetectorError, match=r"RuntimeError: CUDA out of memory") as raised:
+            pipeline.infer(clip, out, settings=SETTINGS)
+        had = None if "," in at else {"50": 48, "80": 79, "2": 0}[number]  # whole calls of three frames
+        if had:
+            assert f"failed at frame {had} " in str(raised.value)
+            assert f"the {had} frames before are kept in {kept}: run the same command again" in str(raised.value)
+        assert kept.exists() == (number != "2")
+        assert not out.exists()
+    models = pipeline.Models(SETTINGS)
+    pose = pipeline.infer(clip, out, settings=SETTINGS, models=models)
+    assert_equal(pose, whole)
+    assert_equal(read_npz(out), whole)
+    assert not kept.exists()
+    assert models.detector.seen <= FRAMES - int(at.split(",")[-1]) + failing_detector.MEMORY + 3  # type: ignore[attr-defined]
+    assert any("had the first" in warning for warning in pose.provenance["warnings"]) == (at != "2")
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("at", ["49,50,60", "69,70,80"])
+def test_a_detector_that_tells_its_memory_looks_at_nothing_twice(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, every: int
+) -> None:
+    made: list[failing_detector.Remembering] = []
+
+    def make(device: str) -> failing_detector.Remembering:
+        made.append(failing_detector.Remembering())
+        return made[-1]
+
+    name = failing_detector.NAME
+    monkeypatch.setitem(DETECTORS, name, dataclasses.replace(DETECTORS[name], loader=make))
+    monkeypatch.setattr(resumable, "WARM_UP_S", 1.0)
+    settings = dataclasses.replace(SETTINGS, detect_every=every)
+    whole = pipeline.infer(clip, settings=settings)
+    looks = made.pop().seen
+    monkeypatch.setenv("FAIL_AT", ",".join(str(int(frame) // every) for frame in at.split(",")))
+    for _ in range(20):
+        try:
+            pose = pipeline.infer(clip, tmp_path / "pose.npz", settings=settings)
+            break
+        except DetectorError:
+            continue
+    assert len(made) > 1
+    assert_equal(pose, whole)
+    assert sum(detector.seen for detector in made) == looks
+
+
+@pytest.mark.parametrize("at", ["10", "20"])
+def test_frames_between_those_looked_at(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    settings = dataclasses.replace(SETTINGS, detect_every=3)
+    monkeypatch.setattr(resumable, "WARM_UP_S", 100.0)
+    whole = pipeline.infer(clip, settings=settings)
+    monkeypatch.setenv("FAIL_AT", at)
+    with pytest.raises(DetectorError):
+        pipeline.infer(clip, tmp_path / "pose.npz", settings=settings)
+    assert_equal(pipeline.infer(clip, tmp_path / "pose.npz", settings=settings), whole)
+
+
+def test_what_was_kept_of_something_else_is_not_used(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: Path
+) -> None:
+    out, kept = tmp_path / "pose.npz", tmp_path / "pose.npz.partial-detections.npz"
+    monkeypatch.setenv("FAIL_AT", "50")
+
+    def fail() -> None:
+        failed.unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
+        with pytest.raises(DetectorError):
+            pipeline.infer(clip, out, settings=SETTINGS, overwrite=True)
+
+    def seen(video: Path = clip, settings: InferSettings = SETTINGS) -> int:
+        models = pipeline.Models(settings)
+        pipeline.infer(video, out, settings=settings, models=models, overwrite=True)
+        assert not kept.exists()
+        return int(models.detector.seen)  # type: ignore[attr-defined]
+
+    fail()
+    assert seen() < FRAMES
+    fail()
+    assert seen(settings=dataclasses.replace(SETTINGS, smooth=2.0)) < FRAMES  # does not matter to the detector
+    fail()
+    assert seen(settings=dataclasses.replace(SETTINGS, end_s=8.0)) == 80
+    fail()
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes() + b"\0")
+    assert seen(video=other) == FRAMES
+    fail()
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert seen() == FRAMES
+    fail()
+    monkeypatch.setattr(failing_detector.Forgetful, "sha256", "1" * 64)
+    assert seen() == FRAMES
+
+
+def test_the_command_says_so_on_one_line(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
+) -> None:
+    monkeypatch.setenv("FAIL_AT", "50")
+    monkeypatch.chdir(tmp_path)
+    command = ("infer", clip, "--out", "pose.npz", "--detector", failing_detector.NAME, "--no-flip", "--quiet")
+    outcome = run_cli(*command)
+    assert outcome.code == 1
+    assert outcome.error_lines == [
+        "vp3d: error: the detector forgetful failed at frame 48 (RuntimeError: CUDA out of memory); the 48 frames "
+        "before are kept in pose.npz.partial-detections.npz: run the same command again to go on from there, or "
+        "remove that file to begin anew"
+    ]
+    outcome = run_cli(*command[:-1])
+    assert outcome.code == 0
+    assert "vp3d: warning: pose.npz.partial-detections.npz had the first 48 frames from a run that failed" in (
+        outcome.stderr
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["failed", "pose.npz"]
+
+
+def test_keypoints_alone_go_on_too(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL_AT", "50")
+    out = tmp_path / "points.npz"
+    with pytest.raises(DetectorError, match="48 frames before are kept"):
+        pipeline.find_keypoints(clip, out, settings=SETTINGS)
+    (warning,) = pipeline.find_keypoints(clip, out, settings=SETTINGS)
+    assert "had the first 48 frames" in warning
+    assert not resumable.partial_of(out).exists()
+
+
+def test_a_full_disk_is_no_further_trouble(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("FAIL_AT", "50")
+    monkeypatch.setattr(resumable, "write_partial", full)
+    with pytest.raises(DetectorError, match=r"out of memory\); what it found before could not be kept .*No space"):
+        pipeline.infer(clip, tmp_path / "pose.npz", settings=SETTINGS)
+
+
+def test_the_next_attempt_of_a_batch_goes_on(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pipeline.infer(clip, settings=SETTINGS)
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    (clips / "cam1").mkdir(parents=True)
+    (clips / "cam1" / "clip.mp4").write_bytes(clip.read_bytes())
+    monkeypatch.setenv("FAIL_AT", "50,80")
+    options = options_of(settings=SETTINGS, processor="failing_detector:pipeline", retries=1, jobs=1)
+    (row,) = run_batch(plan_of(clips, out), out, options)
+    assert (row.status, row.attempts) == ("failed", 2)
+    assert "failed at frame 79" in row.reason
+    assert "Traceback" in row.stderr
+    assert len(list((out / STATE / "kept").iterdir())) == 1
+    (row,) = run_batch(plan_of(clips, out), out, options)
+    assert (row.status, row.attempts) == ("done", 1)
+    assert any("had the first" in warning for warning in row.warnings)
+    assert_equal(read_npz(out / "cam1" / "clip.npz"), whole)
+    assert not list((out / STATE / "kept").iterdir())
+
+
+@pytest.mark.slow
+def test_the_embedded_detector_knows_again_whom_it_followed(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = InferSettings(detector="movenet-fast", start_s=2.0, end_s=5.0, flip=False)
+    models = pipeline.Models(settings)
+    whole = pipeline.watch(demo, settings, pipeline.silent, models)
+    real, calls = models.detector.detect, []
+    keep = tmp_path / "kept.npz"
+
+    def detect(frames: Any) -> Any:
+        calls.append(len(frames))
+        if sum(calls) > 60:
+            raise RuntimeError("unplugged")
+        return real(frames)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(models.detector, "detect", detect)
+        with pytest.raises(DetectorError, match="unplugged"):
+            pipeline.watch(demo, settings, pipeline.silent, models, keep=keep)
+    again = pipeline.watch(demo, settings, pipeline.silent, pipeline.Models(settings), keep=keep)
+    np.testing.assert_array_equal(again.times_s, whole.times_s)
+    assert len(again.tracks) == len(whole.tracks)
+    for ours, theirs in zip(again.tracks, whole.tracks, strict=True):
+        np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
+        np.testing.assert_array_equal(ours.scores, theirs.scores)

@@ -1,0 +1,63 @@
+"""``vp3d evaluate --data``: lifters on a prepared data set, beside what the paper reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vp3d_cli.commands.common import print_warning
+from vp3d_cli.commands.evaluate_table import Results
+from vp3d_cli.evaluate.dataset import DatasetExam, evaluate_dataset
+from vp3d_cli.lift.pose import Lifter, find_lifter
+
+if TYPE_CHECKING:
+    from vp3d_cli.evaluate.published import Published
+    from vp3d_cli.progress import StageProgress
+    from vp3d_cli.settings import InferSettings
+
+
+def make_exam(
+    folder: Path,
+    settings: InferSettings,
+    *,
+    dataset: str | None,
+    keypoints: str | None,
+    subjects: str | None,
+    actions: str | None,
+    cameras: Path | None,
+) -> DatasetExam:
+    """The exam that was typed."""
+    return DatasetExam(
+        folder,
+        dataset or "human36m",
+        keypoints or "",
+        _names(subjects),
+        _names(actions),
+        settings.flip,
+        str(cameras or ""),
+    )
+
+
+def on_dataset(
+    exam: DatasetExam, lifters: Sequence[str], device: str, progress: StageProgress, quiet: bool
+) -> tuple[Results, dict[str, Published]]:
+    """Scores of each lifter, and the published ones of those that the literature has; notes go to stderr."""
+    results: Results = {}
+    published: dict[str, Published] = {}
+    notes: dict[str, None] = {}  # each once, in order
+    for name in lifters:
+        path, called, sha256 = find_lifter(name)
+        result = evaluate_dataset(Lifter(path, device, name=called, sha256=sha256), exam, progress)
+        results[name] = result.scores
+        notes.update(dict.fromkeys(result.notes))
+        if result.published is not None:
+            published[name] = result.published
+            notes[f"{name}: in brackets, what is published: {result.published.source}"] = None
+    for note in () if quiet else notes:
+        print_warning(note)
+    return results, published
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

@@ -15,7 +15,7 @@ from conftest import RunCli
 from tests.motions import ARCHIVE_JOINTS, walk
 from vp3d_cli import metrics
 from vp3d_cli.camera import Intrinsics, project
-from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError
+from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError, WeightsError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.lift.pose import load_lifter
 from vp3d_cli.pictures import preview, render
@@ -211,3 +211,18 @@ def test_height_sets_the_scale_and_the_distance() -> None:
     np.testing.assert_allclose(child.joints, usual.joints / 2, atol=5e-3)
     np.testing.assert_allclose(child.root, usual.root / 2, rtol=0.03, atol=0.02)
     assert np.median(usual.root[:, 2]) == pytest.approx(5.0, abs=0.8)
+
+
+def test_a_trajectory_model_says_where_they_are() -> None:
+    lifter, walker = load_lifter(device="cpu"), load_lifter("trajectory-27", "cpu", "trajectory")
+    track, times, _ = walking_track(60.0)
+    fitted = lift_person(track, times, lifter, CAMERA, (1280, 720), InferSettings())
+    told = lift_person(track, times, lifter, CAMERA, (1280, 720), InferSettings(), walker)
+    np.testing.assert_array_equal(told.joints, fitted.joints)
+    assert np.isfinite(told.root).all()
+    assert np.abs(told.root - fitted.root).max() > 1e-3
+    assert np.median(told.root[:, 2]) == pytest.approx(5.0, rel=0.15)
+    with pytest.raises(WeightsError, match="trajectory-27 is a trajectory model, not a pose lifter"):
+        load_lifter("trajectory-27", "cpu")
+    with pytest.raises(WeightsError, match="pose-27 is a pose model, not a trajectory lifter"):
+        load_lifter("pose-27", "cpu", "trajectory")

@@ -88,7 +88,7 @@ def write_lifter(
         **options,
     }  # fmt: skip
     model = build_model("temporal", config).eval()
-    rule = InputRule(normalization, False, rate_hz, skeleton_2d, skeleton_3d)
+    rule = InputRule(normalization, False, rate_hz, skeleton_2d, skeleton_3d, "repeat")
     kind = "scaled" if root == "scaled" else "metres"
     save_lifter(path, model, LifterInfo(task, "temporal", config, rule, "", training or {}, kind))
     return path

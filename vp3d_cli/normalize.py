@@ -43,17 +43,17 @@ class InputRule:
         normalization: ``screen``, ``box`` or ``ray``.
         confidence: whether the confidence of each keypoint is its third number.
         rate_hz: frame rate that the lifter was trained at.
+        skeleton_2d, skeleton_3d: names in :mod:`vp3d_cli.skeletons`.
         edges: what a lifter sees beyond the ends of a video: the motion running back (``reflect``), or the first and
             last frame standing still (``repeat``, as in the paper). A causal lifter always has the second.
-        skeleton_2d, skeleton_3d: names in :mod:`vp3d_cli.skeletons`.
     """
 
     normalization: Normalization = "ray"
     confidence: bool = True
     rate_hz: float = 30.0
-    edges: Edges = "reflect"
     skeleton_2d: str = "coco17"
     skeleton_3d: str = "h36m17"
+    edges: Edges = "reflect"
 
     def __post_init__(self) -> None:
         if self.normalization not in get_args(Normalization):

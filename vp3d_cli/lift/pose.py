@@ -20,7 +20,7 @@ from vp3d_cli.types import FloatArray
 from vp3d_cli.weights import DEFAULT_LIFTER, WeightFile, find_weights
 
 # What `--lifter` takes besides the names in the manifest of weights.
-ALIASES = {DEFAULT_LIFTER: "pose-27", "open": "open-27"}
+ALIASES = {DEFAULT_LIFTER: "pose-243", "open": "open-27"}
 # Height of the body that lifters answer for (vp3d_cli.train.bodies.CANONICAL_HEIGHT_M).
 LIFTER_HEIGHT_M = 1.70
 # Output frames computed at once: at least so many, and so many receptive fields, of which half of one on each side is
@@ -153,8 +153,8 @@ class Lifter:
         if self.rule.edges == "repeat" or self._config.frames_after == 0:
             return index.clamp(0, frames - 1)
         # As in training, where a motion that ends before its window does runs back the way it came. On held-out shots
-        # repeated frames are 0.2 to 1.1 mm better; but where a 243-frame lifter saw hardly anything else, in a real clip
-        # of 1.7 s, they made the error of one of two views 20 mm larger.
+        # repeated frames are 0.2 to 1.1 mm better; but in a real clip of 1.7 s, where a 243-frame lifter saw hardly
+        # anything else, they made the error of one of two views 20 mm larger.
         period = max(2 * (frames - 1), 1)
         index = index % period
         return torch.minimum(index, period - index)

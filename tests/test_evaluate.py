@@ -16,6 +16,8 @@ from vp3d_cli.camera import project
 from vp3d_cli.cli import main
 from vp3d_cli.evaluate import read_calibrated
 from vp3d_cli.evaluate.calibrated import find_person
+from vp3d_cli.evaluate.report import plot_joints
+from vp3d_cli.evaluate.scores import Scores
 from vp3d_cli.export.npz import write_npz
 from vp3d_cli.skeletons import COCO_TO_H36M
 
@@ -123,3 +125,10 @@ def test_projection_of_the_truth_uses_the_lens(tmp_path: Path) -> None:
     keypoints[0][:, [c for c, _ in COCO_TO_H36M]] = points
     keypoints[1] = pose.keypoints_2d[1]
     assert find_person(keypoints, pose.frame_times_s, pose.video_size_wh, view) == 0
+
+
+def test_a_long_path_leaves_the_plot_its_room(tmp_path: Path) -> None:
+    joints = ("hip", "knee")
+    scores = Scores("mean", 4, n_mpjpe=2.0, p_mpjpe=1.0, joints=joints, joints_n=(1.0, 3.0), joints_p=(1.0, 1.0))
+    plot_joints(tmp_path / "joints.png", {f"/runs/{'long' * 60}/best.safetensors": scores}, overwrite=False)
+    assert (tmp_path / "joints.png").stat().st_size > 5000

@@ -16,6 +16,7 @@ from vp3d_cli.files import replacing
 
 # Colour-blind safe (Okabe and Ito 2008).
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+_LONGEST_LABEL = 32  # characters
 
 
 def write_json(path: Path, results: Mapping[str, Sequence[Scores]], about: Mapping[str, Any], overwrite: bool) -> None:
@@ -59,8 +60,8 @@ def plot_joints(path: Path, results: Mapping[str, Scores], overwrite: bool) -> N
     for i, (name, scores) in enumerate(drawn.items()):
         place = rows + (i - (len(drawn) - 1) / 2) * thickness
         colour = _COLOURS[i % len(_COLOURS)]
-        left.barh(place, scores.joints_n, thickness, color=colour, label=f"{name}: {scores.n_mpjpe:.0f} mm")
-        right.barh(place, scores.joints_p, thickness, color=colour, label=f"{name}: {scores.p_mpjpe:.0f} mm")
+        left.barh(place, scores.joints_n, thickness, color=colour, label=f"{_short(name)}: {scores.n_mpjpe:.0f} mm")
+        right.barh(place, scores.joints_p, thickness, color=colour, label=f"{_short(name)}: {scores.p_mpjpe:.0f} mm")
     left.set_yticks(rows, [joint.replace("_", " ") for joint in joints])
     left.invert_yaxis()
     for axes, title in ((left, "N-MPJPE: root-aligned, scaled"), (right, "P-MPJPE: Procrustes")):
@@ -71,3 +72,8 @@ def plot_joints(path: Path, results: Mapping[str, Scores], overwrite: bool) -> N
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / len(joints)), fontsize="small", frameon=False)
     with replacing(path, overwrite) as file:
         figure.savefig(file, format="png", dpi=120)
+
+
+def _short(name: str) -> str:
+    """The end of a long path: the whole of it would leave the axes no room."""
+    return name if len(name) <= _LONGEST_LABEL else f"...{name[-_LONGEST_LABEL:]}"

@@ -23,7 +23,7 @@ import numpy as np
 import object_store  # noqa: F401 (its protocol is known where this module is)
 from poses import walking_pose
 
-from vp3d_cli.batch import BatchItem, BatchOptions, Limits, plan_items
+from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, Limits, plan_items
 from vp3d_cli.batch.inputs import find_inputs
 from vp3d_cli.batch.messages import Order, Setup
 from vp3d_cli.batch.work import Made, Progress
@@ -33,6 +33,18 @@ from vp3d_cli.export.npz import write_npz
 PROCESSOR = "batch_stub:StubProcessor"
 STEPS = 4
 _MAGIC = b"\x1a\x45\xdf\xa3"
+
+
+def statuses(rows: list[BatchRow]) -> dict[str, str]:
+    """What became of each video."""
+    return {row.place: row.status for row in rows}
+
+
+def write(path: Path, content: bytes = b"x") -> Path:
+    """A file of any content, and its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def write_video(path: Path, does: str = "pose", step_s: float = 0.0, note: str = "") -> Path:

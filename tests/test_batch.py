@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from batch_stub import plan_of, write_video
+from batch_stub import plan_of, write, write_video
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vp3d_cli.batch import BatchRow, plan_items
+from vp3d_cli.batch import plan_items
 from vp3d_cli.batch.cores import choose_jobs, free_bytes, usable_cores
 from vp3d_cli.batch.fingerprint import is_unchanged, take_fingerprint
 from vp3d_cli.batch.folder import STATE, BatchFolder
@@ -32,16 +32,6 @@ JPEG = b"\xff\xd8\xff\xe0"
 
 def places(inputs: list[BatchInput]) -> list[str]:
     return [str(item.place) for item in inputs]
-
-
-def statuses(rows: list[BatchRow]) -> dict[str, str]:
-    return {row.place: row.status for row in rows}
-
-
-def write(path: Path, content: bytes = b"x") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 # What is found.

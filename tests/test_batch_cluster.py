@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_stub import assert_same_results, options_of, plan_of, write_video
+from batch_stub import assert_same_results, options_of, plan_of, statuses, write_video
 from conftest import DEMO, RunCli
 
-from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, run_batch
+from vp3d_cli.batch import BatchItem, BatchOptions, run_batch
 from vp3d_cli.batch.folder import STATE
 from vp3d_cli.batch.journal import History
 from vp3d_cli.batch.schedule import Listener
@@ -119,10 +119,6 @@ class Recorder(Listener):
 
 def on(cluster: Cluster, **changes: Any) -> BatchOptions:
     return options_of(**{"jobs": None, "scheduler": cluster.address, "patience_s": 60.0, **changes})
-
-
-def statuses(rows: list[BatchRow]) -> dict[str, str]:
-    return {row.place: row.status for row in rows}
 
 
 def make_clips(folder: Path, count: int, step_s: float = 0.0) -> None:

@@ -13,26 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_stub import options_of, plan_of, use_stub, write_video
+from batch_stub import options_of, plan_of, statuses, use_stub, write, write_video
 from conftest import RunCli
 
-from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, judge_batch, plan_items, run_batch
+from vp3d_cli.batch import BatchItem, BatchOptions, judge_batch, plan_items, run_batch
 from vp3d_cli.batch.folder import STATE
 from vp3d_cli.batch.inputs import find_inputs
 from vp3d_cli.batch.schedule import Listener
 from vp3d_cli.errors import OutputError, Vp3dError, WeightsError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.settings import InferSettings
-
-
-def statuses(rows: list[BatchRow]) -> dict[str, str]:
-    return {row.place: row.status for row in rows}
-
-
-def write(path: Path, content: bytes = b"x") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,18 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: the folder {folder} is not writable; choose another")
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of results, if its parent is there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot make this folder ({error.strerror or error}); choose another") from error
+
+
 @contextmanager
 def replacing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """Open a file under a temporary name beside ``path``; rename it to ``path`` once the block has ended well.

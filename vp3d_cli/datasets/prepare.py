@@ -18,8 +18,8 @@ from vp3d_cli.datasets.archives import (
 )
 from vp3d_cli.datasets.cameras import cameras_of
 from vp3d_cli.datasets.splits import CORRUPT, DATASETS, DatasetSpec, action_name, dataset_spec, select_joints
-from vp3d_cli.errors import InputError, OutputError
-from vp3d_cli.files import check_target, replacing
+from vp3d_cli.errors import InputError
+from vp3d_cli.files import check_target, make_folder, replacing
 from vp3d_cli.types import FloatArray
 
 Joints = dict[str, dict[str, FloatArray]]
@@ -79,18 +79,6 @@ def prepare(dataset: str, source: Path, out: Path, *, partial: bool = False, ove
     _clean(spec, result, source, partial)
     _write(spec, result, keypoints, out, overwrite)
     return result
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder of a data set, if its parent is there.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        out.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot make this folder ({error.strerror or error}); choose another") from error
 
 
 def exact_keypoints(joints: Mapping[str, Mapping[str, FloatArray]]) -> Keypoints:

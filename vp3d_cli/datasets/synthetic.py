@@ -17,11 +17,11 @@ from torch import Tensor
 from vp3d_cli.data.motion import MotionClip
 from vp3d_cli.datasets.archives import write_positions_2d, write_positions_3d
 from vp3d_cli.datasets.cameras import DatasetCamera, cameras_of
-from vp3d_cli.datasets.prepare import EXACT, Prepared, make_folder
+from vp3d_cli.datasets.prepare import EXACT, Prepared
 from vp3d_cli.datasets.splits import CORRUPT, DATASETS
 from vp3d_cli.datasets.steering import steer
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.files import check_target
+from vp3d_cli.files import check_target, make_folder
 from vp3d_cli.lift.joints import from_coco
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.train import bodies

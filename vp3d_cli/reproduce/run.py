@@ -11,6 +11,7 @@ from vp3d_cli.datasets.sequences import Archives
 from vp3d_cli.datasets.splits import dataset_spec
 from vp3d_cli.errors import InputError, OutputError, Vp3dError
 from vp3d_cli.evaluate.dataset import DatasetExam, evaluate_dataset
+from vp3d_cli.files import make_folder
 from vp3d_cli.lift.pose import Lifter
 from vp3d_cli.reproduce.journal import Journal, RowResult, open_journal, plain
 from vp3d_cli.reproduce.report import write_report
@@ -152,18 +153,6 @@ class Inventory:
             path = self._folder / file
             self._hashes[file] = sha256_of(path) if path.is_file() else ""
         return self._hashes[file]
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder of a report, if its parent is there.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        out.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot make this folder ({error.strerror or error}); choose another") from error
 
 
 def _check_data(folder: Path) -> None:

@@ -173,6 +173,19 @@ def test_a_frame_is_answered_by_what_is_around_it(tmp_path: Path) -> None:
     assert np.flatnonzero(moved).tolist() == list(range(16, 25))
 
 
+@pytest.mark.parametrize("edges", ["reflect", "repeat"])
+def test_the_ends_see_the_motion_run_back_or_stand_still(edges: Any, tmp_path: Path) -> None:
+    lifter = Lifter(lifter_file(tmp_path, "temporal", CASES[0][1], rule=InputRule(edges=edges)), "cpu")
+    keypoints, scores = walk(20)
+    # What is beyond the ends, written out.
+    beyond = np.abs(np.arange(-10, 30)) if edges == "reflect" else np.clip(np.arange(-10, 30), 0, 19)
+    beyond = np.minimum(beyond, 38 - beyond) if edges == "reflect" else beyond
+    longer = lifter.lift(keypoints[beyond], scores[beyond], CAMERA, SIZE)
+    np.testing.assert_allclose(lifter.lift(keypoints, scores, CAMERA, SIZE), longer[10:30], atol=1e-5)
+    with pytest.raises(ConfigError, match="edges must be one of reflect, repeat"):
+        InputRule(edges="wrap")  # type: ignore[arg-type]
+
+
 def test_causal_lifter_answers_the_past_the_same_whatever_comes(tmp_path: Path) -> None:
     lifter = Lifter(lifter_file(tmp_path, "temporal", CASES[1][1]), "cpu")
     keypoints, scores = walk(40)

@@ -1,0 +1,115 @@
+"""The data engine: what it says of a window must be true of that window."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from motions import write_archive
+
+from vp3d_cli.camera import project
+from vp3d_cli.data.motion import MotionClip, read_motion
+from vp3d_cli.errors import ConfigError
+from vp3d_cli.skeletons import COCO_TO_H36M, H36M17
+from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
+from vp3d_cli.train.noise import NoiseSettings
+
+# Motions as they are, seen without error.
+PLAIN = EngineSettings(recombined=0.0, spliced=0.0, turned=0.0, speed_sigma=0.0, cut=0.0)
+SILENT = NoiseSettings(scale=0.0, occluded=0.0, missing_legs=0.0, missing_head=0.0, swapped=0.0)
+COCO, LIMBS = ([pair[i] for pair in COCO_TO_H36M] for i in (0, 1))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[MotionClip]:
+    return read_motion(write_archive(tmp_path_factory.mktemp("motion") / "motion.npz"))
+
+
+def draw(clips: list[MotionClip], n: int = 96, frames: int = 27, seed: int = 3, **changes: Any) -> Windows:
+    return DataEngine(clips, frames, 30.0, dataclasses.replace(PLAIN, **changes), seed=seed).draw(n)
+
+
+def test_keypoints_are_where_the_camera_sees_the_joints(clips: list[MotionClip]) -> None:
+    windows = draw(clips)
+    joints = windows.joints + windows.root[:, :, None]
+    assert (joints[..., 2] > 0).all()
+    seen = project(joints[:, 13, LIMBS], windows.intrinsics[:, None])
+    clean = windows.clean_keypoints[:, 13, COCO]
+    size = (clean.amax(1) - clean.amin(1)).norm(dim=-1)
+    off = (seen - clean).norm(dim=-1).mean(1) / size
+    # The focal length that is told is a tenth wrong, and the lens bends a little; the joints of others are far off.
+    assert off.median() < 0.15
+    assert ((seen.roll(1, 0) - clean).norm(dim=-1).mean(1) / size).median() > 0.5
+
+
+def test_bones_keep_their_length_and_are_the_same_on_both_sides(clips: list[MotionClip]) -> None:
+    joints = draw(clips, turned=1.0, recombined=1.0).joints
+    for bone in ("hip knee", "knee ankle", "shoulder elbow", "elbow wrist"):
+        upper, lower = bone.split()
+        sides = [
+            (joints[:, :, H36M17.index(f"{side}_{upper}")] - joints[:, :, H36M17.index(f"{side}_{lower}")]).norm(dim=-1)
+            for side in ("left", "right")
+        ]
+        for length in sides:
+            assert (length.amax(1) - length.amin(1)).max() < 1e-3
+        torch.testing.assert_close(*sides, rtol=0, atol=1e-3)
+
+
+def test_bodies_and_cameras_differ(clips: list[MotionClip]) -> None:
+    windows = draw(clips)
+    thigh = (windows.joints[:, 0, H36M17.index("left_hip")] - windows.joints[:, 0, H36M17.index("left_knee")]).norm(
+        dim=-1
+    )
+    assert thigh.std() > 0.01
+    assert windows.root[:, 13, 2].std() > 0.5
+    assert windows.intrinsics[:, 0].std() > 50
+
+
+def test_a_motion_that_ends_within_the_window_runs_back(clips: list[MotionClip]) -> None:
+    joints = draw(clips, frames=181).joints  # the clips have 60 frames
+    change = (joints[:, 1:] - joints[:, :-1]).norm(dim=-1).amax(-1)
+    assert (change > 0).all()
+    # One way and back is 118 frames: the pose, which has no place, is then the same.
+    body = (joints[:, 118:] - joints[:, :-118]).norm(dim=-1)
+    assert body.max() < 2e-3
+
+
+def test_what_is_cut_stands_still_labels_and_all(clips: list[MotionClip]) -> None:
+    windows = draw(clips, n=256, cut=1.0, noise=SILENT)
+    still = (windows.clean_keypoints[:, 1:] == windows.clean_keypoints[:, :-1]).all(dim=-1).all(dim=-1)
+    assert 0.1 < still.float().mean() < 0.9
+    assert ((windows.joints[:, 1:] == windows.joints[:, :-1]).all(dim=-1).all(dim=-1) == still).all()
+    assert ((windows.root[:, 1:] == windows.root[:, :-1]).all(dim=-1) == still).all()
+
+
+def test_without_noise_the_detector_sees_what_is_there(clips: list[MotionClip]) -> None:
+    windows = draw(clips, noise=SILENT)
+    inside = ((windows.clean_keypoints > 0) & (windows.clean_keypoints < windows.size_wh[:, None, None])).all(dim=-1)
+    assert inside.float().mean() > 0.8
+    torch.testing.assert_close(windows.keypoints[inside], windows.clean_keypoints[inside])
+
+
+def test_noise_is_larger_where_confidence_is_lower(clips: list[MotionClip]) -> None:
+    windows = draw(clips, n=512, noise=NoiseSettings(missing_legs=0.0, missing_head=0.0, swapped=0.0, clean=0.0))
+    size = windows.clean_keypoints.std(dim=2).norm(dim=-1)
+    moving = windows.keypoints - windows.clean_keypoints
+    off = (moving - moving.mean(1, keepdim=True)).norm(dim=-1) / size[..., None]
+    assert off[windows.scores < 0.4].median() > 1.5 * off[windows.scores > 0.8].median()
+
+
+def test_the_seed_decides(clips: list[MotionClip]) -> None:
+    first, again, other = draw(clips, seed=1), draw(clips, seed=1), draw(clips, seed=2)
+    torch.testing.assert_close(first.keypoints, again.keypoints, rtol=0, atol=0)
+    assert (first.keypoints != other.keypoints).any()
+
+
+def test_sources_are_drawn_by_weight(clips: list[MotionClip]) -> None:
+    two = [dataclasses.replace(clip, source="rare" if i else "common") for i, clip in enumerate(clips[:2])]
+    drawn = draw(two, n=512, source_weights={"common": 3.0, "rare": 1.0}).clips
+    assert (drawn == 0).float().mean() == pytest.approx(0.75, abs=0.07)
+    with pytest.raises(ConfigError, match="no clips: nobody"):
+        draw(two, source_weights={"nobody": 1.0})
+    with pytest.raises(ConfigError, match="no motion"):
+        draw([])

@@ -12,6 +12,7 @@ from motions import write_archive
 from vp3d_cli.camera import project
 from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import ConfigError
+from vp3d_cli.normalize import Edges
 from vp3d_cli.skeletons import COCO_TO_H36M, H36M17
 from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
 from vp3d_cli.train.noise import NoiseSettings
@@ -27,8 +28,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[MotionClip]:
     return read_motion(write_archive(tmp_path_factory.mktemp("motion") / "motion.npz"))
 
 
-def draw(clips: list[MotionClip], n: int = 96, frames: int = 27, seed: int = 3, **changes: Any) -> Windows:
-    return DataEngine(clips, frames, 30.0, dataclasses.replace(PLAIN, **changes), seed=seed).draw(n)
+def draw(
+    clips: list[MotionClip], n: int = 96, frames: int = 27, seed: int = 3, edges: Edges = "reflect", **changes: Any
+) -> Windows:
+    return DataEngine(clips, frames, 30.0, dataclasses.replace(PLAIN, **changes), seed=seed, edges=edges).draw(n)
 
 
 def test_keypoints_are_where_the_camera_sees_the_joints(clips: list[MotionClip]) -> None:
@@ -76,8 +79,22 @@ def test_a_motion_that_ends_within_the_window_runs_back(clips: list[MotionClip])
     assert body.max() < 2e-3
 
 
-def test_what_is_cut_stands_still_labels_and_all(clips: list[MotionClip]) -> None:
+def test_beyond_a_cut_motion_runs_back_labels_and_all(clips: list[MotionClip]) -> None:
     windows = draw(clips, n=256, cut=1.0, noise=SILENT)
+    seen = windows.clean_keypoints
+    middle = seen.shape[1] // 2
+    turns = 0
+    for before, label in zip(seen, windows.joints, strict=True):
+        for edge in range(1, middle + 1):  # the frames on both sides of an edge are the same
+            alike = (before[edge - 1] == before[edge + 1]).all() if edge + 1 < len(before) else False
+            if alike:
+                turns += 1
+                assert (label[edge - 1] == label[edge + 1]).all()
+    assert turns > 50
+
+
+def test_beyond_a_cut_motion_stands_still_for_a_lifter_that_sees_it_so(clips: list[MotionClip]) -> None:
+    windows = draw(clips, n=256, cut=1.0, noise=SILENT, edges="repeat")
     still = (windows.clean_keypoints[:, 1:] == windows.clean_keypoints[:, :-1]).all(dim=-1).all(dim=-1)
     assert 0.1 < still.float().mean() < 0.9
     assert ((windows.joints[:, 1:] == windows.joints[:, :-1]).all(dim=-1).all(dim=-1) == still).all()

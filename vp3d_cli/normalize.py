@@ -67,6 +67,10 @@ class InputRule:
         get_skeleton(self.skeleton_2d)
         get_skeleton(self.skeleton_3d)
 
+    def beyond_ends(self, frames_after: int) -> Edges:
+        """What a lifter that sees so many frames after its output sees beyond the ends of a video."""
+        return self.edges if frames_after else "repeat"
+
     @property
     def features(self) -> int:
         """Numbers per joint."""

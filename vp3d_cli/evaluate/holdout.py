@@ -160,7 +160,8 @@ def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[tuple[Wi
     """Windows in chunks, and the same prepared for a lifter: exact and detected."""
     before, after = max(_REACH, config.frames_before), max(_REACH, config.frames_after)
     settings = validation_settings(EngineSettings())
-    engine = DataEngine(hold_out.clips, before + 1 + after, info.rule.rate_hz, settings, "cpu", _SEED, before)
+    edges = info.rule.beyond_ends(config.frames_after)
+    engine = DataEngine(hold_out.clips, before + 1 + after, info.rule.rate_hz, settings, "cpu", _SEED, before, edges)
     frames = slice(before - config.frames_before, before + config.frames_after + 1)
     outputs = range(config.frames_before, config.frames_before + 1)
     for start in range(0, hold_out.windows, _WINDOWS_AT_ONCE):

@@ -24,7 +24,7 @@ else:
     import tomli as tomllib
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
-Optimizer = Literal["adamw", "adam-amsgrad"]
+Optimizer = Literal["muon", "adamw", "adam-amsgrad"]
 Placing = Literal["trajectory", "fit"]
 T = TypeVar("T")
 
@@ -165,7 +165,7 @@ class LoopConfig:
         learning_rate, warmup_steps, decay_share: constant after a linear warm-up, then linear to zero over the last
             ``decay_share`` of the steps.
         epoch_decay: factor of the learning rate after every epoch, besides.
-        optimizer: ``adamw``, or ``adam-amsgrad`` (the paper's).
+        optimizer: ``muon`` (with AdamW for what is no hidden matrix), ``adamw``, or ``adam-amsgrad`` (the paper's).
         weight_decay: of AdamW.
         flips: train on mirrored windows as well.
         velocity_weight: of the velocity loss; needs consecutive ``outputs``.

@@ -15,6 +15,7 @@ from torch import Tensor
 from vp3d_cli.camera import project
 from vp3d_cli.data.motion import MotionClip
 from vp3d_cli.errors import ConfigError
+from vp3d_cli.normalize import Edges
 from vp3d_cli.train import bodies
 from vp3d_cli.train.cameras import CameraRanges, draw_cameras, keep_in_front
 from vp3d_cli.train.curves import SmoothCurves
@@ -36,15 +37,15 @@ class EngineSettings:
         spliced: share that goes over from one motion to another.
         turned: share whose trunk, head and limbs are turned by smooth random rotations.
         speed_sigma: standard deviation of the logarithm of the speed.
-        cut: share whose beginning or end repeats one frame, as at the edge of a clip.
+        cut: share in which a video begins or ends: what lies beyond is what a lifter sees there.
         cameras, noise: see there.
     """
 
     source_weights: Mapping[str, float] = field(default_factory=dict)
     rare_poses: float = 0.6
-    recombined: float = 0.45
+    recombined: float = 0.35
     spliced: float = 0.05
-    turned: float = 0.6
+    turned: float = 0.45
     speed_sigma: float = 0.25
     cut: float = 0.25
     cameras: CameraRanges = CameraRanges()
@@ -87,6 +88,7 @@ class DataEngine:
         device: where they are made.
         seed: of the random numbers.
         output_frame: index of the frame that the lifter answers for; motions are drawn by the pose in this frame.
+        edges: what a lifter sees beyond the ends of a video, see :class:`vp3d_cli.normalize.InputRule`.
 
     Raises:
         ConfigError: no clips, or weights for unknown sources.
@@ -101,13 +103,14 @@ class DataEngine:
         device: torch.device | str = "cpu",
         seed: int = 0,
         output_frame: int | None = None,
+        edges: Edges = "reflect",
     ) -> None:
         if not clips:
             raise ConfigError("no motion to draw from")
         self.settings = settings or EngineSettings()
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.frames, self._rate = frames, rate_hz
+        self.frames, self._rate, self._edges = frames, rate_hz, edges
         self._output = frames // 2 if output_frame is None else output_frame
         self._library(clips)
         self._turns = SmoothCurves(frames, rate_hz, 0.45, self.device)
@@ -229,12 +232,15 @@ class DataEngine:
         return bodies.bend(directions, curves[..., 18:] * 0.5 * turned[..., None] * self._rand(n, 1, 4))
 
     def _cut(self, n: int) -> Tensor:
-        """(N, T) frame indices: some windows begin late or end early, and repeat the edge frame instead."""
+        """(N, T) frame indices: in some windows the video begins late or ends early."""
         frames = torch.arange(self.frames, device=self.device).expand(n, -1)
         cut = self._rand(n, 1) < self.settings.cut
         begin = (self._rand(n, 1) * (self._output + 1)).long() * (cut & (self._rand(n, 1) < 0.6))
         end = self._output + (self._rand(n, 1) * (self.frames - self._output)).long()
         end = torch.where(cut & (self._rand(n, 1) < 0.6), end, self.frames - 1)
+        if self._edges == "reflect":
+            length = (end - begin).clamp_min(1)
+            frames = begin + length - ((frames - begin) % (2 * length) - length).abs()
         return torch.minimum(torch.maximum(frames, begin), end)
 
     def _rand(self, *shape: int) -> Tensor:

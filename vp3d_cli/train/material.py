@@ -79,10 +79,11 @@ class MotionData:
         before, apart = reach.frames_before, (loop.outputs - 1) * loop.stride
         outputs = range(before, before + apart + 1, loop.stride)
         frames, middle = reach.receptive_field + apart, outputs[loop.outputs // 2]
-        engine = DataEngine(self._training, frames, self.rule.rate_hz, settings, device, 0, middle)
+        edges = self.rule.beyond_ends(reach.frames_after)
+        engine = DataEngine(self._training, frames, self.rule.rate_hz, settings, device, 0, middle, edges)
         labelled = MotionSource(engine, self.rule, outputs, loop, config.labelled_batch, state)
         examiner = DataEngine(
-            self._held_out, frames, self.rule.rate_hz, validation_settings(settings), device, 0, middle
+            self._held_out, frames, self.rule.rate_hz, validation_settings(settings), device, 0, middle, edges
         )
         windows = examiner.draw(max(1, loop.validation_windows // loop.outputs))
         exam = {

@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from vp3d_cli.train.config import LoopConfig, TrainConfig
+from vp3d_cli.train.muon import Muon
 
 
 def make_optimizer(model: nn.Module, loop: LoopConfig) -> torch.optim.Optimizer:
-    """AdamW, or the paper's: Adam with AMSGrad (Reddi et al. 2018) and no weight decay."""
+    """Muon, AdamW, or the paper's: Adam with AMSGrad (Reddi et al. 2018) and no weight decay."""
+    if loop.optimizer == "muon":
+        return Muon(model, loop.learning_rate, loop.weight_decay)
     if loop.optimizer == "adam-amsgrad":
         return torch.optim.Adam(model.parameters(), lr=loop.learning_rate, amsgrad=True)
     return torch.optim.AdamW(model.parameters(), lr=loop.learning_rate, weight_decay=loop.weight_decay)

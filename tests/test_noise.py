@@ -30,15 +30,13 @@ def simulated() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("joint", COCO17.joints)
-def test_what_moves_is_at_least_what_was_measured_and_not_twice_as_much(
-    joint: str, simulated: tuple[Tensor, Tensor]
-) -> None:
+def test_what_moves_is_what_was_measured_and_up_to_twice_as_much(joint: str, simulated: tuple[Tensor, Tensor]) -> None:
     error, scores = simulated
     j = COCO17.index(joint)
     moving = (error - error.mean(1, keepdim=True))[..., j, :][scores[..., j] >= 0.3]
     parts = MEASURED["joints"][joint]["conditioned"]
     measured = np.hypot(parts["white"], parts["slow"])
-    assert measured < moving.abs().median() / 0.6745 < 2 * measured
+    assert 0.9 * measured < moving.abs().median() / 0.6745 < 1.8 * measured
 
 
 @pytest.mark.parametrize("joint", [name for name in COCO17.joints if "wrist" not in name])

@@ -65,7 +65,7 @@ def test_half_precision_halves_the_file_and_changes_little(tmp_path: Path) -> No
     model = build_model("temporal", {**CONFIG, "channels": 64}).eval()
     info = LifterInfo("pose", "temporal", {**CONFIG, "channels": 64}, INFO.rule)
     save_lifter(tmp_path / "full.safetensors", model, info)
-    save_lifter(tmp_path / "half.safetensors", model, info, half=True)
+    save_lifter(tmp_path / "half.safetensors", model, info, storage="float16")
     full, half = (tmp_path / f"{name}.safetensors" for name in ("full", "half"))
     assert half.stat().st_size < 0.6 * full.stat().st_size
     assert load_file(half)["shrink.weight"].dtype == torch.float16
@@ -77,10 +77,30 @@ def test_half_precision_halves_the_file_and_changes_little(tmp_path: Path) -> No
         torch.testing.assert_close(again(inputs), model(inputs), rtol=0, atol=5e-3)
 
 
+def test_int8_quarters_the_file_and_each_row_keeps_its_scale(tmp_path: Path) -> None:
+    config = {**CONFIG, "channels": 128}
+    model = build_model("temporal", config).eval()
+    conv = model.get_parameter("layers_conv.0.weight")
+    with torch.no_grad():
+        conv *= torch.logspace(-4, 2, len(conv))[:, None, None]  # rows of all sizes
+        conv[3] = 0.0
+    info = LifterInfo("pose", "temporal", config, INFO.rule)
+    full, small = (tmp_path / f"{name}.safetensors" for name in ("full", "small"))
+    save_lifter(full, model, info)
+    save_lifter(small, model, info, storage="int8")
+    assert small.stat().st_size < 0.32 * full.stat().st_size
+    assert load_file(small)["layers_conv.0.weight"].dtype == torch.int8
+    again = load_lifter_file(small)[0].get_parameter("layers_conv.0.weight")
+    assert again.dtype == torch.float32
+    off = (again - conv).abs().flatten(1).amax(1)
+    assert (off <= conv.abs().flatten(1).amax(1) / 127 * 0.501).all()
+    assert not again[3].any()
+
+
 def test_saving_moves_nothing(tmp_path: Path) -> None:
     model = model_as_if_trained()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    save_lifter(tmp_path / "half.safetensors", model, INFO, half=True)
+    save_lifter(tmp_path / "half.safetensors", model, INFO, storage="float16")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 

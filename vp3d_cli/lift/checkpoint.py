@@ -20,6 +20,10 @@ from vp3d_cli.normalize import InputRule
 
 FORMAT = "vp3d-lifter/1"
 Task = Literal["pose", "trajectory"]
+Storage = Literal["float32", "float16", "int8"]
+# Of a matrix stored as int8, the largest number of each row is 127 of these; its name is the matrix's and this.
+_SCALE = ".scale"
+_INT8_MAX = 127
 
 
 @dataclass(frozen=True)
@@ -46,22 +50,22 @@ class LifterInfo:
     root: Literal["scaled", "metres"] = "scaled"
 
 
-def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, half: bool = False) -> None:
+def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, storage: Storage = "float32") -> None:
     """Write a lifter file, whole or not at all.
 
     Args:
         path: target.
         model: the network; batch norm statistics included.
         info: what to say about it.
-        half: store float16, half the size.
+        storage: how numbers are stored. ``float16`` takes half the space; ``int8`` a quarter: every row of a matrix has
+            a scale of its own, and what is no matrix is float16.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    tensors = {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).detach().cpu().contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        tensors |= _stored(name, tensor.detach().cpu().contiguous(), storage)
     metadata = {
         "format": FORMAT,
         "task": info.task,
@@ -122,9 +126,35 @@ def load_lifter_file(path: Path, device: torch.device | str = "cpu") -> tuple[nn
     model = build_model(info.architecture, info.config)
     with safe_open(path, framework="pt") as file:
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    state = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-    load_state(model, state, path)
+    load_state(model, _restored(tensors), path)
     return model.to(device).eval(), info
+
+
+def _stored(name: str, tensor: Tensor, storage: Storage) -> dict[str, Tensor]:
+    if storage == "float32" or not tensor.is_floating_point():
+        return {name: tensor}
+    if storage == "float16" or tensor.ndim < 2:
+        return {name: tensor.half()}
+    largest = tensor.abs().flatten(1).amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+    scale = largest / _INT8_MAX
+    return {name: (tensor / _over_rows(scale, tensor)).round().to(torch.int8), name + _SCALE: scale}
+
+
+def _restored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    state = {}
+    for name, tensor in tensors.items():
+        if name.endswith(_SCALE) and name.removesuffix(_SCALE) in tensors:
+            continue
+        scale = tensors.get(name + _SCALE)
+        if scale is not None:
+            state[name] = tensor.float() * _over_rows(scale, tensor)
+        else:
+            state[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return state
+
+
+def _over_rows(scale: Tensor, matrix: Tensor) -> Tensor:
+    return scale.reshape(-1, *[1] * (matrix.ndim - 1))
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -22,7 +22,7 @@ from vp3d_cli.train.material import open_data
 from vp3d_cli.train.networks import PoseAndTrajectory, build_networks, lifters
 from vp3d_cli.train.objective import Objective
 from vp3d_cli.train.runs import append_row, copy_file, stop_requested, write_state
-from vp3d_cli.train.schedule import Schedule, make_optimizer, update_average
+from vp3d_cli.train.schedule import STEPS_PER_LOOK, Schedule, make_optimizer, observed, update_average
 from vp3d_cli.train.start import start_with
 
 # Bumped when a change makes old training states unusable.
@@ -152,6 +152,9 @@ def train(
             optimizer.step()
             step += 1
             update_average(average, model, min(loop.ema, step / (step + 10)))
+            if loop.ema and step % STEPS_PER_LOOK == 1:
+                with observed(average, step):
+                    objective.loss(average, batch, unseen, autocast)
 
             running, since = running + loss.item(), since + 1
             if on_step is not None:

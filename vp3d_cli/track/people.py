@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, ShapeError
+from vp3d_cli.track.borrowed import drop_borrowed
 from vp3d_cli.track.detections import IntArray, Stack, compare_pairs, drop_doubles, stack_detections
 from vp3d_cli.track.joining import Pass, fill_holes, join
 from vp3d_cli.track.tracklets import chain, describe_ends, sure_links
@@ -77,6 +78,7 @@ def track_people(
     labels = _join_all(stack, labels, shot, times)
     lasting = _frame_durations(times)[stack.frame]
     people = _people(stack, labels, lasting, float(_frame_durations(times).sum()))
+    stack, people = drop_borrowed(stack, people)
     people.sort(key=lambda mine: -_prominence(stack.select(mine), lasting[mine], size_wh))
     return [_track(i + 1, stack.select(mine), len(times)) for i, mine in enumerate(people[:max_people])]
 

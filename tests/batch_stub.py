@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from vp3d_cli.export.npz import write_npz
 
 PROCESSOR = "batch_stub:StubProcessor"
 STEPS = 4
+_POLL_S = 0.02
 _MAGIC = b"\x1a\x45\xdf\xa3"
 
 
@@ -45,6 +46,14 @@ def write(path: Path, content: bytes = b"x") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(_POLL_S)
 
 
 def write_video(path: Path, does: str = "pose", step_s: float = 0.0, note: str = "") -> Path:

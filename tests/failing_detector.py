@@ -25,7 +25,8 @@ WARM_UP_S = 4.0  # which is as long, in clips of ten frames a second
 class Forgetful:
     """Sees one person, whose place depends on the last frames; fails once, at the frames that FAIL_AT lists.
 
-    The file that FAILED names has the frames at which it has failed.
+    The file that FAILED names has the frames at which it has failed; the one that LOOKED names gets those that it
+    looked at.
     """
 
     name = NAME
@@ -47,6 +48,9 @@ class Forgetful:
             if at and at not in before and self._frame <= int(at) < self._frame + len(frames):
                 failed.write_text(" ".join([*before, at]))
                 raise RuntimeError("CUDA out of memory")
+        if looked := os.environ.get("LOOKED"):
+            with open(looked, "a", encoding="ascii") as file:
+                file.write("".join(f"{self._frame + i} " for i in range(len(frames))))
         return [self._look(frame) for frame in frames]
 
     def _look(self, frame: NDArray[np.uint8]) -> Keypoints2D:
@@ -68,6 +72,8 @@ def register() -> None:
 
 def pipeline(setup: Setup) -> Pipeline:
     """The processor of ``vp3d batch``, which knows this detector."""
+    import object_store  # noqa: F401 (its protocol is known where this module is)
+
     register()
     resumable.WARM_UP_S = WARM_UP_S
     return Pipeline(setup)
@@ -82,3 +88,14 @@ class Remembering(Forgetful):
     def recall(self, memory: Mapping[str, Any]) -> None:
         self._frame = memory["frame"]
         self._memory = deque(memory["memory"], maxlen=MEMORY)
+
+
+REMEMBERING = DetectorInfo("flaky", "for tests", "none", lambda device: Remembering())  # as a package has it
+
+
+def install(folder: Path) -> None:
+    """Make a package of it in a folder, as pip would, with an entry point."""
+    info = folder / "flaky-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flaky\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vp3d.detectors]\nflaky = failing_detector:REMEMBERING\n")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from vp3d_cli.data.motion import MOTION_JOINTS
+
 # A standing body in a T-pose: y up, x to its left, z forward, metres. (joint, parent, offset from the parent.)
 BODY: tuple[tuple[str, str, tuple[float, float, float]], ...] = (
     ("Hips", "", (0.0, 0.0, 0.0)),
@@ -262,3 +264,13 @@ def write_amc(folder: Path, frames: int = 4) -> Path:
     (folder / "01.asf").write_text(asf_text(), encoding="utf-8")
     (folder / "01_02.amc").write_text(amc_text(amc_values(frames)), encoding="utf-8")
     return folder / "01_02.amc"
+
+
+def joint(joints: np.ndarray, name: str) -> np.ndarray:
+    """One joint of those of a :class:`vp3d_cli.data.motion.MotionClip`."""
+    return joints[..., MOTION_JOINTS.index(name), :]
+
+
+def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
+    """Points, or axes, of these files as motion archives have them."""
+    return np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1)

@@ -14,12 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vp3d_cli.batch import plan_items
-from vp3d_cli.batch.cores import choose_jobs, free_bytes, usable_cores
+from vp3d_cli.batch.cores import choose_jobs, free_bytes
 from vp3d_cli.batch.fingerprint import is_unchanged, take_fingerprint
 from vp3d_cli.batch.folder import STATE, BatchFolder
-from vp3d_cli.batch.inputs import BatchInput, find_inputs, looks_like_video, natural_key
+from vp3d_cli.batch.inputs import BatchInput, find_inputs, looks_like_video
 from vp3d_cli.batch.journal import History, Journal
-from vp3d_cli.batch.pool import cause_of_death
 from vp3d_cli.errors import ConfigError, InputError, OutputError
 
 MADE: dict[str, Any] = {
@@ -136,12 +135,6 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "disk" / "loop").symlink_to(tmp_path / "clips")
     (tmp_path / "clips" / "gone.mkv").symlink_to(tmp_path / "nowhere")
     assert places(find_inputs([tmp_path / "clips"])) == ["link/a.mkv"]
-
-
-@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6))))
-def test_natural_order_is_that_of_the_numbers(pairs: list[tuple[int, int]]) -> None:
-    names = [PurePosixPath(f"cam{a}/take{b}.mp4") for a, b in pairs]
-    assert sorted(names, key=natural_key) == [PurePosixPath(f"cam{a}/take{b}.mp4") for a, b in sorted(pairs)]
 
 
 # Where results go.
@@ -305,13 +298,5 @@ def test_workers_and_threads() -> None:
     assert choose(400, 16, threads=4) == (4, 4)
     assert choose(400, 4, jobs=8) == (8, 1)
     assert choose(2, 4, jobs=8, threads=3) == (2, 3)
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
     free = free_bytes()
     assert free is None or free > 0
-
-
-def test_how_a_worker_ended_is_told_in_words() -> None:
-    assert cause_of_death(-11) == "its worker was ended by SIGSEGV (a crash in native code)"
-    assert "SIGKILL (most likely because memory ran out)" in cause_of_death(-9)
-    assert cause_of_death(-15) == "its worker was ended by SIGTERM"
-    assert cause_of_death(3) == "its worker ended with status 3"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_stub import assert_same_results, options_of, plan_of, statuses, write_video
+from batch_stub import assert_same_results, options_of, plan_of, statuses, wait_for, write_video
 from conftest import DEMO, RunCli
 
 from vp3d_cli.batch import BatchItem, BatchOptions, run_batch
@@ -26,14 +26,6 @@ from vp3d_cli.batch.schedule import Listener
 from vp3d_cli.errors import ConfigError, MissingDependencyError, Vp3dError
 
 HERE = Path(__file__).resolve().parent
-POLL_S = 0.05
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(POLL_S)
 
 
 class Cluster:

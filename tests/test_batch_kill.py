@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from batch_stub import assert_same_results, write_video
+from batch_stub import assert_same_results, wait_for, write_video
 from clips import CODECS, VARIABLE_RATE, run_ffmpeg
 from conftest import DEMO
 
@@ -21,7 +20,6 @@ from vp3d_cli.batch.folder import STATE
 from vp3d_cli.batch.journal import History
 
 HERE = Path(__file__).resolve().parent
-POLL_S = 0.02
 
 
 def start(*arguments: object, real: bool = False) -> subprocess.Popen[bytes]:
@@ -34,14 +32,6 @@ def start(*arguments: object, real: bool = False) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         env=environment,
     )
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until something holds."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(POLL_S)
 
 
 def workers_of(folder: Path) -> list[str]:

@@ -23,7 +23,7 @@ from conftest import RunCli
 from vp3d_cli import remote
 from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, judge_batch, plan_items, run_batch
 from vp3d_cli.batch import folder_afar as locks
-from vp3d_cli.batch.fingerprint import content_sha256, glance, is_unchanged, take_fingerprint
+from vp3d_cli.batch.fingerprint import glance, is_unchanged, sha256_of_place, take_fingerprint
 from vp3d_cli.batch.folder import BatchFolder
 from vp3d_cli.batch.inputs import find_inputs
 from vp3d_cli.batch.journal import STATE, JournalAfar, read_history
@@ -170,13 +170,13 @@ def test_fingerprints_are_those_of_copies(store: Url, tmp_path: Path) -> None:
     file = put(store / "a.mp4", b"12345")
     before = take_fingerprint(file)
     assert is_unchanged(file, before)
-    assert content_sha256(file) == content_sha256(remote.fetch(file, tmp_path))
+    assert sha256_of_place(file) == sha256_of_place(remote.fetch(file, tmp_path))
     put(file, b"12346")
     assert not is_unchanged(file, before)
     for i in range(2):
         put(store / f"frames/{i}.png", bytes([i]))
     before = take_fingerprint(store / "frames")
-    assert content_sha256(remote.fetch(store / "frames", tmp_path)) == before.sha256
+    assert sha256_of_place(remote.fetch(store / "frames", tmp_path)) == before.sha256
     assert is_unchanged(store / "frames", before)
     put(store / "frames/1.png", b"9")
     assert not is_unchanged(store / "frames", before)

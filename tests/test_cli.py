@@ -225,6 +225,17 @@ def test_python_dash_m_is_the_same_command() -> None:
 # Where outputs go.
 
 
+def test_the_end_is_not_held_up_by_a_search_for_garbage() -> None:
+    code = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 0))  # runs after what is registered later
+from vp3d_cli.cli import main
+main(["--version"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "True"
+
+
 @pytest.mark.parametrize(
     ("video", "out", "expected"),
     [

@@ -7,23 +7,16 @@ from pathlib import Path
 import motion_files as made
 import numpy as np
 import pytest
+from motion_files import joint, y_up_to_z_up
 from scipy.spatial.transform import Rotation
 
 from vp3d_cli.data.bvh import read_bvh
 from vp3d_cli.data.humanoid import FACE_M, motion_joints, to_z_up
-from vp3d_cli.data.motion import MOTION_JOINTS, read_motion
+from vp3d_cli.data.motion import read_motion
 from vp3d_cli.errors import InputError
 from vp3d_cli.metrics import p_mpjpe
 
 FRAMES = 5
-
-
-def joint(joints: np.ndarray, name: str) -> np.ndarray:
-    return joints[..., MOTION_JOINTS.index(name), :]
-
-
-def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
-    return np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1)
 
 
 def test_joints_are_where_the_skeleton_has_them(tmp_path: Path) -> None:

@@ -17,7 +17,18 @@ import vp3d_cli
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vp3d_cli"
 # normalize is a stage and a foundation: the lifter's input rule is part of its checkpoint.
-FOUNDATION = {"files", "types", "skeletons", "camera", "errors", "weights", "normalize", "safe_pickle"}
+FOUNDATION = {
+    "files",
+    "types",
+    "skeletons",
+    "camera",
+    "errors",
+    "weights",
+    "normalize",
+    "safe_pickle",
+    "processes",
+    "devices",
+}
 STAGES = {
     "video",
     "detect",
@@ -74,6 +85,13 @@ def test_foundation_imports_only_itself() -> None:
         for path in modules(name):
             foreign = imported_parts(path) - FOUNDATION - {""}
             assert not foreign, f"{path.relative_to(ROOT)} imports {sorted(foreign)}"
+
+
+def test_what_a_batch_uses_does_not_import_the_batch() -> None:
+    users = {"batch", "bench", "commands"}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.relative_to(PACKAGE).parts[0] not in users:
+            assert "batch" not in imported_parts(path), f"{path.relative_to(ROOT)} imports batch"
 
 
 def test_nothing_but_the_command_line_imports_the_command_line() -> None:

@@ -8,23 +8,16 @@ from pathlib import Path
 import motion_files as made
 import numpy as np
 import pytest
+from motion_files import joint
 from poses import walking_pose
 
-from vp3d_cli.data.motion import MOTION_JOINTS, MotionClip, read_motion
+from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import InputError
 from vp3d_cli.export.npz import write_npz
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import Pose3D
 
 FRAMES = 5
-
-
-def joint(joints: np.ndarray, name: str) -> np.ndarray:
-    return joints[..., MOTION_JOINTS.index(name), :]
-
-
-def y_up_to_z_up(points: np.ndarray) -> np.ndarray:
-    return np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1)
 
 
 def test_a_folder_of_all_kinds(tmp_path: Path) -> None:

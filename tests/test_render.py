@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pictures import colored, grey
 from poses import camera_axes, pose_of, walker, walking_pose
 
 from vp3d_cli.camera import rotation_from_axis_angle
@@ -25,10 +26,6 @@ from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import Frame, FrameBGR, Pose3D, VideoInfo
 
 Array = NDArray[Any]
-
-
-def grey(size_wh: tuple[int, int] = (640, 360), level: int = 120) -> FrameBGR:
-    return np.full((size_wh[1], size_wh[0], 3), level, np.uint8)
 
 
 def frame_of(pose: Pose3D, index: int) -> Frame:
@@ -48,12 +45,6 @@ def scene(pose: Pose3D, index: int, size_wh: tuple[int, int] = (320, 320)) -> Fr
     image = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
     Scene3D(pose, size_wh).draw(image, index)
     return image
-
-
-def colored(image: FrameBGR) -> Array:
-    """Pixels with a strong colour: limbs and labels, not the grey floor."""
-    strong: Array = np.ptp(image.astype(int), axis=2) > 60
-    return strong
 
 
 # The layout, and which frame is drawn.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pictures import colored, grey
 from poses import walking_pose
 
 from vp3d_cli.errors import ConfigError
@@ -20,19 +21,9 @@ from vp3d_cli.render.shapes import blend, capsule_outlines, even, resize_into, w
 from vp3d_cli.render.side_by_side import SideBySideRenderer
 from vp3d_cli.render.text import label, text_mask
 from vp3d_cli.skeletons import COCO17, H36M17
-from vp3d_cli.types import Frame, FrameBGR
+from vp3d_cli.types import Frame
 
 Array = NDArray[Any]
-
-
-def grey(size_wh: tuple[int, int] = (640, 360), level: int = 120) -> FrameBGR:
-    return np.full((size_wh[1], size_wh[0], 3), level, np.uint8)
-
-
-def colored(image: FrameBGR) -> Array:
-    """Pixels with a strong colour: limbs and labels, not the grey floor."""
-    strong: Array = np.ptp(image.astype(int), axis=2) > 60
-    return strong
 
 
 # The skeleton over the footage.

@@ -5,6 +5,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 nobody found in the video, 130 C
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import shlex
 import signal
@@ -113,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
     signal.signal(signal.SIGTERM, _terminate)
+    # Else Python, as it ends, searches all objects of all libraries for garbage: most of the time that Ctrl-C takes.
+    atexit.register(gc.freeze)
     try:
         app(arguments, prog_name="vp3d")
     except Exception as error:

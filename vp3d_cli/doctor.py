@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +13,7 @@ from typing import Literal
 
 from vp3d_cli import __version__
 from vp3d_cli.errors import Vp3dError
+from vp3d_cli.processes import usable_cores
 
 Status = Literal["ok", "note", "FAIL"]
 
@@ -51,16 +51,11 @@ def examine() -> list[Check]:
     checks = [
         Check("vp3d", "ok", __version__),
         Check("python", "ok", f"{platform.python_version()} at {sys.executable}"),
-        Check("system", "ok", f"{platform.platform()}, {_usable_cores()} CPU cores"),
+        Check("system", "ok", f"{platform.platform()}, {usable_cores()} CPU cores"),
     ]
     for part in (_packages, _devices, _ffmpeg, _weights, _detectors):
         checks += part()
     return checks
-
-
-def _usable_cores() -> int:
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _packages() -> Iterator[Check]:

@@ -37,6 +37,10 @@ class DetectorError(Vp3dError):
     """A detector failed in the middle of a video; what it found before may have been kept, so that one can go on."""
 
 
+class StoppedError(Vp3dError):
+    """Work was given up because other work failed that it belongs to; what was found before may have been kept."""
+
+
 class WeightsError(Vp3dError):
     """A weight file is missing, has the wrong hash, or does not fit the model."""
 

@@ -1,33 +1,83 @@
-"""Writing files: checked before the work starts, written under another name, renamed when whole."""
+"""Files: what a folder holds, whether two have the same content; written under another name, renamed when whole."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from vp3d_cli.errors import OutputError
 
+# The images that a folder of images, which counts as one video, may consist of.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_CHUNK = 1 << 20
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
+    """What to sort names by, so that ``img2`` comes before ``img10``."""
+    # re.split puts digits at the odd places, so numbers are only ever compared with numbers.
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)], name
+
+
+def is_image(name: str) -> bool:
+    """Whether a file in a folder of images is one of them, by its name.
+
+    Hidden ones are not: macOS puts a ``._name.jpg`` that is no image beside every image on foreign disks.
+    """
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def list_content(folder: Path) -> list[Path]:
+    """The images of a folder, by name; of one without images (2D keypoints, say) all files.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    entries = sorted(folder.iterdir())
+    return [entry for entry in entries if is_image(entry.name)] or [entry for entry in entries if entry.is_file()]
+
+
+def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a file; of a folder, that of the names and contents of its files.
+
+    Args:
+        path: file or folder.
+        beat: called after every MB: a big file on a slow disk takes its time.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    is_folder = path.is_dir()
+    for file in list_content(path) if is_folder else [path]:
+        if is_folder:
+            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+                beat()
+    return digest.hexdigest()
+
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """Find out before hours of work whether a file could be written.
+    """Find out before hours of work whether a file could be written: :func:`replacing` could begin.
 
     Raises:
         OutputError: its folder is missing or not writable, it is a folder itself, or it exists and ``overwrite``
             is not set.
     """
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path}: the folder {folder} does not exist; create it or choose another")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give a file name inside it")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; choose another name or pass --overwrite")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: the folder {folder} is not writable; choose another")
+    with _told_of(path):
+        _check_place(path, overwrite)
+        # To try is the only way to know: permissions mean nothing to root, nor to many a network disk.
+        partial = _partial_of(path)
+        partial.touch()
+        partial.unlink()
 
 
 def make_folder(folder: Path) -> None:
@@ -51,18 +101,39 @@ def replacing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     Raises:
         OutputError: as :func:`check_target`, or the disk is full.
     """
-    check_target(path, overwrite)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with _told_of(path):
+        _check_place(path, overwrite)
+        partial = _partial_of(path)
+        try:
+            with open(partial, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # a full network disk may say so only now
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _check_place(path: Path, overwrite: bool) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it or choose another")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give a file name inside it")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already; choose another name or pass --overwrite")
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Turn whatever the system says of a file into an :class:`OutputError`."""
     try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # a full network disk may say so only now
-        os.replace(partial, path)
+        yield
     except OSError as error:
         raise OutputError(f"{path}: {_reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:
@@ -70,4 +141,6 @@ def _reason(error: OSError) -> str:
         return "the disk is full; free some space or choose another folder"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "not writable; choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return "the name is too long; choose a shorter one"
     return f"cannot be written ({error.strerror or error}); choose another folder"

@@ -24,9 +24,9 @@ from vp3d_cli.ground import to_world
 from vp3d_cli.keypoint_files import write_keypoints
 from vp3d_cli.lift.pose import LIFTER_HEIGHT_M, Lifter, load_lifter
 from vp3d_cli.lift.trajectory import fit_trajectory, smooth_trajectory
-from vp3d_cli.resumable import detect_resumably, partial_of
-from vp3d_cli.seeing import Progress, take_keypoints
-from vp3d_cli.segments import SideBySide, in_processes, join_segments, plan_segments
+from vp3d_cli.resumable import Stretch, detect_resumably, forget, partial_of
+from vp3d_cli.seeing import Progress, frames_expected, take_keypoints
+from vp3d_cli.segments import SideBySide, detect_in_parts, in_processes, plan_segments
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.summary import Summary, summarize
@@ -167,7 +167,7 @@ def infer(
     if out is not None:
         export_pose(pose, out, overwrite=overwrite)
         if keep is not None:
-            keep.unlink(missing_ok=True)
+            forget(keep)
     return pose
 
 
@@ -205,27 +205,38 @@ def watch(
         NobodyFoundError: nobody is in it, or nobody whom the user asked for.
         VideoError, InputError, WeightsError, MissingDependencyError, ConfigError: see :func:`infer`.
     """
-    parts = plan_segments(video, settings)
+    parts = plan_segments(video, settings, keep)
     reader = VideoReader(video, settings.start_s, settings.end_s)
     if parts:
-        seen = join_segments(parts, side_by_side(parts, report))
+        seen = detect_in_parts(parts, side_by_side, report)
     else:
         with reader:
             if settings.keypoints is not None:
                 seen = take_keypoints(reader, settings, report)
             else:
                 detector = (models or Models(settings)).detector
-                seen = detect_resumably(video, reader, detector, report, settings, keep)
-    size_wh = reader.info.size_wh
-    tracks = seen.tracks(size_wh)
-    if not tracks:
-        raise NobodyFoundError(f"{video}: nobody was found in {len(seen.times_s)} frames")
+                expected = frames_expected(reader.info, settings)
+                stretch = Stretch(str(video), settings, settings.start_s, settings.end_s, frames=expected)
+                seen = detect_resumably(stretch, reader, detector, report, keep)
+    tracks = seen.tracks(reader.info.size_wh)
+    try:
+        if not tracks:
+            raise NobodyFoundError(f"{video}: nobody was found in {len(seen.times_s)} frames")
+        tracks = _choose(tracks, reader.info.size_wh, settings)
+    except NobodyFoundError:
+        if keep is not None:
+            forget(keep)
+        raise
+    return Scene(reader.info, seen.times_s, tracks, seen.source, seen.busy_s, [*reader.warnings, *seen.warnings])
+
+
+def _choose(tracks: list[Track2D], size_wh: tuple[int, int], settings: InferSettings) -> list[Track2D]:
+    """The people whom the user asked for."""
     if settings.roi is not None:
         tracks = select_in_roi(tracks, settings.roi)
     if settings.person is not None:
         tracks = select_people(tracks, settings.person, size_wh)
-    tracks = tracks[: settings.max_people]
-    return Scene(reader.info, seen.times_s, tracks, seen.source, seen.busy_s, [*reader.warnings, *seen.warnings])
+    return tracks[: settings.max_people]
 
 
 class Motion(NamedTuple):
@@ -256,7 +267,7 @@ def lift_person(
     root = np.full((frames, 3), np.nan, np.float32)
     weight = np.zeros(frames, np.float32)
     rate = lifter.rule.rate_hz
-    for start, stop in _stretches(track):
+    for start, stop in track.stretches:
         own_times = times_s[start:stop]
         even_times = uniform_times(own_times, rate)
         keypoints = resample(track.keypoints[start:stop], own_times, even_times)
@@ -322,15 +333,8 @@ def find_keypoints(
         provenance=_provenance(source or video, scene, settings, command),
         overwrite=overwrite,
     )
-    keep.unlink(missing_ok=True)
+    forget(keep)
     return [*scene.warnings, *lost]
-
-
-def _stretches(track: Track2D) -> list[tuple[int, int]]:
-    """Runs of frames in which the person has keypoints."""
-    there = np.isfinite(track.keypoints).all(axis=2).max(axis=1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _provenance(video: str | Path, scene: Scene, settings: InferSettings, command: str | None) -> dict[str, Any]:

@@ -5,32 +5,39 @@ when the result is there. The next run begins some seconds before the frame that
 camera cut before it. A detector that follows people from frame to frame must know who was in view: one that tells its
 memory (:class:`vp3d_cli.detect.base.Remembering`) is given it back, and the result is that of an undisturbed run; one
 that does not watches those seconds again.
+
+Of a video that is done in parts (:mod:`vp3d_cli.segments`) there is a folder instead, with such a file for each part
+that is whole or was begun.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vp3d_cli.batch.fingerprint import content_sha256
 from vp3d_cli.detect.base import Detector, Remembering
 from vp3d_cli.errors import DetectorError, OutputError
-from vp3d_cli.files import replacing
-from vp3d_cli.seeing import Progress, Seen, detect, frames_expected
-from vp3d_cli.segments import WARM_UP_S
+from vp3d_cli.files import content_sha256, replacing
+from vp3d_cli.seeing import Progress, Seen, detect
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.video import VideoReader
 
-SCHEMA = "vp3d-partial-detections/1"
+SCHEMA = "vp3d-partial-detections/2"
 SUFFIX = ".partial-detections.npz"
+# Watching begins so much earlier, so that whoever is in view is followed by then as closely as if the video had been
+# watched from the beginning (docs/scaling.md has the differences). The memory of the embedded detector is 20 frames,
+# that for cuts 8.
+WARM_UP_S = 3.0
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError)
 
 
@@ -39,85 +46,139 @@ def partial_of(out: str | Path) -> Path:
     return Path(f"{out}{SUFFIX}")
 
 
+def parts_of(keep: Path) -> Path:
+    """The folder for what was found in parts of a video, which is kept in the file ``keep`` where it has none."""
+    return keep.with_suffix("")
+
+
+def kept_parts(folder: Path) -> list[Path]:
+    """The files in the folder of :func:`parts_of`."""
+    return sorted(folder.glob("part-*.npz"))
+
+
+def kept_files(keep: Path) -> list[Path]:
+    """All files in which something is kept: ``keep`` itself, and those of parts."""
+    return [*([keep] if keep.is_file() else []), *kept_parts(parts_of(keep))]
+
+
+def forget(keep: Path) -> None:
+    """Remove what was kept; that there is nothing is no matter."""
+    for file in kept_files(keep):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # there is none, or the user has put something into it
+        parts_of(keep).rmdir()
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Frames that are watched in one go: those of a video, or of a part that is done on its own.
+
+    Attributes:
+        video: file or folder of images.
+        settings: of the whole video.
+        start_s, end_s: the frames from the one time up to the other; ``end_s`` is None where the video ends.
+        first: number of the first frame in the whole video.
+        frames: about how many there are; None if not known.
+        sha256: of the video; empty where nobody has read it yet.
+        in_parts: other parts are done by others; who joins them tells the user what is kept.
+    """
+
+    video: str
+    settings: InferSettings
+    start_s: float
+    end_s: float | None
+    first: int = 0
+    frames: int | None = None
+    sha256: str = ""
+    in_parts: bool = False
+
+
 def detect_resumably(
-    video: str | Path,
-    reader: VideoReader,
-    detector: Detector,
-    report: Progress,
-    settings: InferSettings,
-    keep: Path | None,
+    stretch: Stretch, reader: VideoReader, detector: Detector, report: Progress, keep: Path | None
 ) -> Seen:
     """Run the detector over a video, from where an earlier run failed if it did; see :func:`vp3d_cli.seeing.detect`.
 
     Args:
-        video: what ``reader`` reads.
-        reader: open, of the whole video, or of the part that the settings name.
+        stretch: what to watch.
+        reader: of these frames, open.
         detector: finds people.
-        report: called with ("detect", done, total).
-        settings: of this run.
-        keep: for what was found, should the detector fail; what an earlier run has left there is made use of. None
-            keeps nothing.
+        report: called with ("detect", done, total); may raise StoppedError.
+        keep: for what was found, should the detector fail or be stopped; what an earlier run has left there is made
+            use of. None keeps nothing.
 
     Raises:
         DetectorError: the detector failed; says where what it found is kept.
+        StoppedError: ``report`` raised it.
         VideoError: the video cannot be read.
     """
-    total = frames_expected(reader.info, settings)
-    every = settings.detect_every
-    before = None if keep is None else read_partial(keep, video, detector, settings)
+    before = None if keep is None else read_partial(keep, stretch, detector)
+    keeper = _Keeper(keep, stretch)
     if keep is None or before is None:
-        return _detect(reader, detector, report, total, every, None, _Keeper(keep, video, settings))
-    with VideoReader(video, _watch_from_s(before, settings), settings.end_s) as rest:
-        seen = _detect(rest, detector, report, total, every, before, _Keeper(keep, video, settings))
-    seen.warnings[:] = [*rest.warnings, f"{keep} had the first {len(before.times_s)} frames from a run that failed"]
+        return _detect(stretch, reader, detector, report, None, keeper)
+    with VideoReader(stretch.video, _watch_from_s(before, stretch.start_s), stretch.end_s) as rest:
+        seen = _detect(stretch, rest, detector, report, before, keeper)
+    had = (
+        f"{keep.parent} had parts of the video"
+        if stretch.in_parts
+        else f"{keep} had the first {len(before.times_s)} frames"
+    )
+    seen.warnings[:] = [*rest.warnings, f"{had} from a run that failed"]
     return seen
 
 
 class _Keeper:
     """Keeps what was seen when a detector fails."""
 
-    def __init__(self, path: Path | None, video: str | Path, settings: InferSettings) -> None:
-        self._path, self._video, self._settings = path, video, settings
+    def __init__(self, path: Path | None, stretch: Stretch) -> None:
+        self._path, self._stretch = path, stretch
         self.note = ""
 
     def keep(self, seen: Seen) -> None:
         if self._path is None or not len(seen.times_s):
             return
         try:
-            write_partial(self._path, seen, self._video, self._settings)
+            write_partial(self._path, seen, self._stretch)
         except (OutputError, OSError) as error:
             self.note = f"; what it found before could not be kept ({error})"
             return
-        self.note = (
-            f"; the {len(seen.times_s)} frames before are kept in {self._path}: run the same command again to go on "
-            "from there, or remove that file to begin anew"
-        )
+        if not self._stretch.in_parts:
+            self.note = (
+                f"; the {len(seen.times_s)} frames before are kept in {self._path}: run the same command again to go "
+                "on from there, or remove that file to begin anew"
+            )
 
 
 def _detect(
+    stretch: Stretch,
     frames: VideoReader,
     detector: Detector,
     report: Progress,
-    total: int | None,
-    every: int,
     before: Seen | None,
     keeper: _Keeper,
 ) -> Seen:
-    first = 0 if before is None else _warm_up(before)
+    skipped = 0 if before is None else _warm_up(before)
     if before is not None and before.memory is not None and isinstance(detector, Remembering):
-        detector = _Replay(detector, before, first)
+        detector = _Replay(detector, before, skipped)
 
     def joined(rest: Seen) -> Seen:
-        return rest if before is None else _join(before, rest, first)
+        return rest if before is None else _join(before, rest, skipped)
 
     def shifted(stage: str, done: int, of: int | None) -> None:
-        report(stage, first + done, None if of is None else max(of, first + done))
+        report(stage, skipped + done, None if of is None else max(of, skipped + done))
 
     try:
-        interrupted = lambda rest: keeper.keep(joined(rest))  # noqa: E731 (one expression)
-        return joined(detect(frames, detector, shifted, total=total, every=every, first=first, interrupted=interrupted))
+        seen = detect(
+            frames,
+            detector,
+            shifted,
+            total=stretch.frames,
+            every=stretch.settings.detect_every,
+            first=stretch.first + skipped,
+            interrupted=lambda rest: keeper.keep(joined(rest)),
+        )
     except DetectorError as error:
         raise DetectorError(f"{error}{keeper.note}") from error.__cause__
+    return joined(seen)
 
 
 class _Replay:
@@ -163,10 +224,10 @@ def _warm_up(before: Seen) -> int:
     return warm if before.looked is None else int(np.flatnonzero(before.looked[: warm + 1])[-1])
 
 
-def _watch_from_s(before: Seen, settings: InferSettings) -> float:
+def _watch_from_s(before: Seen, start_s: float) -> float:
     """A time between the frame to begin with and the one before it, where no rounding makes a frame change sides."""
     first = _warm_up(before)
-    return settings.start_s if first == 0 else float(before.times_s[first - 1] + before.times_s[first]) / 2
+    return start_s if first == 0 else float(before.times_s[first - 1] + before.times_s[first]) / 2
 
 
 def _join(before: Seen, rest: Seen, first: int) -> Seen:
@@ -188,7 +249,7 @@ def _join(before: Seen, rest: Seen, first: int) -> Seen:
     )
 
 
-def write_partial(path: Path, seen: Seen, video: str | Path, settings: InferSettings) -> None:
+def write_partial(path: Path, seen: Seen, stretch: Stretch) -> None:
     """Keep what was seen, in place of what was kept before.
 
     Raises:
@@ -201,25 +262,26 @@ def write_partial(path: Path, seen: Seen, video: str | Path, settings: InferSett
     arrays: dict[str, Any] = {name: np.concatenate([getattr(people, name) for people in everyone]) for name in fields}
     arrays |= {
         "schema": SCHEMA,
-        "belongs_to": _belongs_to(video, seen.source, settings),
+        "belongs_to": _belongs_to(stretch, seen.source),
         "times_s": seen.times_s,
         "counts": counts,
         "cuts": np.array(seen.cuts, np.int64),
         "looked": np.ones(len(counts), np.bool_) if seen.looked is None else seen.looked,
         "busy_s": seen.busy_s,
         "memory": json.dumps(seen.memory),
+        "warnings": json.dumps(seen.warnings),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, overwrite=True) as file:
         np.savez_compressed(file, **arrays)
 
 
-def read_partial(path: Path, video: str | Path, detector: Detector, settings: InferSettings) -> Seen | None:
+def read_partial(path: Path, stretch: Stretch, detector: Detector) -> Seen | None:
     """What an earlier run has kept; None if there is none that is whole and of this video, detector and settings."""
     source = {"detector": {"name": detector.name, "sha256": detector.sha256}}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if str(stored["schema"]) != SCHEMA or str(stored["belongs_to"]) != _belongs_to(video, source, settings):
+            if str(stored["schema"]) != SCHEMA or str(stored["belongs_to"]) != _belongs_to(stretch, source):
                 return None
             ends = np.cumsum(stored["counts"])
             fields = [stored[name] for name in ("boxes_xyxy", "keypoints", "scores", "person_scores")]
@@ -232,24 +294,25 @@ def read_partial(path: Path, video: str | Path, detector: Detector, settings: In
                 people=people,
                 cuts=stored["cuts"].tolist(),
                 source=source,
-                looked=None if settings.detect_every == 1 else stored["looked"],
+                looked=None if stretch.settings.detect_every == 1 else stored["looked"],
                 busy_s=float(stored["busy_s"]),
                 memory=json.loads(str(stored["memory"])),
+                warnings=json.loads(str(stored["warnings"])),
             )
     except _BROKEN:
         return None
 
 
-def _belongs_to(video: str | Path, source: dict[str, Any], settings: InferSettings) -> str:
+def _belongs_to(stretch: Stretch, source: dict[str, Any]) -> str:
     """What detections depend on: the video, whatever it is called, who finds people, and in which frames."""
     return json.dumps(
         {
-            "video": content_sha256(Path(video)),
+            "video": stretch.sha256 or content_sha256(Path(stretch.video)),
             **source,
-            "asked": settings.detector,
-            "start_s": settings.start_s,
-            "end_s": settings.end_s,
-            "detect_every": settings.detect_every,
+            "asked": stretch.settings.detector,
+            "start_s": stretch.start_s,
+            "end_s": stretch.end_s,
+            "detect_every": stretch.settings.detect_every,
         },
         sort_keys=True,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vp3d_cli.detect.base import Detector, Remembering
-from vp3d_cli.errors import DetectorError, InputError
+from vp3d_cli.errors import DetectorError, InputError, StoppedError
 from vp3d_cli.keypoint_files import read_keypoints
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.track import CutDetector, track_people
@@ -33,7 +33,7 @@ class Seen:
         busy_s: seconds that the detector took; of parts done side by side their sum.
         warnings: what the user should know, one sentence each.
         own_tracks: identities, where the source has them.
-        memory: of a detector that failed at the next frame: what it knew before; None if it does not tell.
+        memory: what the detector knew before the next frame; None if it does not tell.
     """
 
     times_s: DoubleArray
@@ -74,14 +74,15 @@ def detect(
     Args:
         frames: of the whole video or of a part, all of one size.
         detector: is reset first.
-        report: called with ("detect", done, total).
+        report: called with ("detect", done, total); may raise StoppedError.
         total: number of frames, about.
         every: look at frames whose number is a multiple of this, and at the first and last frame of each shot.
         first: number of the first frame in the whole video.
-        interrupted: called with what was seen before, when the detector fails.
+        interrupted: called with what was seen before, when the detector fails or is stopped.
 
     Raises:
         DetectorError: the detector failed.
+        StoppedError: ``report`` raised it.
     """
     lookout = _Lookout(detector, every, first)
     times: list[float] = []
@@ -93,10 +94,10 @@ def detect(
             if lookout.idle:
                 report("detect", len(times), max(total, len(times)) if total else None)
         lookout.end_shot()
-    except DetectorError:
+        report("detect", len(times), len(times))
+    except (DetectorError, StoppedError):
         interrupted(lookout.seen(times))
         raise
-    report("detect", len(times), len(times))
     return lookout.seen(times)
 
 
@@ -142,9 +143,10 @@ class _Lookout:
         self._look()
 
     def seen(self, times: list[float]) -> Seen:
-        """What was seen so far, up to the first frame that still waits for the detector."""
+        """What was seen so far, up to the first frame that the detector has still to look at, or may have to."""
         detector = self._detector
-        end = self._waiting[0][0] if self._waiting else len(self.people)
+        pending = self._waiting or ([] if self._skipped is None else [self._skipped])
+        end = pending[0][0] if pending else len(self.people)
         return Seen(
             times_s=np.array(times[:end]),
             people=self.people[:end],
@@ -152,7 +154,7 @@ class _Lookout:
             source={"detector": {"name": detector.name, "sha256": detector.sha256}},
             looked=None if self._every == 1 else np.array(self.looked[:end], np.bool_),
             busy_s=self.busy_s,
-            memory=self._memory,
+            memory=self._memory if self._waiting else self._remembered(),
         )
 
     def _wait_with(self, index: int, image: FrameBGR) -> None:
@@ -163,7 +165,7 @@ class _Lookout:
 
     def _look(self) -> None:
         started = time.perf_counter()
-        self._memory = self._detector.memory() if isinstance(self._detector, Remembering) else None
+        self._memory = self._remembered()
         try:
             found = self._detector.detect([image for _, image in self._waiting]) if self._waiting else []
         except Exception as error:
@@ -176,6 +178,9 @@ class _Lookout:
             self.people[index], self.looked[index] = people, True
         self._waiting = []
         self.busy_s += time.perf_counter() - started
+
+    def _remembered(self) -> dict[str, Any] | None:
+        return self._detector.memory() if isinstance(self._detector, Remembering) else None
 
 
 def take_keypoints(reader: VideoReader, settings: InferSettings, report: Progress) -> Seen:

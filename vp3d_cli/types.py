@@ -38,6 +38,12 @@ def check_shape(name: str, array: NDArray[Any], expected: Sequence[int | str], s
     sizes.update({w: actual for w, actual in zip(wanted, array.shape, strict=True) if isinstance(w, str)})
 
 
+def stretches(flags: BoolArray) -> list[tuple[int, int]]:
+    """Begin and end (exclusive) of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """Facts of a video (or folder of images) known before it is decoded.
@@ -166,6 +172,11 @@ class Track2D:
         """First frame of the person, and one past the last; (0, 0) if never seen."""
         frames = np.flatnonzero(self.present)
         return (int(frames[0]), int(frames[-1]) + 1) if len(frames) else (0, 0)
+
+    @property
+    def stretches(self) -> list[tuple[int, int]]:
+        """First frame, and one past the last, of each run of frames in which the person has keypoints."""
+        return stretches(np.asarray(np.isfinite(self.keypoints).all(axis=2).max(axis=1)))
 
 
 @dataclass(frozen=True)

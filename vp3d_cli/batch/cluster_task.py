@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from vp3d_cli.batch.messages import Order, Setup
-from vp3d_cli.batch.pool import Worker, cause_of_death, end_all
+from vp3d_cli.batch.pool import Worker, end_all
 from vp3d_cli.batch.staff import LOADING_S
 from vp3d_cli.batch.watch import Limits, Watch
+from vp3d_cli.processes import cause_of_death
 from vp3d_cli.remote import Url, to_place
 
 _LOOK_S = 0.5  # between two looks whether the batch still wants this video

@@ -1,22 +1,12 @@
-"""How many workers, with how many threads each: what this process may use of the machine."""
+"""How many workers, with how many threads each."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 # What a worker takes at 1080p, with some air.
 WORKER_BYTES = 1 << 30
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the share that its container grants it."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # no control group, or none that limits us
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        count = min(count, max(1, round(int(quota) / int(period))))
-    return count
 
 
 def free_bytes() -> int | None:
@@ -45,7 +35,7 @@ def choose_jobs(
 
     Args:
         videos: to do.
-        cores, free: what the machine has; see :func:`usable_cores` and :func:`free_bytes`.
+        cores, free: what the machine has; see :func:`vp3d_cli.processes.usable_cores` and :func:`free_bytes`.
         gpus: on which all networks run; 0 where one runs on the CPU.
         jobs, threads: as the user wants it; None to choose.
     """

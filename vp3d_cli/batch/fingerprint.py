@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from vp3d_cli.batch.inputs import images_of, list_images
+from vp3d_cli.batch.inputs import images_of
+from vp3d_cli.files import content_sha256, list_content
 from vp3d_cli.remote import Place, Url
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -62,36 +60,25 @@ def glance(path: Place) -> Glance:
         status = path.stat()
         return Glance(str(path), status.st_size, str(status.st_mtime_ns))
     size, digest = 0, hashlib.sha256()
-    for file in _files_of(path):
+    for file in list_content(path):
         status = file.stat()
         size += status.st_size
         digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
     return Glance(str(path), size, digest.hexdigest())
 
 
-def content_sha256(path: Place, beat: Callable[[], None] = lambda: None) -> str:
-    """SHA-256 of a file; of a folder, that of the names and contents of its files.
-
-    Args:
-        path: file or folder.
-        beat: called after every MB: a big file on a slow disk takes its time.
+def sha256_of_place(place: Place, beat: Callable[[], None] = lambda: None) -> str:
+    """As :func:`vp3d_cli.files.content_sha256`; that of a URL is the one of a local copy.
 
     Raises:
         OSError: it cannot be read.
     """
+    if not isinstance(place, Url):
+        return content_sha256(place, beat)
     digest = hashlib.sha256()
-    if isinstance(path, Url):
-        for chunk in _content_afar(path):
-            digest.update(chunk)
-            beat()
-        return digest.hexdigest()
-    for file in _files_of(path) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                beat()
+    for chunk in _content_afar(place):
+        digest.update(chunk)
+        beat()
     return digest.hexdigest()
 
 
@@ -101,7 +88,7 @@ def take_fingerprint(path: Place, beat: Callable[[], None] = lambda: None) -> Fi
     Raises:
         OSError: it cannot be read.
     """
-    return Fingerprint(glance(path), content_sha256(path, beat))
+    return Fingerprint(glance(path), sha256_of_place(path, beat))
 
 
 def is_unchanged(path: Place, before: Fingerprint) -> bool:
@@ -111,14 +98,9 @@ def is_unchanged(path: Place, before: Fingerprint) -> bool:
         if now == before.glance:
             return True
         same_size = now.size == before.glance.size and before.sha256 != ""
-        return same_size and content_sha256(path) == before.sha256
+        return same_size and sha256_of_place(path) == before.sha256
     except OSError:
         return False
-
-
-def _files_of(folder: Path) -> list[Path]:
-    """The images of a folder; in one without images (2D keypoints, say) all files."""
-    return list_images(folder) or sorted(entry for entry in folder.iterdir() if entry.is_file())
 
 
 def _glance_afar(url: Url) -> Glance:
@@ -131,7 +113,7 @@ def _glance_afar(url: Url) -> Glance:
 
 
 def _content_afar(url: Url) -> Iterator[bytes]:
-    """As of a local file or folder: the digest of a copy is that of the original."""
+    """What is digested of a local copy."""
     if not url.is_dir():
         yield from url.chunks()
         return

@@ -115,13 +115,13 @@ class BatchFolder:
             raise _unusable(self._scratch, error) from error
         return path
 
-    def keep(self, key: str) -> Path | None:
-        """A file for what was found of a video, should the detector fail; outlives the batch. None if out is elsewhere.
+    def keep(self, key: str) -> Place | None:
+        """A file for what was found of a video, should the detector fail; outlives the batch. None if it cannot.
 
         Args:
             key: what the journal calls the result.
         """
-        if not isinstance(self.out, Path):
+        if isinstance(self.out, Url) and not self.out.shared:
             return None
         return self.out / STATE / "kept" / f"{hashlib.sha256(key.encode(errors='surrogateescape')).hexdigest()}.npz"
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.files import IMAGE_SUFFIXES, is_image, natural_key
 from vp3d_cli.remote import Place, Url, facts_of, reaching
 
-# The images that a folder of images may consist of, as in vp3d_cli.video.images (which loads OpenCV).
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 # One image in a folder is a poster or a thumbnail; two are a very short film.
 _FEWEST_IMAGES = 2
 # A file with such a name was meant to be a video: when its content is broken, that is a failure, and no other file.
@@ -109,26 +107,7 @@ def _find_here(arguments: Sequence[Path], globs: Sequence[str], exclude: Collect
             item = BatchInput(path, PurePosixPath(place.as_posix()), size)
             if path == root or _matches(item.place, globs):
                 found[path] = item
-    return sorted(found.values(), key=lambda item: natural_key(item.place))
-
-
-def natural_key(place: PurePosixPath) -> list[tuple[list[tuple[int, str]], str]]:
-    """What to sort paths by: numbers in names count as numbers."""
-    # re.split puts digits at the odd places, so numbers are only ever compared with numbers.
-    return [
-        (
-            [(int(text), "") if i % 2 else (0, text) for i, text in enumerate(re.split(r"(\d+)", part.casefold()))],
-            part,
-        )
-        for part in place.parts
-    ]
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The images of a folder that counts as one video, by name."""
-    return sorted(
-        entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and not _hidden(entry.name)
-    )
+    return _in_order(found.values())
 
 
 def looks_like_video(path: Place) -> bool:
@@ -154,7 +133,7 @@ def images_of(url: Url) -> list[tuple[Url, int, str]]:
     files = [
         (url / PurePosixPath(info["name"]).name, *facts_of(info)) for info in url.entries() if info["type"] == "file"
     ]
-    images = [file for file in files if file[0].suffix.lower() in IMAGE_SUFFIXES and not _hidden(file[0].name)]
+    images = [file for file in files if is_image(file[0].name)]
     return sorted(images or files, key=lambda file: file[0].name)
 
 
@@ -175,7 +154,7 @@ def _find_afar(arguments: Sequence[Url], globs: Sequence[str], exclude: Collecti
             if video == path or _matches(place, globs):
                 inside = video.relative_to(path).as_posix()
                 found[video] = BatchInput(argument if inside == "." else argument / inside, place, size)
-    return sorted(found.values(), key=lambda item: natural_key(item.place))
+    return _in_order(found.values())
 
 
 def _search_afar(root: Url, closed: Collection[PurePosixPath]) -> Iterator[tuple[PurePosixPath, int]]:
@@ -188,7 +167,7 @@ def _search_afar(root: Url, closed: Collection[PurePosixPath]) -> Iterator[tuple
         entries = [(name, info) for name, info in entries if not _hidden(name)]
         files = [(name, info) for name, info in entries if info["type"] == "file"]
         videos = [(name, info) for name, info in files if looks_like_video(folder / name)]
-        images = [info for name, info in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+        images = [info for name, info in files if is_image(name)]
         yield from ((path / name, facts_of(info)[0]) for name, info in videos)
         if not videos and len(images) >= _FEWEST_IMAGES:
             yield path, sum(facts_of(info)[0] for info in images)
@@ -213,6 +192,10 @@ def _starts_a_video(start: bytes) -> bool:
     )
 
 
+def _in_order(videos: Iterable[BatchInput]) -> list[BatchInput]:
+    return sorted(videos, key=lambda video: [natural_key(part) for part in video.place.parts])
+
+
 def _common_base(roots: Sequence[Path]) -> Path:
     if len(roots) == 1:
         return roots[0] if roots[0].is_dir() else roots[0].parent
@@ -235,7 +218,7 @@ def _search(root: Path, closed: Collection[Path]) -> Iterator[tuple[Path, int]]:
         seen.add((status.st_dev, status.st_ino))
         files = [entry for entry in entries if entry.is_file()]
         videos = [entry for entry in files if looks_like_video(Path(entry.path))]
-        images = [entry for entry in files if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES]
+        images = [entry for entry in files if is_image(entry.name)]
         yield from ((Path(entry.path), _size(entry)) for entry in videos)
         if not videos and len(images) >= _FEWEST_IMAGES:
             yield folder, sum(map(_size, images))

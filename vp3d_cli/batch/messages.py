@@ -62,7 +62,7 @@ class Order:
         staged: kind of result to where it is written until it is whole.
         scratch: a folder of the worker's machine, for copies of what is elsewhere.
         copies: such copies that are here already, and what they are copies of.
-        keep: file for what was found, should the detector fail, for the next attempt; None to keep nothing.
+        keep: file, or a URL, for what was found, should the detector fail, for the next attempt; None to keep nothing.
     """
 
     video: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vp3d_cli.batch.fingerprint import Fingerprint, content_sha256, is_unchanged
+from vp3d_cli.batch.fingerprint import Fingerprint, is_unchanged, sha256_of_place
 from vp3d_cli.batch.inputs import BatchInput
 from vp3d_cli.batch.journal import History
 from vp3d_cli.batch.places import relative_name, same_file
@@ -174,7 +174,7 @@ def _is_there(target: Place) -> bool:
 
 def _recipe_of(item: BatchItem, recipe: Recipe) -> Recipe:
     """What holds for all videos, and the keypoints that belong to this one; raises OSError where there are none."""
-    return recipe if item.keypoints is None else {**recipe, "keypoints": content_sha256(item.keypoints)}
+    return recipe if item.keypoints is None else {**recipe, "keypoints": sha256_of_place(item.keypoints)}
 
 
 def _input_of(entry: Mapping[str, Any]) -> Fingerprint:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,21 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from vp3d_cli.batch.messages import Order, Setup
+from vp3d_cli.processes import cause_of_death, command_line, thread_environment
 
-# Not "-m": that would look for modules in the current folder first, which may hold anything. As in the batch itself.
-_START = r"import sys; sys.path[:] = sys.argv[1].split('\n'); from vp3d_cli.batch.worker import main; main()"
 _READ_BYTES = 1 << 16
 _TAIL_BYTES = 4000
 _DUMP_S = 0.3  # for a worker to write where it hangs
 _POLL_S = 0.02
-_DEATHS = {
-    "SIGSEGV": "a crash in native code",
-    "SIGBUS": "a crash in native code",
-    "SIGABRT": "a fatal error in native code",
-    "SIGILL": "an instruction that this CPU does not have",
-    "SIGFPE": "an arithmetic error in native code",
-    "SIGKILL": "most likely because memory ran out",
-}
 
 
 class Worker:
@@ -58,17 +48,16 @@ class Worker:
         self._unread = b""
         # A file, not a pipe: nobody need read along. In append mode, so that it can be emptied under the writer.
         self._stderr = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (closed in close)
-        threads = str(setup.threads)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _START, "\n".join(sys.path), setup.to_json()],
+                command_line("vp3d_cli.batch.worker", [setup.to_json()]),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 bufsize=0,
                 pass_fds=tuple(lock_handles),
                 start_new_session=True,  # Ctrl-C is for the batch, which then ends its workers
-                env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, threads), **environment},
+                env={**os.environ, **thread_environment(setup.threads), **environment},
             )
         except BaseException:
             self._stderr.close()
@@ -139,9 +128,6 @@ class Worker:
             self.process.send_signal(number)
 
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
 def end_all(workers: Iterable[Worker], patience_s: float) -> None:
     """End workers: ask all, wait, and kill those that do not hear."""
     left = list(workers)
@@ -154,18 +140,6 @@ def end_all(workers: Iterable[Worker], patience_s: float) -> None:
             time.sleep(_POLL_S)
     for worker in left:
         worker.kill()
-
-
-def cause_of_death(returncode: int) -> str:
-    """How a worker ended, in words."""
-    if returncode >= 0:
-        return f"its worker ended with status {returncode}"
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = f"signal {-returncode}"
-    meaning = _DEATHS.get(name)
-    return f"its worker was ended by {name}" + (f" ({meaning})" if meaning else "")
 
 
 def _descendants(number: int) -> list[int]:

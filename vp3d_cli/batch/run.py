@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vp3d_cli.batch.fingerprint import content_sha256, glance
+from vp3d_cli.batch.fingerprint import glance
 from vp3d_cli.batch.folder import BatchFolder
 from vp3d_cli.batch.journal import History, read_history
 from vp3d_cli.batch.messages import Setup
@@ -22,6 +22,7 @@ from vp3d_cli.batch.schedule import Listener, Schedule, Task
 from vp3d_cli.batch.staff import Crew, Staff
 from vp3d_cli.batch.watch import Limits
 from vp3d_cli.errors import InputError, NobodyFoundError, Vp3dError
+from vp3d_cli.files import content_sha256
 from vp3d_cli.remote import Place
 from vp3d_cli.settings import InferSettings
 

@@ -347,7 +347,7 @@ class Schedule:
             self._desks = []
 
 
-def _order(task: Task, staged: Mapping[str, str], scratch: Path, keep: Path | None) -> Order:
+def _order(task: Task, staged: Mapping[str, str], scratch: Path, keep: Place | None) -> Order:
     """What a worker is told; what only this process can see is copied for it."""
     copies: dict[str, str] = {}
 

@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from vp3d_cli import errors
-from vp3d_cli.batch.cores import choose_jobs, free_bytes, usable_cores
+from vp3d_cli.batch.cores import choose_jobs, free_bytes
 from vp3d_cli.batch.messages import Order, Setup
-from vp3d_cli.batch.pool import Worker, cause_of_death, end_all
+from vp3d_cli.batch.pool import Worker, end_all
 from vp3d_cli.errors import Vp3dError
+from vp3d_cli.processes import cause_of_death, usable_cores
 
 LOADING_S = 600.0  # importing torch and reading weights from a slow network disk
 _END_S = 1.2

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from vp3d_cli import __version__
-from vp3d_cli.batch.fingerprint import Fingerprint, Glance, content_sha256, glance
+from vp3d_cli.batch.fingerprint import Fingerprint, Glance, glance
+from vp3d_cli.batch.kept import KeptAfar
 from vp3d_cli.batch.messages import Order, Setup
 from vp3d_cli.errors import InputError, OutputError, Vp3dError
+from vp3d_cli.files import content_sha256
 from vp3d_cli.remote import Url, fetch, send, to_place
 
 Progress = Callable[[str, int, int | None], None]
@@ -148,10 +150,11 @@ def carry_out(processor: Processor, order: Order, progress: Progress) -> Iterato
     video = to_place(order.video)
     started = time.monotonic()
     before = _glance_if_there(video)
-    local = _brought_here(order, progress)
+    kept = _kept_afar(order, progress)
+    local = _brought_here(order, progress, kept)
     fingerprint: Fingerprint | None = None
     results = _speaking_of(local.copies, processor.process(local, progress))
-    for made in results:
+    for made in results if kept is None else _returned(kept, results):
         if fingerprint is None:
             sha256 = content_sha256(Path(local.video), lambda: progress(HASHING, 0, None))
             fingerprint = Fingerprint(_glance_if_there(video) or Glance(str(video), 0, ""), sha256)
@@ -169,9 +172,23 @@ def carry_out(processor: Processor, order: Order, progress: Progress) -> Iterato
         }
 
 
-def _brought_here(order: Order, progress: Progress) -> Order:
+def _kept_afar(order: Order, progress: Progress) -> KeptAfar | None:
+    """What is kept in a store, if it is."""
+    place = None if order.keep is None else to_place(order.keep)
+    if not isinstance(place, Url):
+        return None
+    progress(FETCHING, 0, None)
+    return KeptAfar(place, Path(order.scratch) / "kept")
+
+
+def _returned(kept: KeptAfar, results: Iterator[Made]) -> Iterator[Made]:
+    with kept.sent_back():
+        yield from results
+
+
+def _brought_here(order: Order, progress: Progress, kept: KeptAfar | None) -> Order:
     """The order with copies of what is elsewhere."""
-    copies = dict(order.copies)
+    copies = {**order.copies, **({} if kept is None else kept.names)}
 
     def here(text: str, name: str) -> str:
         place = to_place(text)
@@ -193,6 +210,8 @@ def _brought_here(order: Order, progress: Progress) -> Order:
     keypoints = None if order.keypoints is None else here(order.keypoints, "keypoints")
     video = here(order.video, "video")
     changes: dict[str, Any] = {"video": video, "keypoints": keypoints, "targets": targets, "staged": staged}
+    if kept is not None:
+        changes["keep"] = str(kept.here)
     return dataclasses.replace(order, **changes, copies=copies)
 
 

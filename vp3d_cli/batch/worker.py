@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -35,11 +36,11 @@ _READ_BYTES = 1 << 16
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
-def main() -> NoReturn:
-    """Run the worker: ``sys.argv[2]`` is its :class:`Setup`."""
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run the worker: its one argument is its :class:`Setup`."""
     status = 1
     try:
-        setup = Setup.from_json(sys.argv[2])
+        setup = Setup.from_json(arguments[0])
         reports = _Reports(_take_stdout())
         _live_no_longer_than(setup.parent)
         _expect_trouble()
@@ -168,7 +169,3 @@ def _expect_trouble() -> None:
 def _terminate(signal_number: int, frame: FrameType | None) -> None:
     # Unwinds the stack: children are stopped and unfinished files removed on the way out.
     raise SystemExit(EXIT_TERMINATED)
-
-
-if __name__ == "__main__":
-    main()

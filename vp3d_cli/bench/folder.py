@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,17 +15,16 @@ from pathlib import Path
 from statistics import median
 
 from vp3d_cli.batch import BatchOptions, plan_items, run_batch
-from vp3d_cli.batch.cores import usable_cores
 from vp3d_cli.batch.inputs import find_inputs
 from vp3d_cli.batch.plan import POSE
 from vp3d_cli.bench.stages import example_clip
 from vp3d_cli.errors import InputError, Vp3dError
+from vp3d_cli.processes import command_line, usable_cores
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.video import find_ffmpeg
 
 IN_TURN = "infer in turn"
 _COPIES = 8
-_START = "import sys; sys.path[:] = sys.argv.pop(1).split(chr(10)); from vp3d_cli.cli import main; main(sys.argv[1:])"
 
 Report = Callable[[str, int, int | None], None]
 
@@ -125,9 +123,7 @@ def _in_turn(videos: Sequence[Path], out: Path, settings: InferSettings) -> None
         options += ["--max-people", str(settings.max_people)]
     for number, video in enumerate(videos):
         command = ["infer", str(video), "--out", str(out / f"{number}.npz"), *options]
-        ran = subprocess.run(
-            [sys.executable, "-c", _START, "\n".join(sys.path), *command], capture_output=True, check=False
-        )
+        ran = subprocess.run(command_line("vp3d_cli.cli", command), capture_output=True, check=False)
         if ran.returncode:
             raise Vp3dError(f"{video}: {ran.stderr.decode(errors='replace').strip()}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 _WORDS_SHOWN = 30  # last lines of what a worker that died wrote
 
 
+@options.with_settings
 def batch(
     context: typer.Context,
     videos: Annotated[
@@ -38,30 +38,14 @@ def batch(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only videos like this: '*.mov', 'cam1/*'.", show_default=False),
     ] = None,
-    detector: options.Detector = "movenet",
-    lifter: options.Lifter = "default",
-    trajectory: options.Trajectory = None,
-    max_people: options.MaxPeople = None,
-    person: options.Person = None,
-    roi: options.Roi = None,
-    start: options.Start = "0",
-    end: options.End = None,
-    intrinsics: options.CameraIntrinsics = None,
-    fov: options.Fov = None,
-    detect_every: options.DetectEvery = 1,
-    segment: options.Segment = None,
-    smooth: options.Smooth = "1",
-    height: options.Height = 1.7,
-    flip: options.Flip = True,
-    device: options.Device = "auto",
+    *,
+    settings: options.Settings,
     keypoints: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER", help="2D keypoints of another tool, named as the videos are.", show_default=False
         ),
     ] = None,
-    layout: options.Layout = None,
-    joint_map: options.JointMap = None,
     keypoints_only: options.KeypointsOnly = False,
     format: options.KeypointFormat = "vp3d",
     jobs: Annotated[
@@ -96,27 +80,6 @@ def batch(
     Prints a table, which is in FOLDER/batch.csv, too. Exit status 0 only if every video is done; a video in which
     nobody was found counts as failed.
     """
-    settings = options.make_settings(
-        detector=detector,
-        lifter=lifter,
-        trajectory=trajectory,
-        max_people=max_people,
-        person=person,
-        roi=roi,
-        start=start,
-        end=end,
-        intrinsics=intrinsics,
-        fov=fov,
-        smooth=smooth,
-        height=height,
-        flip=flip,
-        device=device,
-        keypoints=None if keypoints is None else Path(keypoints),
-        layout=layout,
-        joint_map=joint_map,
-        detect_every=detect_every,
-        segment=segment,
-    )
     from vp3d_cli.batch import BatchOptions, Limits
     from vp3d_cli.remote import to_place
 

@@ -137,9 +137,8 @@ def evaluate(
         form = "this form; it belongs to --data"
         refuse(form, dataset=dataset, keypoints=keypoints, subjects=subjects, actions=actions, cameras=cameras)
     settings = options.make_settings(
-        detector=detector, lifter="default", trajectory=trajectory, max_people=None, person=None, roi=None,
-        start="0", end=None, intrinsics=None, fov=fov, smooth=smooth, height=height, flip=flip, device=device,
-    )  # fmt: skip
+        detector=detector, trajectory=trajectory, fov=fov, smooth=smooth, height=height, flip=flip, device=device
+    )
     from vp3d_cli.files import check_target
     from vp3d_cli.progress import StageProgress
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
 
 
+@options.with_settings
 def infer(
     context: typer.Context,
     videos: Annotated[
@@ -37,25 +38,8 @@ def infer(
             help="Also draw footage and 3D side by side (.mp4 or .gif).", metavar="FILE|FOLDER", show_default=False
         ),
     ] = None,
-    detector: options.Detector = "movenet",
-    lifter: options.Lifter = "default",
-    trajectory: options.Trajectory = None,
-    max_people: options.MaxPeople = None,
-    person: options.Person = None,
-    roi: options.Roi = None,
-    start: options.Start = "0",
-    end: options.End = None,
-    intrinsics: options.CameraIntrinsics = None,
-    fov: options.Fov = None,
-    detect_every: options.DetectEvery = 1,
-    segment: options.Segment = None,
-    smooth: options.Smooth = "1",
-    height: options.Height = 1.7,
-    flip: options.Flip = True,
-    device: options.Device = "auto",
-    keypoints: options.Keypoints = None,
-    layout: options.Layout = None,
-    joint_map: options.JointMap = None,
+    *,
+    settings: options.Settings,
     keypoints_only: options.KeypointsOnly = False,
     format: options.KeypointFormat = "vp3d",
     preview: Annotated[
@@ -79,7 +63,7 @@ def infer(
 
     Prints the path of each file that it wrote. Exit status 3 means that nobody was found.
     """
-    if keypoints is not None and len(videos) > 1:
+    if settings.keypoints is not None and len(videos) > 1:
         raise typer.BadParameter("belongs to one video; give one at a time", param_hint="--keypoints")
     if format not in _KEYPOINT_SUFFIXES:
         raise typer.BadParameter(f"{format!r} is none of {', '.join(_KEYPOINT_SUFFIXES)}", param_hint="--format")
@@ -93,27 +77,6 @@ def infer(
             jobs = plan_jobs(places, out, render, (_KEYPOINT_SUFFIXES[format] if keypoints_only else ".npz",))
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
-    settings = options.make_settings(
-        detector=detector,
-        lifter=lifter,
-        trajectory=trajectory,
-        max_people=max_people,
-        person=person,
-        roi=roi,
-        start=start,
-        end=end,
-        intrinsics=intrinsics,
-        fov=fov,
-        smooth=smooth,
-        height=height,
-        flip=flip,
-        device=device,
-        keypoints=keypoints,
-        layout=layout,
-        joint_map=joint_map,
-        detect_every=detect_every,
-        segment=segment,
-    )
     run = Run(settings, command=str(context.obj), quiet=quiet, overwrite=overwrite, keypoint_format=format)
     work = preview_job if preview is not None else keypoints_job if keypoints_only else pose_job
     run_jobs(jobs, run, work)

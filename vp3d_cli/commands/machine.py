@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vp3d_cli.commands import options
 from vp3d_cli.commands.common import AsJson, Quiet, format_table, one_line
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def bench(
         str, typer.Option(help="See: vp3d weights list; or random:243:1024 with --lifter-network.")
     ] = "default",
     max_people: Annotated[int | None, typer.Option(min=1, help="Keep the main people only.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: options.Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

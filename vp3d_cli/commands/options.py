@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -11,6 +14,9 @@ from vp3d_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from vp3d_cli.settings import InferSettings
+
+# Annotations of commands are read when they are defined, and this class loads numpy.
+Settings: TypeAlias = "InferSettings"
 
 Detector = Annotated[str, typer.Option(help="Finds the people; see: vp3d detectors.")]
 Lifter = Annotated[str, typer.Option(help="Weights that turn 2D into 3D; see: vp3d weights list.")]
@@ -48,6 +54,7 @@ Segment = Annotated[
 Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
 Flip = Annotated[bool, typer.Option(help="Average with the mirrored pose: steadier, twice the lifting.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)]
 Keypoints = Annotated[
     Path | None,
     typer.Option(metavar="FILE|FOLDER", help="2D keypoints of another tool, not a detector's.", show_default=False),
@@ -66,27 +73,27 @@ KeypointFormat = Annotated[str, typer.Option(help="Of --keypoints-only: vp3d, co
 
 def make_settings(
     *,
-    detector: str,
-    lifter: str,
-    max_people: int | None,
-    person: str | None,
-    roi: str | None,
-    start: str,
-    end: str | None,
-    intrinsics: str | None,
-    fov: float | None,
-    smooth: str,
-    height: float,
-    flip: bool,
-    device: str,
-    keypoints: Path | None = None,
-    layout: str | None = None,
-    joint_map: Path | None = None,
-    trajectory: str | None = None,
-    detect_every: int = 1,
-    segment: float | None = None,
-) -> InferSettings:
-    """Settings out of what was typed.
+    detector: Detector = "movenet",
+    lifter: Lifter = "default",
+    trajectory: Trajectory = None,
+    max_people: MaxPeople = None,
+    person: Person = None,
+    roi: Roi = None,
+    start: Start = "0",
+    end: End = None,
+    intrinsics: CameraIntrinsics = None,
+    fov: Fov = None,
+    detect_every: DetectEvery = 1,
+    segment: Segment = None,
+    smooth: Smooth = "1",
+    height: Height = 1.7,
+    flip: Flip = True,
+    device: Device = "auto",
+    keypoints: Keypoints = None,
+    layout: Layout = None,
+    joint_map: JointMap = None,
+) -> Settings:
+    """Settings out of what was typed. The parameters are the options of each command :func:`with_settings`.
 
     Raises:
         typer.BadParameter: a value makes no sense, or two contradict each other.
@@ -124,6 +131,31 @@ def make_settings(
         )
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :func:`make_settings` where it has a parameter ``settings``, which gets the result.
+
+    If the command has a parameter with the name of one of them, the option is as it is declared there, and both get
+    its value.
+    """
+    shared = inspect.signature(make_settings, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True).parameters
+    both: dict[str, inspect.Parameter] = {}
+    for name, parameter in own.items():
+        if name == "settings":
+            both |= {option: own.get(option, declared) for option, declared in shared.items()}
+        else:
+            both.setdefault(name, parameter)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        settings = make_settings(**{option: given[option] for option in shared})
+        command(**{name: settings if name == "settings" else given[name] for name in own})
+
+    run.__dict__["__signature__"] = inspect.Signature(list(both.values()))  # what typer reads
+    run.__annotations__ = {name: parameter.annotation for name, parameter in both.items()}
+    return run
 
 
 def parse_seconds(option: str, text: str) -> float:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vp3d_cli.commands import options
 from vp3d_cli.commands.common import Quiet, clock, format_table, print_error, print_warning
+from vp3d_cli.commands.training import training_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
     from rich.progress import Progress
 
     from vp3d_cli.reproduce.journal import RowResult
@@ -40,8 +41,8 @@ def reproduce(
     channels: Annotated[
         int | None, typer.Option(min=1, help="Of every model.  [default: the paper's 1024]", show_default=False)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
     quiet: Quiet = False,
 ) -> None:
     """Train and evaluate every row of the paper's tables, and report ours beside theirs.
@@ -78,21 +79,13 @@ def run(
     quiet: bool,
 ) -> None:
     """Reproduce rows with a line for each and a bar for the training run; print the path of the report."""
-    import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from vp3d_cli.lift.pose import torch_device
+    from vp3d_cli.devices import torch_device
     from vp3d_cli.reproduce.run import Listener, Plan
     from vp3d_cli.reproduce.run import reproduce as reproduce_rows
 
     plan = Plan(data, out, rows, epochs, channels, str(torch_device(device)))
-    if threads is not None:
-        torch.set_num_threads(threads)
-    console = Console(stderr=True, quiet=quiet, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
-        shown = Display(console, bar, len(rows))
+    with training_bar(threads, quiet, transient=True) as bar:
+        shown = Display(bar, len(rows))
         outcome = reproduce_rows(plan, Listener(shown.row, shown.step, shown.note))
     print(outcome.report, file=sys.stdout)
     if not outcome.finished:
@@ -111,13 +104,12 @@ class Display:
     """What is printed while rows are reproduced: all of it to stderr.
 
     Args:
-        console: for lines.
-        bar: for the steps of a training run.
+        bar: for the steps of a training run; its console is for lines.
         rows: how many.
     """
 
-    def __init__(self, console: Console, bar: Progress, rows: int) -> None:
-        self._console, self._bar, self._rows = console, bar, rows
+    def __init__(self, bar: Progress, rows: int) -> None:
+        self._bar, self._rows = bar, rows
         self._task = bar.add_task("", total=None, visible=False)
         self._number, self._begun, self._since = 0, "", 0.0
         self._noted: set[str] = set()
@@ -136,7 +128,8 @@ class Display:
             said += f"  ({took})"
         else:
             said = f"{result.status}: {result.reason}"
-        self._console.print(f"{self._number}/{self._rows}  {row.name}  {said}", markup=False, soft_wrap=True)
+        line = f"{self._number}/{self._rows}  {row.name}  {said}"
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, step: int, steps: int, loss: float) -> None:
         """A step of training is done."""
@@ -144,7 +137,7 @@ class Display:
 
     def note(self, note: str) -> None:
         """What the user should know of the data, once."""
-        if note not in self._noted and not self._console.quiet:
+        if note not in self._noted and not self._bar.console.quiet:
             self._noted.add(note)
             print_warning(note)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vp3d_cli.commands.common import Quiet, print_error, print_warning
+from vp3d_cli.commands import options
+from vp3d_cli.commands.common import Quiet, print_warning
+from vp3d_cli.commands.training import end_run, training_bar
 from vp3d_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change a value of the recipe.", show_default=False),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a pose or trajectory lifter, on motion capture or on a data set.
@@ -132,28 +133,20 @@ def run(
     quiet: bool,
 ) -> None:
     """Train with a progress bar, plot the curve, print the path of the best weights."""
-    import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from vp3d_cli.lift.pose import torch_device
+    from vp3d_cli.devices import torch_device
     from vp3d_cli.train.loop import train as train_loop
     from vp3d_cli.train.plot import NOT_PLOTTED, plot_learning_curve
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    console = Console(stderr=True, quiet=quiet)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task("training", total=None)
+    with training_bar(threads, quiet) as bar:
+        task = bar.add_task("training", total=None)
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            progress.update(task, completed=step, total=steps, description=f"loss {loss:.4f}")
+            bar.update(task, completed=step, total=steps, description=f"loss {loss:.4f}")
 
         def on_validation(row: dict[str, float]) -> None:
             errors = "  ".join(f"{name} {value:.1f}" for name, value in row.items() if name not in NOT_PLOTTED)
             line = f"step {row['step']:.0f}  loss {row['loss']:.4f}  {errors}  data {row['data_share']:.0%}"
-            console.print(line, soft_wrap=True)
+            bar.console.print(line, soft_wrap=True)
 
         result = train_loop(
             config,
@@ -167,7 +160,4 @@ def run(
         )
     if result.log.exists():
         plot_learning_curve(result.log, out / "curve.png")
-    if not result.finished:
-        print_error(f"stopped; go on with --resume --out {out}")
-        raise typer.Exit(130)
-    print(result.best, file=sys.stdout)
+    end_run(result.finished, result.best, out)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vp3d_cli.commands.common import Quiet, print_error
+from vp3d_cli.commands import options
+from vp3d_cli.commands.common import Quiet
+from vp3d_cli.commands.training import end_run, training_bar
 
 if TYPE_CHECKING:
     from vp3d_cli.train.cpn import CpnTraining
@@ -36,9 +38,9 @@ def train_detector(
         typer.Option(help="Weights of a CPN, or of torchvision's ResNet.", metavar="FILE", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: options.Device = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare images.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)] = None,
+    threads: options.Threads = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -86,25 +88,17 @@ def run(
     quiet: bool,
 ) -> None:
     """Train with a progress bar, and print the path of the best weights."""
-    import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from vp3d_cli.detect.torch_tools import torch_device
+    from vp3d_cli.devices import torch_device
     from vp3d_cli.train.cpn import train_cpn
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    console = Console(stderr=True, quiet=quiet)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task("training", total=config.steps)
+    with training_bar(threads, quiet) as bar:
+        task = bar.add_task("training", total=config.steps)
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            progress.update(task, completed=step, description=f"loss {loss:.1f}")
+            bar.update(task, completed=step, description=f"loss {loss:.1f}")
 
         def on_validation(row: dict[str, float]) -> None:
-            console.print(
+            bar.console.print(
                 f"step {row['step']:.0f}  loss {row['loss']:.1f}  error {row['error_px']:.2f} px  "
                 f"OKS {row['similarity']:.3f}"
             )
@@ -120,7 +114,4 @@ def run(
             on_step=on_step,
             on_validation=on_validation,
         )
-    if not result.finished:
-        print_error(f"stopped; go on with --resume --out {out}")
-        raise typer.Exit(130)
-    print(result.best)
+    end_run(result.finished, result.best, out)

@@ -11,7 +11,7 @@ from vp3d_cli.data.humanoid import face_of_h36m
 from vp3d_cli.errors import InputError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import DoubleArray, FloatArray, Pose3D
+from vp3d_cli.types import DoubleArray, FloatArray, Pose3D, stretches
 
 # Shorter stretches of a person in view are too short to learn motion from.
 _SHORTEST_S = 0.5
@@ -35,7 +35,7 @@ def read_pose_motion(path: Path, name: str, source: str) -> list[MotionClip]:
     order = _joint_order(path, pose)
     clips = []
     for person_id, world in zip(pose.person_ids, pose.joints_world, strict=True):
-        for number, (start, stop) in enumerate(_stretches(world)):
+        for number, (start, stop) in enumerate(stretches(np.isfinite(world).all(axis=(1, 2)))):
             times = pose.frame_times_s[start:stop]
             if times[-1] - times[0] < _SHORTEST_S:
                 continue
@@ -53,12 +53,6 @@ def _joint_order(path: Path, pose: Pose3D) -> list[int]:
     if missing:
         raise InputError(f"{path}: skeleton lacks {', '.join(missing)}; it has {', '.join(pose.joint_names_3d)}")
     return [pose.joint_names_3d.index(joint) for joint in H36M17.joints]
-
-
-def _stretches(world: FloatArray) -> list[tuple[int, int]]:
-    there = np.isfinite(world).all(axis=(1, 2))
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _even(values: DoubleArray, times_s: DoubleArray) -> DoubleArray:

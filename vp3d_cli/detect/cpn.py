@@ -17,7 +17,8 @@ from vp3d_cli.detect.cpn_network import Cpn, build_from_state
 from vp3d_cli.detect.crops import crop_map, cut, invert, map_points
 from vp3d_cli.detect.given_weights import find_given_weights
 from vp3d_cli.detect.topdown import TopDownDetector
-from vp3d_cli.detect.torch_tools import read_checkpoint, torch_device
+from vp3d_cli.detect.torch_tools import read_checkpoint
+from vp3d_cli.devices import torch_device
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FloatArray, FrameBGR

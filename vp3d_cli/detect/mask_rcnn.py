@@ -17,7 +17,8 @@ import torch
 
 from vp3d_cli.detect.base import Detector
 from vp3d_cli.detect.given_weights import find_given_weights
-from vp3d_cli.detect.torch_tools import few, torch_device
+from vp3d_cli.detect.torch_tools import few
+from vp3d_cli.devices import torch_device
 from vp3d_cli.errors import ConfigError, MissingDependencyError, ShapeError, WeightsError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D

@@ -12,7 +12,8 @@ from torch import nn
 
 from vp3d_cli.detect.base import Detector
 from vp3d_cli.detect.given_weights import find_given_weights
-from vp3d_cli.detect.torch_tools import read_checkpoint, torch_device
+from vp3d_cli.detect.torch_tools import read_checkpoint
+from vp3d_cli.devices import torch_device
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D
 from vp3d_cli.weights import sha256_of

@@ -7,7 +7,6 @@ sizes, which takes a square crop around the person, and as MultiPose, which find
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from vp3d_cli.detect.roi import Roi, crop, similarity
 from vp3d_cli.errors import MissingDependencyError, WeightsError
+from vp3d_cli.processes import granted_threads
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray, FloatArray, FrameBGR
 from vp3d_cli.weights import WeightFile, find_weights
@@ -82,7 +82,7 @@ def open_session(weights: WeightFile, device: str, threads: int) -> Any:
         WeightsError: the file is no model that onnxruntime reads.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or _threads_of_environment()
+    options.intra_op_num_threads = threads or granted_threads()  # onnxruntime does not look itself
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only: they are raised as well
     cuda = "CUDAExecutionProvider"
@@ -115,12 +115,6 @@ def expect_shapes(
         fits = len(ends) == 1 and len(ends[0].shape) == len(expected)
         if not fits or any(e not in (None, s) for e, s in zip(expected, ends[0].shape, strict=True)):
             raise WeightsError(f"weights {weights.name}: not {what} ({weights.path} has other inputs or outputs)")
-
-
-def _threads_of_environment() -> int:
-    """``OMP_NUM_THREADS``, which torch heeds by itself and onnxruntime does not; 0 where it says nothing."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(first) if first.isdecimal() else 0
 
 
 class SinglePose:

@@ -1,4 +1,4 @@
-"""What the detectors that run on torch share: the choice of a device, and reading checkpoints safely."""
+"""What the detectors that run on torch share: reading checkpoints safely."""
 
 from __future__ import annotations
 
@@ -10,20 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vp3d_cli.errors import MissingDependencyError, WeightsError
-
-
-def torch_device(device: str) -> torch.device:
-    """The device called ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        MissingDependencyError: ``cuda`` was asked for and is not there.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MissingDependencyError("device cuda: torch sees no CUDA GPU here; use --device cpu, or auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+from vp3d_cli.errors import WeightsError
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

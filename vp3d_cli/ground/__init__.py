@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vp3d_cli.ground.body import ANKLES, HIP, frame_rate, stretches, unit
+from vp3d_cli.ground.body import ANKLES, HIP, frame_rate, unit
 from vp3d_cli.ground.contacts import find_contacts
 from vp3d_cli.ground.levels import find_levels, standing_of
 from vp3d_cli.ground.planting import calm_depth, correct_depth, plant, raise_above_floor
 from vp3d_cli.ground.upright import Footprints, up_direction
-from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, check_shape
+from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, check_shape, stretches
 
 _ON_ONES_FEET_M = 0.5  # a hip is higher than this above feet that carry it
 _ROUNDS = 3  # up direction and contacts depend on each other

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import BoolArray, DoubleArray
+from vp3d_cli.types import DoubleArray
 
 HIP, THORAX, NECK = (H36M17.index(joint) for joint in ("hip", "thorax", "neck"))
 HIPS, KNEES, ANKLES = (
@@ -27,12 +27,6 @@ def unit(vectors: DoubleArray) -> DoubleArray:
 def frame_rate(times_s: DoubleArray) -> float:
     """Frames per second; 30 if there is but one frame."""
     return float(1 / np.median(np.diff(times_s))) if len(times_s) > 1 else 30.0
-
-
-def stretches(flags: BoolArray) -> list[tuple[int, int]]:
-    """Begin and end (exclusive) of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def low_pass(values: DoubleArray, sigma_s: float, rate: float) -> DoubleArray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import label, minimum_filter1d
 
-from vp3d_cli.ground.body import ANKLES, HIP, low_pass, stretches, unit
-from vp3d_cli.types import BoolArray, DoubleArray
+from vp3d_cli.ground.body import ANKLES, HIP, low_pass, unit
+from vp3d_cli.types import BoolArray, DoubleArray, stretches
 
 # Ankles of standing feet move below 0.3 m/s but for the roll over the toes; swinging ones at 1-4 m/s. Hysteresis: a
 # contact begins below the first and goes on below the second. Runners' feet stand for 0.13 s, below 0.5 m/s.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vp3d_cli.ground.body import ANKLE_HEIGHT_M, ANKLES, HIP, HIP_HEIGHT_M, stretches
-from vp3d_cli.types import BoolArray, DoubleArray
+from vp3d_cli.ground.body import ANKLE_HEIGHT_M, ANKLES, HIP, HIP_HEIGHT_M
+from vp3d_cli.types import BoolArray, DoubleArray, stretches
 
 # A depth that is off by a tenth puts a foot off by a tenth of the camera's height above it. Footprints of one person
 # nearer than this are on one level; people's assumed size adds to it where two people are compared.

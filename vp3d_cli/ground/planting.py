@@ -6,8 +6,8 @@ import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.ndimage import maximum_filter1d, median_filter
 
-from vp3d_cli.ground.body import ANKLE_HEIGHT_M, ANKLES, HIP, HIPS, KNEES, low_pass, stretches
-from vp3d_cli.types import BoolArray, DoubleArray
+from vp3d_cli.ground.body import ANKLE_HEIGHT_M, ANKLES, HIP, HIPS, KNEES, low_pass
+from vp3d_cli.types import BoolArray, DoubleArray, stretches
 
 _DEPTH_SIGMA_S = 0.15  # people change their distance more slowly than the estimate of it jitters
 _DEPTH_MEDIAN_S = 0.2

@@ -11,14 +11,13 @@ An instance is ``{"keypoints": [[x, y], ...], "keypoint_scores": [...], "bbox": 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.files import natural_key
 from vp3d_cli.keypoint_files.layouts import Layout, layout_from_names
 from vp3d_cli.keypoint_files.people import (
     PeopleBuilder,
@@ -118,11 +117,7 @@ def _frames(source: Source, listed: list[Any], notes: list[str], first: int) -> 
 def _images(source: Source) -> dict[int, Any]:
     """One file for each image, in natural order."""
     files = [path for path in source.files if path.suffix.lower() == ".json"]
-    return {i: read_json(path) for i, path in enumerate(sorted(files, key=_natural))}
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return {i: read_json(path) for i, path in enumerate(sorted(files, key=lambda path: natural_key(path.name)))}
 
 
 def _add_instances(people: PeopleBuilder, where: str, frame: int, instances: Iterable[Any]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vp3d_cli.errors import MissingDependencyError, WeightsError
+from vp3d_cli.devices import torch_device
+from vp3d_cli.errors import WeightsError
 from vp3d_cli.lift.checkpoint import Task, load_lifter_file
 from vp3d_cli.lift.joints import as_trained, complete, shows_all, to_h36m17
 from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalModel
@@ -188,16 +189,3 @@ def find_lifter(name: str) -> tuple[Path, str, str]:
 def _load(name: str, device: str) -> Lifter:
     path, called, sha256 = find_lifter(name)
     return Lifter(path, device, name=called, sha256=sha256)
-
-
-def torch_device(device: str) -> torch.device:
-    """The device called ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        MissingDependencyError: ``cuda`` is not there.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MissingDependencyError("--device cuda: torch sees no CUDA GPU here; use --device cpu, or auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)

@@ -6,21 +6,20 @@ within a window come one after the other: this is what convolutions do not need.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vp3d_cli.lift.shapes import check_sizes, check_windows, flatten_features
+from vp3d_cli.lift.shapes import WindowConfig, check_windows, flatten_features
 
 # Windows run at once: bounds the states kept in memory to about 100 MB for 81 frames and twice 512 units.
 _WINDOWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class RecurrentConfig:
+class RecurrentConfig(WindowConfig):
     """Architecture of a recurrent model.
 
     Attributes:
@@ -42,35 +41,10 @@ class RecurrentConfig:
     dropout: float = 0.25
     causal: bool = False
 
-    def __post_init__(self) -> None:
-        check_sizes(
-            self.dropout,
-            frames=self.frames,
-            channels=self.channels,
-            layers=self.layers,
-            in_joints=self.in_joints,
-            in_features=self.in_features,
-            out_joints=self.out_joints,
-        )
-
     @property
     def receptive_field(self) -> int:
         """Frames that one output sees."""
         return self.frames
-
-    @property
-    def frames_before(self) -> int:
-        """Frames seen before the output frame."""
-        return self.frames - 1 if self.causal else (self.frames - 1) // 2
-
-    @property
-    def frames_after(self) -> int:
-        """Frames seen after the output frame; 0 for a causal model."""
-        return self.frames - 1 - self.frames_before
-
-    def as_dict(self) -> dict[str, Any]:
-        """What a checkpoint's metadata keeps."""
-        return asdict(self)
 
 
 class RecurrentModel(nn.Module):

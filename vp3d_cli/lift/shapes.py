@@ -1,10 +1,54 @@
-"""What every lifter network checks before it starts."""
+"""What lifter networks have in common: where in a window the output frame is, and what is checked."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor
 
 from vp3d_cli.errors import ConfigError, ShapeError
+
+
+@dataclass(frozen=True)
+class WindowConfig(ABC):
+    """What configurations have in common: checked sizes, and what the network sees around a frame.
+
+    Raises:
+        ConfigError: a size below 1, or a dropout outside [0, 1).
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if type(value) is int and value < 1:  # flags are int, too
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+            if name == "dropout" and not 0 <= value < 1:
+                raise ConfigError(f"dropout must be in [0, 1), got {value}")
+
+    @property
+    @abstractmethod
+    def receptive_field(self) -> int:
+        """Frames that one output sees."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether the output frame is the last of its receptive field instead of the middle one."""
+        return False
+
+    @property
+    def frames_before(self) -> int:
+        """Frames of the receptive field before the output frame."""
+        return self.receptive_field - 1 if self.causal else (self.receptive_field - 1) // 2
+
+    @property
+    def frames_after(self) -> int:
+        """Frames of the receptive field after the output frame; 0 for a causal model."""
+        return self.receptive_field - 1 - self.frames_before
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a checkpoint's metadata keeps."""
+        return asdict(self)
 
 
 def flatten_features(inputs: Tensor, joints: int, features: int, frames: int) -> Tensor:
@@ -35,16 +79,3 @@ def check_windows(frames: int, field: int, stride: int) -> None:
         raise ShapeError(
             f"windows must have {field} frames, the receptive field, and any number of {stride} more, got {frames}"
         )
-
-
-def check_sizes(dropout: float, **sizes: int) -> None:
-    """Check what configurations have in common.
-
-    Raises:
-        ConfigError: a size below 1, or a dropout outside [0, 1).
-    """
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{name} must be at least 1, got {size}")
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"dropout must be in [0, 1), got {dropout}")

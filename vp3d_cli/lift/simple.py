@@ -5,17 +5,16 @@ No context in time: what it cannot know from one frame is what the temporal mode
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vp3d_cli.lift.shapes import check_sizes, flatten_features
+from vp3d_cli.lift.shapes import WindowConfig, flatten_features
 
 
 @dataclass(frozen=True)
-class SimpleConfig:
+class SimpleConfig(WindowConfig):
     """Architecture of a single-frame model; the defaults are the paper's.
 
     Attributes:
@@ -33,34 +32,10 @@ class SimpleConfig:
     out_joints: int = 17
     dropout: float = 0.5
 
-    def __post_init__(self) -> None:
-        check_sizes(
-            self.dropout,
-            channels=self.channels,
-            blocks=self.blocks,
-            in_joints=self.in_joints,
-            in_features=self.in_features,
-            out_joints=self.out_joints,
-        )
-
     @property
     def receptive_field(self) -> int:
         """Frames that one output sees: its own."""
         return 1
-
-    @property
-    def frames_before(self) -> int:
-        """Frames seen before the output frame."""
-        return 0
-
-    @property
-    def frames_after(self) -> int:
-        """Frames seen after the output frame."""
-        return 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """What a checkpoint's metadata keeps."""
-        return asdict(self)
 
 
 class SimpleModel(nn.Module):

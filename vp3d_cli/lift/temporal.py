@@ -17,22 +17,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vp3d_cli.errors import ConfigError, ShapeError
-from vp3d_cli.lift.shapes import check_windows, flatten_features
+from vp3d_cli.lift.shapes import WindowConfig, check_windows, flatten_features
 
 # With fewer channels (those of the input), one product over all taps is faster than one for each.
 _NARROW = 256
 
 
 @dataclass(frozen=True)
-class TemporalConfig:
+class TemporalConfig(WindowConfig):
     """Architecture of a temporal model.
 
     Attributes:
@@ -56,10 +55,7 @@ class TemporalConfig:
         object.__setattr__(self, "widths", tuple(self.widths))
         if not self.widths or any(w < 1 or w % 2 == 0 for w in self.widths):
             raise ConfigError(f"widths must be odd and positive, got {self.widths}")
-        if min(self.channels, self.in_joints, self.in_features, self.out_joints) < 1:
-            raise ConfigError(f"channels, joints and features must be positive, got {self}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
+        super().__post_init__()
 
     @property
     def receptive_field(self) -> int:
@@ -70,20 +66,6 @@ class TemporalConfig:
     def strides(self) -> tuple[int, ...]:
         """Distances between outputs that the strided form takes: products of the widths of the first levels."""
         return tuple(math.prod(self.widths[:level]) for level in range(len(self.widths) + 1))
-
-    @property
-    def frames_before(self) -> int:
-        """Frames of the receptive field before the output frame."""
-        return self.receptive_field - 1 if self.causal else (self.receptive_field - 1) // 2
-
-    @property
-    def frames_after(self) -> int:
-        """Frames of the receptive field after the output frame; 0 for a causal model."""
-        return self.receptive_field - 1 - self.frames_before
-
-    def as_dict(self) -> dict[str, Any]:
-        """What a checkpoint's metadata keeps."""
-        return asdict(self)
 
 
 class TemporalModel(nn.Module):

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from vp3d_cli.detect.base import Detector, load_detector
-from vp3d_cli.errors import VideoError, Vp3dError
-from vp3d_cli.seeing import Progress, Seen, detect
+from vp3d_cli.errors import OutputError, VideoError, Vp3dError
+from vp3d_cli.files import content_sha256
+from vp3d_cli.resumable import (
+    WARM_UP_S,
+    Stretch,
+    detect_resumably,
+    kept_parts,
+    parts_of,
+    read_partial,
+    write_partial,
+)
+from vp3d_cli.seeing import Progress, Seen
 from vp3d_cli.segments.processes import run_in_processes
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.types import DoubleArray
 from vp3d_cli.video import VideoReader
 from vp3d_cli.video.probe import read_frame_times
-
-# A part begins so much earlier than its first frame, so that whoever is in view is followed by then as closely as if
-# the video had been watched from the beginning (docs/scaling.md has the differences). The memory of the embedded
-# detector is 20 frames, that for cuts 8.
-WARM_UP_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,9 @@ class Segment:
             Both lie half way between two frames.
         first: number of the first frame that is watched, in the whole.
         frames: about how many frames are watched.
+        keep: file for what was found in this part, on the machine that does it; None to keep nothing. Beside it lies
+            what was found should the detector fail, or be stopped because another part failed.
+        sha256: of the video, if there is something to keep.
     """
 
     video: str
@@ -51,16 +59,23 @@ class Segment:
     end_s: float | None
     first: int
     frames: int
+    keep: Path | None = None
+    sha256: str = ""
 
 
 # Does all parts of a video, and gives what was seen in each, in their order; reports ("detect", done, total) frames.
 SideBySide = Callable[[Sequence[Segment], Progress], list[Seen]]
 
 
-def plan_segments(video: str | Path, settings: InferSettings) -> list[Segment]:
+def plan_segments(video: str | Path, settings: InferSettings, keep: Path | None = None) -> list[Segment]:
     """Cut a video into parts as long as the settings say.
 
     All packets of the file are read (not decoded) to know the time of each frame: a varying frame rate does no harm.
+
+    Args:
+        video: file or folder of images.
+        settings: of the whole.
+        keep: where a video in one piece has what is kept of it (see :func:`vp3d_cli.resumable.parts_of`).
 
     Returns:
         The parts, at least two; none where the video is to be done in one piece.
@@ -96,37 +111,47 @@ def plan_segments(video: str | Path, settings: InferSettings) -> list[Segment]:
                 frames=end - warm,
             )
         )
-    return parts
+    if keep is None:
+        return parts
+    folder, sha256 = parts_of(keep), content_sha256(Path(video))
+    return [replace(part, keep=folder / f"part-{i}.npz", sha256=sha256) for i, part in enumerate(parts, start=1)]
 
 
 def detect_segment(
     segment: Segment, report: Progress = lambda stage, done, total: None, detector: Detector | None = None
 ) -> Seen:
-    """Find everyone in one part of a video.
+    """Find everyone in one part of a video, or take what an earlier run has kept of it.
 
     Args:
         segment: of :func:`plan_segments`.
-        report: called with ("detect", done, total) as frames are watched, those for warming up included.
+        report: called with ("detect", done, total) as frames are watched, those for warming up included; may raise
+            StoppedError, and what was found so far is kept.
         detector: of the same settings; None loads it.
 
     Raises:
+        DetectorError: the detector failed; what was found before is kept.
+        StoppedError: ``report`` raised it.
         VideoError: the video cannot be read.
         WeightsError, MissingDependencyError, ConfigError: the detector cannot be loaded.
     """
     settings = segment.settings
     detector = detector or load_detector(settings.detector, settings.device)
-    warnings: list[str] = []
-    try:
-        with VideoReader(segment.video, segment.warm_up_s, segment.end_s) as reader:
-            seen = detect(
-                reader, detector, report, total=segment.frames, every=settings.detect_every, first=segment.first
-            )
-        warnings += reader.warnings
-    except VideoError as error:
-        if segment.first == 0:
-            raise
-        # Packets that do not decode: in one piece, too, the video would have ended here.
-        seen, warnings = Seen(np.zeros(0), [], [], {}), [str(error)]
+    stretch = Stretch(
+        segment.video,
+        settings,
+        segment.warm_up_s,
+        segment.end_s,
+        segment.first,
+        segment.frames,
+        segment.sha256,
+        in_parts=True,
+    )
+    seen = None if segment.keep is None else read_partial(segment.keep, stretch, detector)
+    if seen is None or segment.keep is None:
+        seen = _watch(segment, stretch, detector, report)
+    else:
+        report("detect", segment.frames, segment.frames)
+        seen.warnings.append(f"{segment.keep.parent} had parts of the video from a run that failed")
     own = int(np.searchsorted(seen.times_s, segment.start_s))
     return Seen(
         times_s=seen.times_s[own:],
@@ -135,8 +160,29 @@ def detect_segment(
         source=seen.source,
         looked=None if seen.looked is None else seen.looked[own:],
         busy_s=seen.busy_s,
-        warnings=warnings,
+        warnings=seen.warnings,
     )
+
+
+def _watch(segment: Segment, stretch: Stretch, detector: Detector, report: Progress) -> Seen:
+    """Watch all frames of a part, those for warming up included, and keep what was found."""
+    begun = None if segment.keep is None else segment.keep.with_name(f"{segment.keep.stem}-begun.npz")
+    try:
+        with VideoReader(segment.video, segment.warm_up_s, segment.end_s) as reader:
+            seen = detect_resumably(stretch, reader, detector, report, begun)
+        seen.warnings[:0] = reader.warnings
+    except VideoError as error:
+        if segment.first == 0:
+            raise
+        # Packets that do not decode: in one piece, too, the video would have ended here.
+        return Seen(np.zeros(0), [], [], {}, warnings=[str(error)])
+    if segment.keep is not None and begun is not None:
+        try:
+            write_partial(segment.keep, seen, stretch)
+            begun.unlink(missing_ok=True)
+        except (OutputError, OSError) as error:
+            seen.warnings.append(f"a part of the video could not be kept for another run ({error})")
+    return seen
 
 
 def in_processes(parts: Sequence[Segment], report: Progress) -> list[Seen]:
@@ -146,6 +192,24 @@ def in_processes(parts: Sequence[Segment], report: Progress) -> list[Seen]:
         Vp3dError: what :func:`detect_segment` raises, or a process died.
     """
     return run_in_processes(detect_segment, parts, [part.frames for part in parts], report)
+
+
+def detect_in_parts(parts: Sequence[Segment], side_by_side: SideBySide, report: Progress) -> Seen:
+    """Do all parts of a video, and join what was seen.
+
+    Raises:
+        Vp3dError: what :func:`detect_segment` raises, or a process died; says where what was found is kept.
+    """
+    try:
+        return join_segments(parts, side_by_side(parts, report))
+    except Vp3dError as error:
+        folder = None if parts[0].keep is None else parts[0].keep.parent
+        if folder is None or not kept_parts(folder):
+            raise
+        raise type(error)(
+            f"{error}; what was found so far is kept in {folder}: run the same command again to go on from there, or "
+            "remove that folder to begin anew"
+        ) from error.__cause__
 
 
 def join_segments(parts: Sequence[Segment], seen: Sequence[Seen]) -> Seen:

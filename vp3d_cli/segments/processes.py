@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, TypeVar
 
-from vp3d_cli.batch.cores import usable_cores
-from vp3d_cli.batch.pool import cause_of_death
 from vp3d_cli.errors import MissingDependencyError, Vp3dError
+from vp3d_cli.processes import cause_of_death, command_line, granted_threads, thread_environment, usable_cores
 
-# Not "-m": that would look for modules in the current folder first, which may hold anything.
-_START = (
-    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
-    "from vp3d_cli.segments.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
-)
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+STOP = b"s"  # on standard input: keep what was found so far, and end
 _PATIENCE_S = 1.2
+_KEEPING_S = 15.0  # for that: on a CPU big detectors take some seconds for what they are at
 
 Report = Callable[[str, int, int | None], None]
 T = TypeVar("T")
@@ -64,7 +61,8 @@ def run_in_processes(
         The results, in order.
 
     Raises:
-        Vp3dError: raised by the function, or a process died.
+        Vp3dError: raised by the function, or a process died. In the others ``report`` then raises StoppedError, so
+            that the function can keep what it has.
     """
     cores = own_cores()
     jobs = max(1, min(cores, len(tasks)))
@@ -89,6 +87,9 @@ def run_in_processes(
                     results[call.number] = value
                     done[call.number] = sizes[call.number]
                     calls.pop(ready).end()
+    except Vp3dError:
+        _stop(list(calls.values()))
+        raise
     finally:
         for call in calls.values():
             call.process.terminate()
@@ -97,10 +98,28 @@ def run_in_processes(
     return [results[number] for number in range(len(tasks))]
 
 
+def _stop(calls: Sequence[_Call]) -> None:
+    """Let processes keep what they have found, and wait until they have."""
+    for call in calls:
+        with contextlib.suppress(OSError):  # it has ended
+            assert call.process.stdin is not None
+            call.process.stdin.write(STOP)
+    busy = [call.answers for call in calls]
+    until = time.monotonic() + _KEEPING_S
+    while busy and time.monotonic() < until:
+        for ready in wait(busy, until - time.monotonic()):
+            assert isinstance(ready, Connection)
+            try:
+                ended = ready.recv()[0] != "progress"
+            except (EOFError, OSError):
+                ended = True
+            if ended:
+                busy.remove(ready)
+
+
 def own_cores() -> int:
     """Cores that this process may use: ``OMP_NUM_THREADS``, which a batch sets for its workers, else all."""
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(usable_cores(), int(said)) if said.isdecimal() and int(said) else usable_cores()
+    return min(usable_cores(), granted_threads() or sys.maxsize)
 
 
 def _begin(function: Callable[..., Any], task: Any, number: int, threads: int) -> _Call:
@@ -109,13 +128,13 @@ def _begin(function: Callable[..., Any], task: Any, number: int, threads: int) -
     answers, theirs = Pipe(duplex=False)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", _START, "\n".join(sys.path), str(theirs.fileno()), str(threads)],
+            command_line("vp3d_cli.segments.worker", [str(theirs.fileno()), str(threads)]),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             bufsize=0,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,  # Ctrl-C is for this process, which then ends the others
-            env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))},
+            env={**os.environ, **thread_environment(threads)},
         )
     finally:
         theirs.close()

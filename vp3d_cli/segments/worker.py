@@ -9,26 +9,29 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import NoReturn
 
-from vp3d_cli.errors import Vp3dError
+from vp3d_cli.errors import StoppedError, Vp3dError
 
 _PROGRESS_EVERY_S = 0.2
 _TERMINATED = 128 + signal.SIGTERM
 
 
-def main(handle: int, threads: int) -> NoReturn:
-    """Run the worker: the call comes on standard input, progress and result go to ``handle``."""
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run the worker: the call comes on standard input; the arguments say where answers go, and how many threads."""
+    handle, threads = map(int, arguments)
     signal.signal(signal.SIGTERM, _terminate)
     answers = Connection(handle)
     status = 0
     try:
         _limit_threads(threads)
         function, task = pickle.load(sys.stdin.buffer)
-        threading.Thread(target=_die_with_parent, name="vp3d-parent", daemon=True).start()
-        answers.send(("result", function(task, _Progress(answers))))
+        progress = _Progress(answers)
+        threading.Thread(target=_listen, args=(progress,), name="vp3d-parent", daemon=True).start()
+        answers.send(("result", function(task, progress)))
     except BrokenPipeError:
         status = _TERMINATED  # nobody listens any more
     except SystemExit as ended:
@@ -43,13 +46,22 @@ def main(handle: int, threads: int) -> NoReturn:
 
 
 class _Progress:
-    """Tells the parent how far it is; a few times a second are enough."""
+    """Tells the parent how far it is; a few times a second are enough.
+
+    Attributes:
+        begun: there was something to tell.
+        stop: the next call raises StoppedError.
+    """
 
     def __init__(self, answers: Connection) -> None:
+        self.begun = self.stop = False
         self._answers = answers
         self._sent = 0.0
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
+        self.begun = True
+        if self.stop:
+            raise StoppedError("another part of the video failed")
         if time.monotonic() - self._sent >= _PROGRESS_EVERY_S:
             self._sent = time.monotonic()
             self._answers.send(("progress", (stage, done)))
@@ -62,8 +74,12 @@ def _limit_threads(threads: int) -> None:
     cv2.setNumThreads(threads)
 
 
-def _die_with_parent() -> None:
-    sys.stdin.buffer.read()
+def _listen(progress: _Progress) -> None:
+    """Standard input has one byte when this process is to stop, and ends when the parent does."""
+    if sys.stdin.buffer.read(1):
+        progress.stop = True
+        if progress.begun:
+            sys.stdin.buffer.read()
     os._exit(_TERMINATED)
 
 

@@ -16,7 +16,6 @@ from vp3d_cli.keypoint_files import KeypointFile, read_keypoints
 from vp3d_cli.normalize import InputRule
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.views import Camera, View
-from vp3d_cli.types import Track2D
 
 _SUFFIXES = (".npz", ".json")
 # Shorter appearances of a person say little, and detectors see people who are not there for a moment.
@@ -76,7 +75,7 @@ def _views(file: Path, rule: InputRule) -> list[View]:
     views: list[View] = []
     for track in tracks:
         conditioned = smooth(fill_gaps(track, times, max_gap_s=MAX_GAP_S), times)
-        for start, stop in _stretches(conditioned):
+        for start, stop in conditioned.stretches:
             own = times[start:stop]
             if own[-1] - own[0] < _SHORTEST_S:
                 continue
@@ -112,10 +111,3 @@ def _intrinsics(file: Path, size_wh: tuple[int, int]) -> Intrinsics:
         return Intrinsics.from_fov(float(settings.get("fov_deg") or DEFAULT_FOV_DEG), size_wh)
     except (OSError, ValueError, TypeError, AttributeError, Vp3dError) as error:
         raise InputError(f"{file}: what it says about its camera cannot be read ({error}); make it again") from error
-
-
-def _stretches(track: Track2D) -> list[tuple[int, int]]:
-    """Runs of frames in which the person has keypoints."""
-    there = np.isfinite(track.keypoints).all(axis=2).max(axis=1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(np.int8)))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,17 +10,15 @@ import cv2
 import numpy as np
 
 from vp3d_cli.errors import VideoError
+from vp3d_cli.files import is_image, natural_key
 from vp3d_cli.types import FrameBGR
 from vp3d_cli.video.frames import TimedFrames, decoded
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 DEFAULT_IMAGE_FPS = 30.0
 
 
 def list_images(path: Path) -> tuple[Path, ...]:
     """The images of a folder in natural order (``img2`` before ``img10``), or the one image that ``path`` is.
-
-    Hidden files are left out: macOS puts a ``._name.jpg`` that is no image beside every image on foreign disks.
 
     Raises:
         VideoError: the path does not exist, or the folder has no images.
@@ -31,14 +28,14 @@ def list_images(path: Path) -> tuple[Path, ...]:
     if path.is_file():
         return (path,)
     try:
-        found = [entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES and entry.name[0] != "."]
+        found = [entry for entry in path.iterdir() if is_image(entry.name)]
     except OSError as error:
         raise VideoError(f"folder {path} cannot be opened: {error.strerror}; check its permissions") from None
     if not found:
         raise VideoError(
             f"no images in the folder {path} (jpg, png, bmp, webp, tif); give a video file or a folder of images"
         )
-    return tuple(sorted(found, key=lambda entry: (_natural(entry.name), entry.name)))
+    return tuple(sorted(found, key=lambda entry: natural_key(entry.name)))
 
 
 def read_image(path: Path) -> FrameBGR:
@@ -84,9 +81,3 @@ def image_frames(
         yield decoded(index / fps, image)
     if broken:
         warnings.append(f"{len(broken)} of {len(images)} images cannot be read and were left out, first {broken[0]}")
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    # re.split puts digits at the odd places, so numbers are only ever compared with numbers.
-    parts = re.split(r"(\d+)", name.casefold())
-    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)]

@@ -14,10 +14,11 @@ import cv2
 import ffmpeg
 
 from vp3d_cli.errors import ConfigError, VideoError
+from vp3d_cli.files import IMAGE_SUFFIXES
 from vp3d_cli.types import VideoInfo
 from vp3d_cli.video import ffmpeg as program
 from vp3d_cli.video.capture import open_capture
-from vp3d_cli.video.images import DEFAULT_IMAGE_FPS, IMAGE_SUFFIXES, list_images, read_image
+from vp3d_cli.video.images import DEFAULT_IMAGE_FPS, list_images, read_image
 
 # Packets from which the mean frame rate is measured: half a minute of video, read without decoding.
 _RATE_PACKETS = 1000

@@ -1,0 +1,337 @@
+"""A long video in parts, one of which fails: what the others have found is kept, and only the rest is done again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import failing_detector
+import numpy as np
+import object_store
+import pytest
+from batch_stub import options_of
+from conftest import RunCli
+
+from vp3d_cli import pipeline, remote, resumable, segments
+from vp3d_cli.batch import BatchItem, folder_afar, plan_items, run_batch
+from vp3d_cli.batch.inputs import find_inputs
+from vp3d_cli.batch.journal import STATE
+from vp3d_cli.batch.run import PIPELINE
+from vp3d_cli.detect.base import DETECTORS
+from vp3d_cli.errors import ConfigError, DetectorError, NobodyFoundError, StoppedError, Vp3dError
+from vp3d_cli.remote import Place, Url
+from vp3d_cli.seeing import Progress, Seen
+from vp3d_cli.segments import Segment, detect_segment, processes
+from vp3d_cli.segments.processes import run_in_processes
+from vp3d_cli.settings import InferSettings
+from vp3d_cli.types import Keypoints2D
+
+RATE = 10
+FRAMES = 90
+CUT = 70
+SETTINGS = InferSettings(detector="flaky", flip=False, segment_min=3 / 60)  # three parts
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory, ffmpeg: Callable[..., None]) -> Path:
+    """Nine seconds that get brighter, with a camera cut at frame 70."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    first = f"gradients=size=320x240:rate={RATE}:duration={CUT / RATE}:speed=0.02:seed=1"
+    second = f"testsrc=size=320x240:rate={RATE}:duration={(FRAMES - CUT) / RATE}"
+    joined = "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]concat=n=2:v=1"
+    ffmpeg("-f", "lavfi", "-i", first, "-f", "lavfi", "-i", second, "-filter_complex", joined, "-g", 12, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def looked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The detector is installed; the file has the frames that it looked at."""
+    folder = tmp_path_factory.mktemp("packages")
+    failing_detector.install(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("FAILED", str(folder / "failed"))
+    monkeypatch.setenv("LOOKED", str(folder / "looked"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # one part after the other
+    monkeypatch.delenv("FAIL_AT", raising=False)
+    return folder / "looked"
+
+
+def frames_in(looked: Path) -> list[int]:
+    """The frames looked at since the last time."""
+    frames = [int(frame) for frame in looked.read_text(encoding="ascii").split()] if looked.exists() else []
+    looked.unlink(missing_ok=True)
+    return frames
+
+
+def one_by_one(parts: Sequence[Segment], report: Progress) -> list[Seen]:
+    return [detect_segment(part, report) for part in parts]
+
+
+def find(clip: Path, out: Path, **changes: Any) -> list[str]:
+    """2D keypoints of a clip, one part after the other in this process; gives the warnings."""
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return pipeline.find_keypoints(clip, out, settings=settings, side_by_side=one_by_one, overwrite=True)
+
+
+def assert_equal(ours: Path, undisturbed: Path) -> None:
+    with np.load(ours, allow_pickle=False) as one, np.load(undisturbed, allow_pickle=False) as other:
+        assert one.files == other.files
+        for name in set(one.files) - {"provenance"}:
+            np.testing.assert_array_equal(one[name], other[name], name)
+
+
+def test_the_command_goes_on_with_the_parts_that_are_missing(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli, looked: Path
+) -> None:
+    """In processes of their own, with a detector out of a package."""
+    monkeypatch.chdir(tmp_path)
+    command = ("infer", clip, "--keypoints-only", "--detector", "flaky", "--segment", SETTINGS.segment_min, "--out")
+    assert run_cli(*command, "whole.npz").code == 0
+    assert frames_in(looked) == [*range(30), *range(60), *range(30, 90)]  # three seconds before each part, too
+    monkeypatch.setenv("FAIL_AT", "50")
+    outcome = run_cli(*command, "pose.npz", "--quiet")
+    kept = tmp_path / "pose.npz.partial-detections"
+    assert outcome.code == 1
+    assert outcome.error_lines == [
+        "vp3d: error: the detector forgetful failed at frame 48 (RuntimeError: CUDA out of memory); what was found so "
+        "far is kept in pose.npz.partial-detections: run the same command again to go on from there, or remove that "
+        "folder to begin anew"
+    ]
+    assert frames_in(looked) == [*range(30), *range(48)]
+    assert sorted(path.name for path in kept.iterdir()) == ["part-1.npz", "part-2-begun.npz"]
+    outcome = run_cli(*command, "pose.npz")
+    assert outcome.code == 0
+    assert "warning: pose.npz.partial-detections had parts of the video from a run that failed" in outcome.stderr
+    assert frames_in(looked) == [*range(48, 60), *range(30, 90)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pose.npz", "whole.npz"]
+    assert_equal(tmp_path / "pose.npz", tmp_path / "whole.npz")
+
+
+# A function that the processes find by its name.
+
+
+def keep_or_fail(task: str, report: Progress) -> int:
+    """``fail FILE`` fails when FILE is there; ``keep FILE`` makes it, and notes that it was stopped."""
+    word, _, name = task.partition(" ")
+    file = Path(name)
+    if word == "load":
+        time.sleep(60)
+    if word == "fail":
+        while not file.exists():
+            time.sleep(0.01)
+        raise DetectorError("no such frame")
+    try:
+        for done in range(3000):
+            report("detect", done, None)
+            file.touch()
+            time.sleep(0.01)
+    except StoppedError:
+        file.write_text("stopped", encoding="ascii")
+        raise
+    return 0
+
+
+def test_when_one_part_fails_the_others_keep_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "own_cores", lambda: 3)
+    tasks = [f"{word} {tmp_path / 'file'}" for word in ("keep", "load", "fail")]  # one has not begun: it is ended
+    started = time.monotonic()
+    with pytest.raises(DetectorError, match="no such frame"):
+        run_in_processes(keep_or_fail, tasks, [1, 1, 1], pipeline.silent)
+    assert (tmp_path / "file").read_text(encoding="ascii") == "stopped"
+    assert time.monotonic() - started < 55  # nobody waited for the one that loads
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("name", ["forgetful", "flaky"])
+def test_failures_in_any_part(
+    clip: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    looked: Path,
+    name: str,
+    every: int,
+) -> None:
+    monkeypatch.setitem(DETECTORS, failing_detector.NAME, None)  # taken out again after the test
+    failing_detector.register()
+    monkeypatch.setattr(resumable, "WARM_UP_S", every * failing_detector.WARM_UP_S)  # forty of the frames looked at
+    changes: dict[str, Any] = {"detector": name, "detect_every": every}
+    whole = tmp_path_factory.mktemp("whole") / "whole.npz"
+    find(clip, whole, **changes)
+    looks = len(frames_in(looked))
+    monkeypatch.setenv("FAIL_AT", ",".join(str(frame // every) for frame in (0, 12, 45, 46, 69, 72, 88)))
+    out, failures = tmp_path / "pose.npz", list[str]()
+    while not out.exists():
+        try:
+            find(clip, out, **changes)
+        except DetectorError as error:
+            failures.append(str(error))
+    assert len(failures) >= 5
+    assert ["is kept in" in said for said in failures] == [False] + [True] * (len(failures) - 1)  # no frame, at first
+    assert_equal(out, whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pose.npz"]
+    if name == "flaky":
+        assert len(frames_in(looked)) == looks
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_stopped_at_any_frame(clip: Path, tmp_path: Path, looked: Path, every: int) -> None:
+    settings = dataclasses.replace(SETTINGS, detect_every=every)
+    undisturbed = [segments.detect_segment(part) for part in segments.plan_segments(clip, settings, None)]
+    looks = len(frames_in(looked))
+    parts = segments.plan_segments(clip, settings, tmp_path / "pose.npz.partial-detections.npz")
+    found: list[Seen] = []
+    for number, part in enumerate(parts):
+        stops = sorted({0, 5, 23, min(40, part.frames), min(41, part.frames), part.frames - 1, part.frames})
+
+        def report(stage: str, done: int, total: int | None, stops: list[int] = stops) -> None:
+            if stops and done >= stops[0]:
+                del stops[0]
+                raise StoppedError("enough")
+
+        while len(found) <= number:
+            with contextlib.suppress(StoppedError):
+                found.append(detect_segment(part, report))
+        assert not stops
+    for ours, theirs in zip(found, undisturbed, strict=True):
+        np.testing.assert_array_equal(ours.times_s, theirs.times_s)
+        assert ours.cuts == theirs.cuts
+        for one, other in zip(ours.people, theirs.people, strict=True):
+            np.testing.assert_array_equal(one.keypoints, other.keypoints)
+    assert len(frames_in(looked)) == looks
+
+
+def test_what_was_kept_of_something_else_is_not_used(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Path
+) -> None:
+    out, kept = tmp_path / "pose.npz", tmp_path / "pose.npz.partial-detections"
+
+    def fail() -> None:
+        (looked.parent / "failed").unlink(missing_ok=True)
+        monkeypatch.setenv("FAIL_AT", "80")
+        with pytest.raises(DetectorError):
+            find(clip, out)
+        assert (kept / "part-2.npz").exists()
+        frames_in(looked)
+
+    def looks(**changes: Any) -> int:
+        find(clip, out, **changes)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["pose.npz"]
+        return len(frames_in(looked))
+
+    fail()
+    assert looks(smooth=2.0) == 11  # does not matter to the detector: frames 79 to 89
+    fail()
+    assert looks(segment_min=None) == FRAMES
+    fail()
+    assert looks(segment_min=5 / 60) == 45 + 15 + 60
+    fail()
+    (kept / "part-1.npz").write_bytes(b"PK torn")
+    assert looks() == 30 + 11
+    fail()
+    monkeypatch.setattr(failing_detector.Forgetful, "sha256", "1" * 64)
+    assert looks() == 150
+
+
+def test_nothing_is_left_where_nobody_is(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failing_detector.Forgetful, "_look", lambda self, frame: Keypoints2D.empty())
+    with pytest.raises(NobodyFoundError):
+        find(clip, tmp_path / "pose.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_choice_costs_nothing(clip: Path, tmp_path: Path, looked: Path) -> None:
+    """All parts are done when it is known that there is no such person: they are kept."""
+    with pytest.raises(ConfigError, match="no person 7"):
+        find(clip, tmp_path / "pose.npz", person="7")
+    frames_in(looked)
+    find(clip, tmp_path / "pose.npz")
+    assert frames_in(looked) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pose.npz"]
+
+
+def test_a_full_disk_is_no_further_trouble(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(segments, "write_partial", full)
+    assert any("could not be kept for another run" in warning for warning in find(clip, tmp_path / "pose.npz"))
+
+
+def test_other_failures_say_what_is_kept_too(clip: Path, tmp_path: Path) -> None:
+    def killed(parts: Sequence[Segment], report: Progress) -> list[Seen]:
+        detect_segment(parts[0], report)
+        raise Vp3dError("part 2 of the video: its worker was ended by SIGKILL; run again")
+
+    with pytest.raises(Vp3dError, match=r"SIGKILL; run again; what was found so far is kept in .*pose.npz.partial-det"):
+        pipeline.find_keypoints(clip, tmp_path / "pose.npz", settings=SETTINGS, side_by_side=killed)
+
+
+# Batches.
+
+
+def plan_of_keypoints(clips: Place, out: Place) -> list[BatchItem]:
+    roots: dict[str, Place] = {"keypoints": out}
+    return plan_items(find_inputs([clips]), out, roots=roots, suffixes={"keypoints": ".npz"})
+
+
+@pytest.mark.slow
+def test_the_next_attempt_of_a_batch_goes_on(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Path
+) -> None:
+    find(clip, tmp_path / "whole.npz")
+    frames_in(looked)
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    (clips / "clip.mp4").write_bytes(clip.read_bytes())
+    monkeypatch.setenv("FAIL_AT", "50")
+    options = options_of(settings=SETTINGS, format="vp3d", processor=PIPELINE, retries=1, jobs=1)
+    (row,) = run_batch(plan_of_keypoints(clips, out), out, options)
+    assert (row.status, row.attempts) == ("done", 2)
+    assert frames_in(looked) == [*range(30), *range(48), *range(48, 60), *range(30, 90)]
+    assert_equal(out / "clip.npz", tmp_path / "whole.npz")
+    assert not list((out / STATE / "kept").iterdir())
+
+
+@pytest.mark.parametrize("in_parts", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_batch_whose_results_are_elsewhere_goes_on(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Path, in_parts: bool
+) -> None:
+    changes: dict[str, Any] = {} if in_parts else {"segment_min": None}
+    (tmp_path / "shelf").mkdir()
+    monkeypatch.setenv("SHELF", str(tmp_path / "shelf"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(folder_afar, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(segments, "WARM_UP_S", failing_detector.WARM_UP_S)  # as in the worker
+    object_store.ObjectStore.clear_instance_cache()
+    find(clip, tmp_path / "whole.npz", **changes)
+    alone = frames_in(looked)
+    store = Url("shelf://lab")
+    remote.send(clip, store / "clips" / "cam1" / "clip.mp4")
+    out = store / "out"
+    items = plan_of_keypoints(store / "clips", out)
+    settings = dataclasses.replace(SETTINGS, **changes)
+    options = options_of(settings=settings, format="vp3d", processor="failing_detector:pipeline", jobs=1)
+
+    def kept() -> list[str]:
+        store.store.invalidate_cache()
+        return [name.rpartition("/kept/")[2] for name in store.store.find(out.path) if "/kept/" in name]
+
+    monkeypatch.setenv("FAIL_AT", "50")
+    (row,) = run_batch(items, out, options)
+    assert row.status == "failed"
+    assert f"kept in {out}/{STATE}/kept/" in row.reason
+    assert "run the same command again" in row.reason
+    ends = [name[64:] for name in kept()]
+    assert ends == (["/part-1.npz", "/part-2-begun.npz"] if in_parts else [".npz"])
+    (row,) = run_batch(items, out, options)
+    assert row.status == "done", row
+    assert any(f"{out}/{STATE}/kept/" in warning and "from a run that failed" in warning for warning in row.warnings)
+    assert sorted(frames_in(looked)) == sorted(alone)  # none twice
+    assert kept() == []
+    assert_equal(remote.fetch(out / "cam1" / "clip.npz", tmp_path), tmp_path / "whole.npz")

@@ -10,6 +10,7 @@ from torch import nn
 
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.train.muon import Muon, orthogonalized
+from vp3d_cli.train.networks import PoseAndTrajectory
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (16, 80), (80, 16)])
@@ -56,6 +57,14 @@ def test_of_a_temporal_model_first_and_last_layer_and_norms_are_left_to_adamw() 
     assert len(matrices["params"]) + len(others["params"]) == len(list(model.parameters()))
     assert any(p is model.expand_conv.weight for p in others["params"])
     assert any(p is model.shrink.weight for p in others["params"])
+
+
+def test_of_two_networks_each_has_a_first_and_a_last_layer() -> None:
+    pose, trajectory = (TemporalModel(TemporalConfig(widths=(3, 3), channels=8, out_joints=j)) for j in (17, 1))
+    matrices, others = Muon(PoseAndTrajectory(pose, trajectory), lr=1e-3, weight_decay=0.0).param_groups
+    assert [p.shape for p in matrices["params"]] == 2 * [(8, 8, 3), (8, 8, 1)]
+    assert any(p is pose.shrink.weight for p in others["params"])
+    assert any(p is trajectory.expand_conv.weight for p in others["params"])
 
 
 def test_a_restored_muon_goes_on_exactly() -> None:

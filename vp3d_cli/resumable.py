@@ -63,7 +63,8 @@ def kept_files(keep: Path) -> list[Path]:
 
 def forget(keep: Path) -> None:
     """Remove what was kept; that there is nothing is no matter."""
-    for file in kept_files(keep):
+    # A process that was killed while it kept something has left half of it under another name (see replacing).
+    for file in [*kept_files(keep), *parts_of(keep).glob(".part-*.partial")]:
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # there is none, or the user has put something into it
         parts_of(keep).rmdir()
@@ -312,6 +313,7 @@ def _belongs_to(stretch: Stretch, source: dict[str, Any]) -> str:
             "asked": stretch.settings.detector,
             "start_s": stretch.start_s,
             "end_s": stretch.end_s,
+            "first": stretch.first,
             "detect_every": stretch.settings.detect_every,
         },
         sort_keys=True,

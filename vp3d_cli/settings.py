@@ -8,6 +8,7 @@ from typing import Any
 
 from vp3d_cli.camera import DEFAULT_FOV_DEG, Intrinsics
 from vp3d_cli.detect.base import DEFAULT_DETECTOR
+from vp3d_cli.devices import check_device
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.weights import DEFAULT_LIFTER
 
@@ -77,6 +78,7 @@ class InferSettings:
             raise ConfigError("layout and joint map describe a keypoint file; give one with keypoints")
         if self.keypoints is not None and (self.detect_every > 1 or self.segment_min is not None):
             raise ConfigError("detect_every and segment are for the detector; leave them out with keypoints")
+        check_device(self.device)
         self.camera((1920, 1080))
 
     def camera(self, size_wh: tuple[int, int]) -> Intrinsics:

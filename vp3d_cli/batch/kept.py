@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vp3d_cli.errors import InputError, Vp3dError
 from vp3d_cli.remote import Url, fetch, remove, send
@@ -29,16 +29,16 @@ class KeptAfar:
         folder.mkdir(parents=True, exist_ok=True)
         self.here = folder / place.name
         self.names = {str(self.here.with_suffix("")): str(self._parts)}
-        self._brought = False
+        self._left = False  # an earlier attempt has left something
         for afar in (self._place, self._parts):
             with contextlib.suppress(InputError):  # what cannot be had is found again
                 if afar.exists():
+                    self._left = True
                     fetch(afar, folder)
-                    self._brought = True
 
     @contextlib.contextmanager
     def sent_back(self) -> Iterator[None]:
-        """After an attempt the store has what it has left here: nothing, where it succeeded.
+        """After an attempt that failed the store has what it has left here; after one that succeeded, nothing.
 
         Raises:
             Vp3dError: the attempt failed; says so where what it found could not be sent.
@@ -51,21 +51,12 @@ class KeptAfar:
             except Vp3dError as trouble:
                 raise type(error)(f"{error}; but it could not be sent there ({trouble})") from error
             raise
-        self._send()
+        if self._left:
+            remove(self._place)
+            remove(self._parts)
 
     def _send(self) -> None:
         from vp3d_cli.resumable import kept_files
 
-        files = {file.relative_to(self.here.parent).as_posix(): file for file in kept_files(self.here)}
-        for name, file in files.items():
-            send(file, self._place.parent / name)
-        if self._brought:
-            for url in self._stored():
-                if PurePosixPath(url.path).relative_to(self._place.parent.path).as_posix() not in files:
-                    remove(url)
-
-    def _stored(self) -> list[Url]:
-        found = [self._place] if self._place.exists() else []
-        if self._parts.is_dir():
-            found += [self._parts / PurePosixPath(info["name"]).name for info in self._parts.entries()]
-        return found
+        for file in kept_files(self.here):
+            send(file, self._place.parent / file.relative_to(self.here.parent).as_posix())

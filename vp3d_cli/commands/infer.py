@@ -30,7 +30,12 @@ def infer(
         typer.Argument(metavar="VIDEO", help="Video files, folders of images, or URLs.", show_default=False),
     ],
     out: Annotated[
-        str, typer.Option(help="Pose file (.npz), a folder, or a name with {stem} in it.", metavar="FILE|FOLDER")
+        str,
+        typer.Option(
+            help="Pose file (.npz), a folder, or a name with {stem} in it.  [default: {stem}.npz]",
+            metavar="FILE|FOLDER",
+            show_default=False,
+        ),
     ] = "{stem}",
     render: Annotated[
         str | None,

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
 
+from vp3d_cli.devices import check_device
 from vp3d_cli.errors import ConfigError, MissingDependencyError
 from vp3d_cli.types import FrameBGR, Keypoints2D
 
 ENTRY_POINT_GROUP = "vp3d.detectors"
 DEFAULT_DETECTOR = "movenet"
-DEVICES = ("auto", "cpu", "cuda")
 
 
 class Detector(Protocol):
@@ -126,8 +126,7 @@ class DetectorInfo:
             MissingDependencyError: a package or the device that was asked for is missing.
             WeightsError: a weight file is missing or broken.
         """
-        if device not in DEVICES:
-            raise ConfigError(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
+        check_device(device)
         if (reason := self.available()) is not None:
             raise MissingDependencyError(f"detector {self.name}: {reason}")
         function = self._function()

@@ -60,7 +60,7 @@ def drop_borrowed(stack: Stack, people: Sequence[IntArray]) -> tuple[Stack, list
         enough = (weights[mine] > 0).sum(axis=1) >= np.minimum(_FEWEST, (stack.weights[mine] > 0).sum(axis=1))
         kept.append(mine[enough])
         boxes[mine] = _boxes(stack, mine, borrowed[mine])
-    return replace(stack, weights=weights, boxes=boxes), kept
+    return replace(stack, weights=weights, boxes=boxes), [mine for mine in kept if len(mine)]
 
 
 def _encounters(stack: Stack, people: Sequence[IntArray]) -> list[tuple[IntArray, IntArray]]:

@@ -166,7 +166,7 @@ class LoopConfig:
             ``decay_share`` of the steps.
         epoch_decay: factor of the learning rate after every epoch, besides.
         optimizer: ``muon`` (with AdamW for what is no hidden matrix), ``adamw``, or ``adam-amsgrad`` (the paper's).
-        weight_decay: of AdamW.
+        weight_decay: of Muon and AdamW.
         flips: train on mirrored windows as well.
         velocity_weight: of the velocity loss; needs consecutive ``outputs``.
         batch_norm_momentum: at the first and the last step, exponential between (the paper's section 5).

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vp3d_cli.train.networks import PoseAndTrajectory
+
 # A quintic iteration that drives singular values in (0, 1] to about 0.7 to 1.2: fast rather than exact (Jordan et al.).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
@@ -24,16 +26,17 @@ class Muon(torch.optim.Optimizer):
     """Muon for hidden matrices, AdamW for all other parameters.
 
     Args:
-        model: network; weights of two dimensions or more are hidden matrices, but for the first and the last.
+        model: one network, or pose and trajectory; weights of two dimensions or more are hidden matrices, but for the
+            first and the last of each network.
         lr, weight_decay: as AdamW's, for both.
         momentum: of Muon, in Nesterov's form.
     """
 
     def __init__(self, model: nn.Module, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        matrices = [p for p in parameters if p.ndim >= 2][1:-1]
+        networks = (model.pose, model.trajectory) if isinstance(model, PoseAndTrajectory) else (model,)
+        matrices = [p for network in networks for p in _matrices(network)[1:-1]]
         hidden = {id(p) for p in matrices}
-        others = [p for p in parameters if id(p) not in hidden]
+        others = [p for p in model.parameters() if p.requires_grad and id(p) not in hidden]
         super().__init__(
             [{"params": matrices, "matrices": True}, {"params": others, "matrices": False}],
             {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": (0.9, 0.999), "eps": 1e-8},
@@ -69,6 +72,10 @@ class Muon(torch.optim.Optimizer):
         mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first ** state["step"])
         square = state["square"].lerp_(gradient.square(), 1 - second) / (1 - second ** state["step"])
         parameter.addcdiv_(mean, square.sqrt_().add_(group["eps"]), value=-group["lr"])
+
+
+def _matrices(network: nn.Module) -> list[nn.Parameter]:
+    return [p for p in network.parameters() if p.requires_grad and p.ndim >= 2]
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:

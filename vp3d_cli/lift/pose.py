@@ -21,7 +21,7 @@ from vp3d_cli.types import FloatArray
 from vp3d_cli.weights import DEFAULT_LIFTER, WeightFile, find_weights
 
 # What `--lifter` takes besides the names in the manifest of weights.
-ALIASES = {DEFAULT_LIFTER: "pose-243", "open": "open-27"}
+ALIASES = {DEFAULT_LIFTER: "pose-27", "open": "open-27"}
 # Height of the body that lifters answer for (vp3d_cli.train.bodies.CANONICAL_HEIGHT_M).
 LIFTER_HEIGHT_M = 1.70
 # Output frames computed at once: at least so many, and so many receptive fields, of which half of one on each side is

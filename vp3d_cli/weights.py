@@ -17,7 +17,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,13 +131,17 @@ def list_weights() -> list[WeightFile]:
     return list(entries.values())
 
 
-def find_weights(name: str) -> WeightFile:
+def find_weights(name: str, kinds: Collection[str] | None = None) -> WeightFile:
     """Look up weights by name, fetch them if they are remote and not here yet, and check their hash.
+
+    Args:
+        name: in the manifest.
+        kinds: only these; None for all.
 
     Raises:
         WeightsError: unknown name, missing file, failed download or wrong hash.
     """
-    entries = {entry.name: entry for entry in list_weights()}
+    entries = {entry.name: entry for entry in list_weights() if kinds is None or entry.kind in kinds}
     if name not in entries:
         raise WeightsError(f"no weights named {name!r}; known: {', '.join(entries)} (see: vp3d weights list)")
     entry = entries[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -182,7 +182,7 @@ def find_lifter(name: str) -> tuple[Path, str, str]:
         return path, path.stem, ""
     if path.is_file():
         raise WeightsError(f"{name} is no lifter file of vp3d; add a checkpoint first: vp3d weights add {name}")
-    entry: WeightFile = find_weights(ALIASES.get(name, name))
+    entry: WeightFile = find_weights(ALIASES.get(name, name), get_args(Task))
     return entry.path, entry.name, entry.sha256
 
 

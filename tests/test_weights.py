@@ -241,5 +241,5 @@ def test_what_is_no_archive_is_one_clear_line(bundled: Path, home: Path, tmp_pat
 
 
 def test_of_other_kinds_nothing_is_known() -> None:
-    with pytest.raises(WeightsError, match="no weights named 'movenet-thunder'; known: (?!.*movenet).*pose-27"):
+    with pytest.raises(WeightsError, match=r"no weights named 'movenet-thunder'; known: (?!.*movenet).*pose-27"):
         find_weights("movenet-thunder", ["pose", "trajectory"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,16 @@ from vp3d_cli.types import Keypoints2D
 
 NAME = "forgetful"
 MEMORY = 40  # frames
-WARM_UP_S = 4.0  # which is as long, in clips of ten frames a second
+RATE, FRAMES, CUT = 10, 90, 70  # of the clip
+WARM_UP_S = MEMORY / RATE
+
+
+def write_clip(path: Path, ffmpeg: Callable[..., None]) -> None:
+    """Nine seconds that get brighter, with a camera cut at frame 70."""
+    first = f"gradients=size=320x240:rate={RATE}:duration={CUT / RATE}:speed=0.02:seed=1"
+    second = f"testsrc=size=320x240:rate={RATE}:duration={(FRAMES - CUT) / RATE}"
+    joined = "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]concat=n=2:v=1"
+    ffmpeg("-f", "lavfi", "-i", first, "-f", "lavfi", "-i", second, "-filter_complex", joined, "-g", 12, path)
 
 
 class Forgetful:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from batch_stub import options_of, plan_of
 from conftest import RunCli
+from failing_detector import FRAMES, write_clip
 
 from vp3d_cli import pipeline, resumable
 from vp3d_cli.batch import run_batch
@@ -22,19 +23,12 @@ from vp3d_cli.export.npz import read_npz
 from vp3d_cli.settings import InferSettings
 
 SETTINGS = InferSettings(detector=failing_detector.NAME, flip=False)
-RATE = 10
-FRAMES = 90
-CUT = 70
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory, ffmpeg: Callable[..., None]) -> Path:
-    """Nine seconds that get brighter, with a camera cut at frame 70."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    first = f"gradients=size=320x240:rate={RATE}:duration={CUT / RATE}:speed=0.02:seed=1"
-    second = f"testsrc=size=320x240:rate={RATE}:duration={(FRAMES - CUT) / RATE}"
-    joined = "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]concat=n=2:v=1"
-    ffmpeg("-f", "lavfi", "-i", first, "-f", "lavfi", "-i", second, "-filter_complex", joined, "-g", 12, path)
+    write_clip(path, ffmpeg)
     return path
 
 

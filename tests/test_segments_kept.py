@@ -16,6 +16,7 @@ import object_store
 import pytest
 from batch_stub import options_of
 from conftest import RunCli
+from failing_detector import FRAMES, write_clip
 
 from vp3d_cli import pipeline, remote, resumable, segments
 from vp3d_cli.batch import BatchItem, folder_afar, plan_items, run_batch
@@ -31,20 +32,13 @@ from vp3d_cli.segments.processes import run_in_processes
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.types import Keypoints2D
 
-RATE = 10
-FRAMES = 90
-CUT = 70
 SETTINGS = InferSettings(detector="flaky", flip=False, segment_min=3 / 60)  # three parts
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory, ffmpeg: Callable[..., None]) -> Path:
-    """Nine seconds that get brighter, with a camera cut at frame 70."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    first = f"gradients=size=320x240:rate={RATE}:duration={CUT / RATE}:speed=0.02:seed=1"
-    second = f"testsrc=size=320x240:rate={RATE}:duration={(FRAMES - CUT) / RATE}"
-    joined = "[0:v]format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]concat=n=2:v=1"
-    ffmpeg("-f", "lavfi", "-i", first, "-f", "lavfi", "-i", second, "-filter_complex", joined, "-g", 12, path)
+    write_clip(path, ffmpeg)
     return path
 
 

@@ -16,9 +16,6 @@ from vp3d_cli.skeletons import COCO_TO_H36M
 from vp3d_cli.types import Pose3D
 
 H36M = [h36m for _, h36m in COCO_TO_H36M]
-PER_PERSON = (
-    "joints_3d", "trajectory", "joints_world", "keypoints_2d", "scores_2d", "boxes_xyxy", "observed",
-)  # fmt: skip
 SHORT = [joint.replace("left_", "l").replace("right_", "r") for joint in LIMB_JOINTS]
 
 

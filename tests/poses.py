@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from vp3d_cli.camera import Intrinsics, project
 from vp3d_cli.skeletons import COCO17, COCO_TO_H36M, H36M17
-from vp3d_cli.types import FloatArray, Pose3D
+from vp3d_cli.types import POSE_ARRAYS, Pose3D
 
 Array = NDArray[Any]
 
@@ -68,19 +70,22 @@ def pose_of(
     keypoints = np.repeat(pixels[:, :, H36M17.index("head"), None], 17, axis=2)
     for coco, h36m in COCO_TO_H36M:
         keypoints[:, :, coco] = pixels[:, :, h36m]
-    return Pose3D(
-        joints_3d=_f32(cam - cam[:, :, :1]),
-        trajectory=_f32(cam[:, :, 0]),
-        joints_world=_f32(world),
-        keypoints_2d=_f32(keypoints),
-        scores_2d=np.full((count, frames, 17), 0.9, np.float32),
-        boxes_xyxy=_f32(np.concatenate([keypoints.min(axis=2), keypoints.max(axis=2)], axis=-1)),
-        observed=np.ones((count, frames, 17), bool),
-        frame_times_s=np.arange(frames) / fps,
+    arrays: dict[str, Array] = {
+        "joints_3d": cam - cam[:, :, :1],
+        "trajectory": cam[:, :, 0],
+        "joints_world": world,
+        "keypoints_2d": keypoints,
+        "scores_2d": np.full((count, frames, 17), 0.9),
+        "boxes_xyxy": np.concatenate([keypoints.min(axis=2), keypoints.max(axis=2)], axis=-1),
+        "observed": np.ones((count, frames, 17), bool),
+    }
+    return Pose3D.from_arrays(
+        arrays,
+        range(1, count + 1),
+        np.arange(frames) / fps,
         fps=fps,
         video_size_wh=size_wh,
         intrinsics=intrinsics,
-        person_ids=tuple(range(1, count + 1)),
         joint_names_3d=H36M17.joints,
         parents_3d=H36M17.parents,
         joint_names_2d=COCO17.joints,
@@ -88,8 +93,15 @@ def pose_of(
     )
 
 
-def _f32(values: Array) -> FloatArray:
-    return values.astype(np.float32)
+def arrays_of(pose: Pose3D) -> dict[str, Array]:
+    """Copies of the arrays of a pose over all people and frames, by name."""
+    return {name: getattr(pose, name).copy() for name in POSE_ARRAYS}
+
+
+def with_arrays(pose: Pose3D, person_ids: Sequence[int] | None = None, **changes: Array) -> Pose3D:
+    """The pose with other arrays, and other people if they are named."""
+    others = {field.name: getattr(pose, field.name) for field in fields(pose) if field.name != "people"}
+    return Pose3D.from_arrays(arrays_of(pose) | changes, person_ids or pose.person_ids, **others)
 
 
 def walking_pose(people: int = 2, frames: int = 20, size_wh: tuple[int, int] = (640, 360)) -> Pose3D:

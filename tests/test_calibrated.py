@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation import H36M, PER_PERSON, SHORT, calibrated_file
-from poses import walking_pose
+from evaluation import H36M, SHORT, calibrated_file
+from poses import arrays_of, walking_pose, with_arrays
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate import evaluate_calibrated, read_calibrated
@@ -42,8 +42,11 @@ def test_someone_who_is_seldom_seen_is_not_the_one(tmp_path: Path) -> None:
 def test_a_video_of_another_frame_rate(tmp_path: Path) -> None:
     pose = walking_pose(people=1, frames=41)
     view = read_calibrated(calibrated_file(tmp_path / "gt.npz", pose), "cam")
-    every_other = {name: getattr(pose, name)[:, ::2] for name in PER_PERSON}
-    half = dataclasses.replace(pose, **every_other, frame_times_s=pose.frame_times_s[::2], fps=pose.fps / 2)
+    every_other = {name: values[:, ::2] for name, values in arrays_of(pose).items()}
+    times_s = pose.frame_times_s[::2]
+    half = with_arrays(
+        dataclasses.replace(pose, people=(), frame_times_s=times_s, fps=pose.fps / 2), [1], **every_other
+    )
     scores = evaluate_calibrated(half, view)
     assert (scores.frames, scores.missing) == (41, 0)
     assert scores.n_mpjpe < 3  # straight lines between frames
@@ -94,11 +97,7 @@ def test_no_calibrated_clip(tmp_path: Path) -> None:
 
 def test_people_of_two_files_are_matched_by_where_they_are_seen() -> None:
     pose = walking_pose(people=3, frames=15)
-    order = [2, 0, 1]
-    mixed = dataclasses.replace(
-        pose,
-        **{name: getattr(pose, name)[order] for name in PER_PERSON},
-    )
+    mixed = with_arrays(pose, **{name: values[[2, 0, 1]] for name, values in arrays_of(pose).items()})
     scores = evaluate_pair(mixed, pose)
     assert sorted(case.name for case in scores) == ["person 1", "person 2", "person 3"]
     for case in scores:

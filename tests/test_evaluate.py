@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from evaluation import calibrated_file, lifter_file
 from motions import write_archive
-from poses import walking_pose
+from poses import walking_pose, with_arrays
 
 from vp3d_cli.camera import project
 from vp3d_cli.cli import main
@@ -38,7 +37,7 @@ def run(*arguments: object) -> int:
 def test_command_on_pose_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pose = walking_pose(people=2, frames=12)
     write_npz(pose, tmp_path / "pose.npz")
-    taller = dataclasses.replace(pose, joints_3d=pose.joints_3d * np.float32(1.1))
+    taller = with_arrays(pose, joints_3d=pose.joints_3d * np.float32(1.1))
     write_npz(taller, tmp_path / "taller.npz")
     assert run("--truth", tmp_path / "pose.npz", "--pose", tmp_path / "taller.npz") == 0
     lines = capsys.readouterr().out.splitlines()

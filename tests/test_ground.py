@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from vp3d_cli.errors import ShapeError
-from vp3d_cli.ground import WorldMotion, to_world
+from vp3d_cli.ground import to_world
 from vp3d_cli.skeletons import H36M17
 
 Array = NDArray[Any]
@@ -126,12 +126,23 @@ def estimate(cam: Array, seed: int, fps: float = FPS, drift: float = 0.05, jitte
     return relative, root
 
 
-def world_of(relative: Array, root: Array, fps: float = FPS, confidence: Array | None = None) -> WorldMotion:
+class World(NamedTuple):
+    """What :func:`to_world` says of people who are all there from first to last, (P, T, ...)."""
+
+    joints_world: Array
+    rotation: Array
+    translation: Array
+    contacts: Array
+
+
+def world_of(relative: Array, root: Array, fps: float = FPS, confidence: Array | None = None) -> World:
     times = np.arange(relative.shape[1]) / fps
-    return to_world(relative.astype(np.float32), root.astype(np.float32), confidence, times)
+    trust = None if confidence is None else list(confidence)
+    world = to_world(list(relative.astype(np.float32)), list(root.astype(np.float32)), trust, times)
+    return World(np.stack(world.joints_world), world.rotation, world.translation, np.stack(world.contacts))
 
 
-def tilt_deg(world: WorldMotion, rotation: Array) -> float:
+def tilt_deg(world: World, rotation: Array) -> float:
     return math.degrees(math.acos(min(1.0, float(world.rotation[2] @ rotation[:, 2]))))
 
 
@@ -329,17 +340,32 @@ def test_clips_of_few_frames(frames: int) -> None:
 
 
 def test_nobody_and_nobody_in_view() -> None:
-    assert world_of(np.zeros((0, 5, 17, 3)), np.zeros((0, 5, 3))).joints_world.shape == (0, 5, 17, 3)
+    nobody = to_world([], [], None, np.arange(5) / FPS)
+    assert (nobody.joints_world, nobody.contacts) == ([], [])
     world = world_of(np.full((1, 5, 17, 3), np.nan), np.full((1, 5, 3), np.nan))
     assert np.isnan(world.joints_world).all()
     assert not world.contacts.any()
 
 
 def test_wrong_shapes_are_refused() -> None:
-    joints, root = np.zeros((1, 5, 17, 3), np.float32), np.zeros((1, 5, 3), np.float32)
-    with pytest.raises(ShapeError, match=r"trajectory: expected shape \(1, 5, 3\), got \(1, 4, 3\)"):
-        to_world(joints, root[:, :4], None, np.arange(5) / FPS)
+    joints, root = np.zeros((5, 17, 3), np.float32), np.zeros((5, 3), np.float32)
+    times = np.arange(5) / FPS
+    with pytest.raises(ShapeError, match=r"trajectory: expected shape \(5, 3\), got \(4, 3\)"):
+        to_world([joints], [root[:4]], None, times)
     with pytest.raises(ShapeError, match="times_s"):
-        to_world(joints, root, None, np.arange(4) / FPS)
+        to_world([joints], [root], None, times[:4])
+    with pytest.raises(ShapeError, match="times_s"):
+        to_world([joints], [root], None, times, [1])
     with pytest.raises(ShapeError, match="confidence"):
-        to_world(joints, root, np.ones((2, 5)), np.arange(5) / FPS)
+        to_world([joints], [root], [np.ones(4)], times)
+    with pytest.raises(ShapeError, match="of 1, 1, 2 and 1 people"):
+        to_world([joints], [root], [np.ones(5)] * 2, times)
+
+
+def test_who_comes_late_is_stood_as_if_the_video_began_with_them() -> None:
+    cam, _, _ = film(stand()[None], 10)
+    relative, root = cam - cam[:, :, HIP, None], cam[:, :, HIP]
+    whole = world_of(relative, root)
+    times = np.arange(len(relative[0]) + 30) / FPS
+    late = to_world([relative[0].astype(np.float32)], [root[0].astype(np.float32)], None, times, [30])
+    np.testing.assert_allclose(late.joints_world[0], whole.joints_world[0], atol=1e-3)

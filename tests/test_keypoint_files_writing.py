@@ -58,7 +58,7 @@ def test_own_file_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file.frame_times_s, TIMES)
     back = file.tracks()
     assert back is not None
-    for before, after in zip(tracks(), back, strict=True):
+    for before, after in zip(tracks(), (track.over(FRAMES) for track in back), strict=True):
         assert after.person_id == before.person_id
         seen = before.observed
         np.testing.assert_array_equal(after.observed, seen)
@@ -100,7 +100,7 @@ def test_coco_round_trip(tmp_path: Path) -> None:
     assert hidden["keypoints"][9:12] == [0, 0, 0]
     back = read_keypoints(tmp_path / "a.json", video()).tracks()
     assert back is not None
-    for before, after in zip(tracks(), back, strict=True):
+    for before, after in zip(tracks(), (track.over(FRAMES) for track in back), strict=True):
         assert after.person_id == before.person_id
         np.testing.assert_array_equal(after.observed, before.observed)
         seen = before.observed
@@ -143,7 +143,7 @@ def test_written_files_are_the_same_bytes_each_time(tmp_path: Path, name: str) -
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown keypoint format 'bvh'; known: vp3d, coco, videopose3d"):
         write(tmp_path / "a.npz", tracks(), "bvh")
-    with pytest.raises(ConfigError, match=r"same number of frames, got \[3, 12\]"):
+    with pytest.raises(ConfigError, match="has 3 frames, but somebody is seen up to frame 12"):
         write(tmp_path / "a.npz", tracks(), "vp3d", frame_times_s=np.zeros(3))
     with pytest.raises(OutputError, match=r"a\.npz: the provenance cannot be written as JSON"):
         write(tmp_path / "a.npz", tracks(), "vp3d", provenance={"x": {1, 2}})

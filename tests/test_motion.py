@@ -9,7 +9,7 @@ import motion_files as made
 import numpy as np
 import pytest
 from motion_files import joint
-from poses import walking_pose
+from poses import walking_pose, with_arrays
 
 from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import InputError
@@ -62,7 +62,7 @@ def test_pose_files_are_cut_where_a_person_is_out_of_view(tmp_path: Path, pose: 
     world[0, 20:25] = np.nan
     world[0, 57:] = np.nan
     world[1] = np.nan
-    write_npz(dataclasses.replace(pose, joints_world=world), tmp_path / "walk.npz")
+    write_npz(with_arrays(pose, joints_world=world), tmp_path / "walk.npz")
     clips = read_motion(tmp_path / "walk.npz")
     assert [(clip.name, len(clip.joints)) for clip in clips] == [("walk_person1", 20), ("walk_person1_1", 32)]
 
@@ -74,7 +74,7 @@ def test_pose_files_carry_the_lifters_licence(tmp_path: Path, pose: Pose3D) -> N
 
 
 def test_pose_files_without_anyone(tmp_path: Path, pose: Pose3D) -> None:
-    nobody = dataclasses.replace(pose, joints_world=np.full_like(pose.joints_world, np.nan))
+    nobody = with_arrays(pose, joints_world=np.full_like(pose.joints_world, np.nan))
     write_npz(nobody, tmp_path / "walk.npz")
     with pytest.raises(InputError, match="nobody is in view"):
         read_motion(tmp_path / "walk.npz")

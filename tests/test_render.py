@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pictures import colored, grey
-from poses import camera_axes, pose_of, walker, walking_pose
+from poses import arrays_of, camera_axes, pose_of, walker, walking_pose, with_arrays
 
 from vp3d_cli.camera import rotation_from_axis_angle
 from vp3d_cli.errors import ConfigError, InputError
@@ -34,11 +34,10 @@ def frame_of(pose: Pose3D, index: int) -> Frame:
 
 def without(pose: Pose3D, person: int, index: int) -> Pose3D:
     """The pose with a person out of view in one frame."""
-    changed = {}
+    changed = arrays_of(pose)
     for name in ("joints_3d", "trajectory", "joints_world", "keypoints_2d", "boxes_xyxy"):
-        changed[name] = getattr(pose, name).copy()
         changed[name][person, index] = np.nan
-    return replace(pose, **changed)
+    return with_arrays(pose, **changed)
 
 
 def scene(pose: Pose3D, index: int, size_wh: tuple[int, int] = (320, 320)) -> FrameBGR:
@@ -171,7 +170,7 @@ def test_everyone_fits_into_the_picture_for_the_whole_clip() -> None:
 def test_one_wrong_frame_does_not_make_everyone_small() -> None:
     pose = pose_of([walker(np.arange(600) / 30.0, speed_m_s=0.0)])
     steady = choose_view(pose, (320, 320)).positions
-    pose.joints_world[0, 300] *= 30
+    pose.people[0].joints_world[300] *= 30
     wild = choose_view(pose, (320, 320)).positions
     assert np.linalg.norm(steady[0] - wild[0]) < 0.1
 
@@ -224,20 +223,20 @@ def test_a_person_with_missing_joints_is_drawn_in_part() -> None:
     pose = walking_pose(1, 3)
     whole = colored(scene(pose, 2)).sum()
     for joint in ("left_elbow", "left_wrist", "head"):
-        pose.joints_world[0, 2, H36M17.index(joint)] = np.nan
+        pose.people[0].joints_world[2, H36M17.index(joint)] = np.nan
     assert 0 < colored(scene(pose, 2)).sum() < whole
-    pose.joints_world[0, 2, 1:] = np.nan
+    pose.people[0].joints_world[2, 1:] = np.nan
     scene(pose, 2)
 
 
 def test_nobody_at_all_and_wild_values_are_drawn_without_fuss() -> None:
     pose = walking_pose(1, 3)
-    empty = replace(pose, joints_world=np.full_like(pose.joints_world, np.nan))
+    empty = with_arrays(pose, joints_world=np.full_like(pose.joints_world, np.nan))
     assert not colored(scene(empty, 0)).any()
     rng = np.random.default_rng(0)
     for scale in (1e-3, 1e3, 1e6):
         wild = rng.normal(0, scale, pose.joints_world.shape).astype(np.float32)
-        scene(replace(pose, joints_world=wild), 1)
+        scene(with_arrays(pose, joints_world=wild), 1)
 
 
 def test_who_stands_in_front_hides_who_stands_behind() -> None:

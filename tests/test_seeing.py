@@ -90,7 +90,7 @@ def test_who_is_seen_now_and_then_is_one_person() -> None:
 def test_nobody_is_followed_across_a_cut() -> None:
     seen = detect(frames_of((0, 40, 80)), Walker(), every=4)
     tracks = seen.tracks((256, 144))
-    assert sorted(track.span for track in tracks) == [(0, 40), (40, 80)]
+    assert sorted((track.frames.start, track.frames.stop) for track in tracks) == [(0, 40), (40, 80)]
 
 
 def test_the_progress_counts_all_frames() -> None:

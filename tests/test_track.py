@@ -127,7 +127,7 @@ def idf1(scene: Scene, tracks: Sequence[Track2D]) -> float:
     """Identity F1 (Ristani et al. 2016): frames matched at IoU 0.5 under the best one-to-one choice of identities."""
     hits = np.zeros((len(scene.truth), len(tracks)))
     for p, boxes in enumerate(scene.truth):
-        for k, track in enumerate(tracks):
+        for k, track in enumerate(track.over(len(boxes)) for track in tracks):
             low = np.maximum(boxes[:, :2], track.boxes_xyxy[:, :2])
             high = np.minimum(boxes[:, 2:], track.boxes_xyxy[:, 2:])
             inter = np.prod(np.clip(high - low, 0, None), axis=1)
@@ -180,7 +180,7 @@ def test_resolution_does_not_matter() -> None:
     small = [Keypoints2D(d.boxes_xyxy / 4, d.keypoints / 4, d.scores, d.person_scores) for d in scene.detections]
     full = track_people(scene.detections, scene.times_s, SIZE_WH)
     quarter = track_people(small, scene.times_s, (320, 180))
-    assert [t.span for t in full] == [t.span for t in quarter]
+    assert [t.frames for t in full] == [t.frames for t in quarter]
     np.testing.assert_allclose(full[0].keypoints / 4, quarter[0].keypoints, atol=1e-4)
 
 
@@ -237,7 +237,7 @@ def test_a_cut_ends_all_tracks() -> None:
     detections = steady(Walker(300, 40, 300), times, np.ones(120, bool))
     assert len(track_people(detections, times, SIZE_WH)) == 1
     tracks = track_people(detections, times, SIZE_WH, cuts=[70])
-    assert sorted(t.span for t in tracks) == [(0, 70), (70, 120)]
+    assert sorted((t.frames.start, t.frames.stop) for t in tracks) == [(0, 70), (70, 120)]
 
 
 def test_main_person_comes_first_and_numbers_follow() -> None:

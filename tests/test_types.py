@@ -30,4 +30,17 @@ def test_stretches_of_a_track_have_a_keypoint_in_each_frame() -> None:
     boxes = np.full((6, 4), np.nan, np.float32)
     track = Track2D(1, keypoints, np.zeros((6, 17), np.float32), boxes, np.zeros((6, 17), np.bool_))
     assert track.stretches == [(1, 3), (5, 6)]
-    assert track.span == (0, 0)  # nobody detected them: all of it was filled in
+    assert not track.present.any()  # nobody detected them: all of it was filled in
+
+
+def test_a_track_over_the_whole_video() -> None:
+    box = np.ones((2, 4), np.float32)
+    track = Track2D(
+        3, np.ones((2, 17, 2), np.float32), np.ones((2, 17), np.float32), box, np.ones((2, 17), np.bool_), 4
+    )
+    whole = track.over(9)
+    assert (len(whole), whole.first, whole.person_id) == (9, 0, 3)
+    assert np.flatnonzero(whole.present).tolist() == [4, 5] == list(range(9)[track.frames])
+    assert np.isnan(whole.keypoints[:4]).all()
+    assert not whole.scores[6:].any()
+    assert whole.observed.any(axis=1).tolist() == whole.present.tolist()

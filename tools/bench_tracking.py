@@ -243,7 +243,7 @@ Tracker = Callable[[Scene], list[tuple[Array, Array]]]  # per person: frames (n,
 def ours(scene: Scene) -> list[tuple[Array, Array]]:
     """The product's tracker."""
     tracks = track_people(scene.detections, scene.times_s, SIZE_WH)
-    return [(np.flatnonzero(t.present), t.boxes_xyxy[t.present]) for t in tracks]
+    return [(t.first + np.flatnonzero(t.present), t.boxes_xyxy[t.present]) for t in tracks]
 
 
 def oracle(scene: Scene) -> list[tuple[Array, Array]]:

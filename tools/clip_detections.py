@@ -53,10 +53,11 @@ def load_opinions(video: Path, detector: str, cache: Path, *, min_frames: int = 
         keypoints = np.full((len(track), 17, 2), np.nan)
         scores = np.zeros((len(track), 17))
         for t in np.flatnonzero(track.present):
-            found = _same_person(track.keypoints[t], track.scores[t], second[t])
+            others = second[track.first + t]
+            found = _same_person(track.keypoints[t], track.scores[t], others)
             if found is not None:
-                keypoints[t], scores[t] = second[t].keypoints[found], second[t].scores[found]
-        people.append(Opinions(video.name, track, keypoints, scores, times))
+                keypoints[t], scores[t] = others.keypoints[found], others.scores[found]
+        people.append(Opinions(video.name, track, keypoints, scores, times[track.frames]))
     return people
 
 

@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from vp3d_cli.bench import BenchResult, bench, example_clip
-from vp3d_cli.ground import to_world
 from vp3d_cli.lift.pose import Lifter, load_lifter
-from vp3d_cli.pipeline import Models, lift_person
+from vp3d_cli.pipeline import Models, lift_person, stand
 from vp3d_cli.seeing import Seen, detect
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.types import Keypoints2D, Track2D
@@ -87,15 +86,14 @@ def _one_length(seen: Seen, size_wh: tuple[int, int], lifter: Lifter, settings: 
     marks = [time.process_time()]
     Seen(times, people, [], {}).tracks(size_wh)
     marks.append(time.process_time())
+    whole = [track.over(last + 1) for track in seen.tracks(size_wh)[:2]]
     tracks = [
-        Track2D(t.person_id, t.keypoints[index], t.scores[index], t.boxes_xyxy[index], t.observed[index])
-        for t in seen.tracks(size_wh)[:2]
+        Track2D(t.person_id, t.keypoints[index], t.scores[index], t.boxes_xyxy[index], t.observed[index]) for t in whole
     ]
     camera = settings.camera(size_wh).as_tuple()
     motions = [lift_person(track, times, lifter, camera, size_wh, settings) for track in tracks]
     marks.append(time.process_time())
-    stacked = [np.stack(values) for values in zip(*((m.joints, m.root, m.weight) for m in motions), strict=True)]
-    to_world(stacked[0], stacked[1], stacked[2], times)
+    stand(motions, times)
     marks.append(time.process_time())
     costs = " | ".join(f"{1e3 * cost / frames:.2f}" for cost in np.diff(marks))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -11,7 +11,7 @@ from vp3d_cli.files import check_target, replacing
 from vp3d_cli.pipeline import InferSettings, Models, Progress, silent, watch
 from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
 from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
-from vp3d_cli.types import Frame, Pose3D
+from vp3d_cli.types import Frame, Pose3D, Track2D
 from vp3d_cli.video import VideoReader, VideoWriter
 from vp3d_cli.video.handover import InBackground
 
@@ -87,19 +87,22 @@ def preview(
     settings = settings or InferSettings()
     check_target(Path(out), overwrite)
     scene = watch(video, settings, progress or silent, models)
-    with_people = np.flatnonzero(np.any([track.present for track in scene.tracks], axis=0))
+    with_people = np.unique(np.concatenate([np.flatnonzero(track.present) + track.first for track in scene.tracks]))
     chosen = set(with_people[np.linspace(0, len(with_people) - 1, _PREVIEW_FRAMES).round().astype(int)].tolist())
     shots: list[tuple[Frame, list[NumberedPerson]]] = []
     with VideoReader(video, settings.start_s, settings.end_s) as reader:
         for i, frame in enumerate(reader):
             if i in chosen:
-                people = [
-                    NumberedPerson(track.person_id, track.boxes_xyxy[i], track.keypoints[i], track.scores[i])
-                    for track in scene.tracks
-                    if track.present[i]
-                ]
-                shots.append((frame, people))
+                shots.append((frame, [person for track in scene.tracks for person in _numbered(track, i)]))
     encoded = cv2.imencode(".png", contact_sheet(shots))[1]
     with replacing(Path(out), overwrite) as file:
         file.write(encoded.tobytes())
     return Path(out)
+
+
+def _numbered(track: Track2D, frame: int) -> list[NumberedPerson]:
+    """The person, if the detector saw them in a frame."""
+    row = frame - track.first
+    if not (0 <= row < len(track) and track.present[row]):
+        return []
+    return [NumberedPerson(track.person_id, track.boxes_xyxy[row], track.keypoints[row], track.scores[row])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +32,7 @@ from vp3d_cli.settings import InferSettings
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.summary import Summary, summarize
 from vp3d_cli.track import select_in_roi, select_people
-from vp3d_cli.types import DoubleArray, FloatArray, Pose3D, Track2D, VideoInfo
+from vp3d_cli.types import DoubleArray, FloatArray, Person3D, Pose3D, Track2D, VideoInfo
 from vp3d_cli.video import VideoReader
 
 __all__ = [
@@ -131,24 +132,14 @@ def infer(
         report("lift", done * len(times), len(scene.tracks) * len(times))
         motions.append(lift_person(track, times, lifter, intrinsics, size_wh, settings, trajectory))
     report("lift", len(motions) * len(times), len(motions) * len(times))
-    joints = np.stack([motion.joints for motion in motions])
-    roots = np.stack([motion.root for motion in motions])
-    world = to_world(joints, roots, np.stack([motion.weight for motion in motions]), times)
 
     seconds = time.perf_counter() - started
     pose = Pose3D(
-        joints_3d=joints,
-        trajectory=roots,
-        joints_world=world.joints_world,
-        keypoints_2d=np.stack([motion.track.keypoints for motion in motions]),
-        scores_2d=np.stack([motion.track.scores for motion in motions]),
-        boxes_xyxy=np.stack([motion.track.boxes_xyxy for motion in motions]),
-        observed=np.stack([motion.track.observed for motion in motions]),
+        people=stand(motions, times),
         frame_times_s=times,
         fps=scene.info.fps,
         video_size_wh=size_wh,
         intrinsics=intrinsics,
-        person_ids=tuple(track.person_id for track in scene.tracks),
         joint_names_3d=H36M17.joints,
         parents_3d=H36M17.parents,
         joint_names_2d=COCO17.joints,
@@ -176,7 +167,7 @@ def _weights(lifter: Lifter) -> dict[str, str]:
 
 
 class Scene(NamedTuple):
-    """A video watched in 2D: everyone's track over its T frames, and where the keypoints come from."""
+    """A video watched in 2D: the times of its T frames, everyone's track, and where the keypoints come from."""
 
     info: VideoInfo
     times_s: DoubleArray
@@ -240,9 +231,9 @@ def _choose(tracks: list[Track2D], size_wh: tuple[int, int], settings: InferSett
 
 
 class Motion(NamedTuple):
-    """One person in 3D, T frames; NaN where out of view.
+    """One person in 3D, in the t frames of the track; NaN where out of view.
 
-    ``joints`` (T, 17, 3) root-relative and ``root`` (T, 3), metres, camera axes; ``weight`` (T,) trust in the root.
+    ``joints`` (t, 17, 3) root-relative and ``root`` (t, 3), metres, camera axes; ``weight`` (t,) trust in the root.
     """
 
     track: Track2D
@@ -261,14 +252,15 @@ def lift_person(
     trajectory: Lifter | None = None,
 ) -> Motion:
     """Condition one track, lift it, and place it in front of the camera: by a trajectory model, or else by fitting."""
-    track = smooth(fill_gaps(track, times_s, max_gap_s=MAX_GAP_S), times_s, settings.smooth)
-    frames = len(times_s)
+    in_view = times_s[track.frames]
+    track = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view, settings.smooth)
+    frames = len(track)
     joints = np.full((frames, 17, 3), np.nan, np.float32)
     root = np.full((frames, 3), np.nan, np.float32)
     weight = np.zeros(frames, np.float32)
     rate = lifter.rule.rate_hz
     for start, stop in track.stretches:
-        own_times = times_s[start:stop]
+        own_times = in_view[start:stop]
         even_times = uniform_times(own_times, rate)
         keypoints = resample(track.keypoints[start:stop], own_times, even_times)
         scores = np.clip(resample(track.scores[start:stop], own_times, even_times), 0.0, 1.0)
@@ -288,6 +280,15 @@ def lift_person(
         root[start:stop] = resample(path, even_times, own_times)
         weight[start:stop] = np.interp(own_times, even_times, trust)
     return Motion(track, joints, root, weight)
+
+
+def stand(motions: Sequence[Motion], times_s: DoubleArray) -> tuple[Person3D, ...]:
+    """Stand everyone on the floor."""
+    joints, roots = [motion.joints for motion in motions], [motion.root for motion in motions]
+    weights, first = [motion.weight for motion in motions], [motion.track.first for motion in motions]
+    world = to_world(joints, roots, weights, times_s, first)
+    each = zip(motions, world.joints_world, strict=True)
+    return tuple(Person3D(motion.track, motion.joints, motion.root, grounded) for motion, grounded in each)
 
 
 def find_keypoints(

@@ -47,7 +47,7 @@ class Seen:
     memory: dict[str, Any] | None = None
 
     def tracks(self, size_wh: tuple[int, int]) -> list[Track2D]:
-        """One track for every person, T frames long; see :func:`vp3d_cli.track.track_people`."""
+        """One track for every person; see :func:`vp3d_cli.track.track_people`."""
         if self.own_tracks is not None:
             return self.own_tracks
         if self.looked is None:
@@ -56,7 +56,7 @@ class Seen:
         at = np.flatnonzero(self.looked)
         cuts = np.searchsorted(at, self.cuts).tolist()
         tracks = track_people([self.people[i] for i in at], self.times_s[at], size_wh, cuts=cuts)
-        return [_spread(track, at, len(self.people)) for track in tracks]
+        return [_spread(track, at) for track in tracks]
 
 
 def detect(
@@ -205,7 +205,7 @@ def take_keypoints(reader: VideoReader, settings: InferSettings, report: Progres
     people = [file.detections[i] for i in range(count)]
     tracks = file.tracks()
     if tracks is not None:
-        tracks = [_first_frames(track, count) for track in tracks]
+        tracks = [_before(track, count) for track in tracks if track.first < count]
     source = {"keypoints": {"file": settings.keypoints, "format": file.format, "layout": file.layout}}
     return Seen(np.array(times[:count]), people, [], source, warnings=warnings, own_tracks=tracks)
 
@@ -218,17 +218,22 @@ def frames_expected(info: VideoInfo, settings: InferSettings) -> int | None:
     return max(1, round((end_s - settings.start_s) * info.fps))
 
 
-def _first_frames(track: Track2D, count: int) -> Track2D:
-    return Track2D(
-        track.person_id, track.keypoints[:count], track.scores[:count], track.boxes_xyxy[:count], track.observed[:count]
-    )
+def _before(track: Track2D, stop: int) -> Track2D:
+    """A track up to a frame of the video."""
+    rows = slice(0, stop - track.first)
+    arrays = (track.keypoints[rows], track.scores[rows], track.boxes_xyxy[rows], track.observed[rows])
+    return Track2D(track.person_id, *arrays, track.first)
 
 
-def _spread(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]], frames: int) -> Track2D:
-    """A track of some frames as one of all; between them nothing is known."""
+def _spread(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]]) -> Track2D:
+    """A track of the frames ``at`` as one of all; between them nothing is known."""
+    own = at[track.frames]
+    first, rows = int(own[0]), own - own[0]
+    frames = int(rows[-1]) + 1
     keypoints = np.full((frames, 17, 2), np.nan, np.float32)
     scores = np.zeros((frames, 17), np.float32)
     boxes = np.full((frames, 4), np.nan, np.float32)
     observed = np.zeros((frames, 17), np.bool_)
-    keypoints[at], scores[at], boxes[at], observed[at] = track.keypoints, track.scores, track.boxes_xyxy, track.observed
-    return Track2D(track.person_id, keypoints, scores, boxes, observed)
+    keypoints[rows], scores[rows], boxes[rows] = track.keypoints, track.scores, track.boxes_xyxy
+    observed[rows] = track.observed
+    return Track2D(track.person_id, keypoints, scores, boxes, observed, first)

@@ -34,13 +34,13 @@ def summarize(pose: Pose3D) -> Summary:
     times = pose.frame_times_s
     period = float(np.median(np.diff(times))) if len(times) > 1 else 1.0 / pose.fps
     people = []
-    for p, person_id in enumerate(pose.person_ids):
-        in_view = np.isfinite(pose.joints_3d[p]).all(axis=(1, 2))
-        observed = pose.observed[p]
-        scores = pose.scores_2d[p][observed]
+    for person in pose.people:
+        in_view = np.isfinite(person.joints).all(axis=(1, 2))
+        observed = person.track.observed
+        scores = person.track.scores[observed]
         people.append(
             PersonSummary(
-                person_id,
+                person.track.person_id,
                 float(in_view.sum() * period),
                 int((in_view & ~observed.all(axis=1)).sum()),
                 float(scores.mean()) if scores.size else 0.0,

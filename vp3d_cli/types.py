@@ -1,16 +1,18 @@
 """What passes between the stages: frozen dataclasses, checked when made.
 
-Dimensions: T frames, P people in the whole video, N people in one frame, J = 17 joints.
+Dimensions: T frames, t of them in which one person is in view, P people in the whole video, N people in one frame,
+J = 17 joints.
 Pixels are those of the image as displayed (rotation metadata applied), x right, y down, origin at the top-left
 corner. Missing is NaN with confidence 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +25,21 @@ DoubleArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 
-def check_shape(name: str, array: NDArray[Any], expected: Sequence[int | str], sizes: dict[str, int]) -> None:
+class Shaped(Protocol):
+    """An array, or what stands for one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def check_shape(name: str, array: Shaped, expected: Sequence[int | str], sizes: dict[str, int]) -> None:
     """Check an array against a shape such as ``("T", 17, 2)``; letters must agree through ``sizes``.
 
     Raises:
         ShapeError: with the expected and the actual shape.
     """
     wanted = tuple(sizes.get(e, e) if isinstance(e, str) else e for e in expected)
-    fits = len(wanted) == array.ndim and all(
+    fits = len(wanted) == len(array.shape) and all(
         isinstance(w, str) or w == actual for w, actual in zip(wanted, array.shape, strict=False)
     )
     if not fits:
@@ -136,14 +145,15 @@ class Keypoints2D:
 
 @dataclass(frozen=True)
 class Track2D:
-    """One person through the whole video, T frames long whether in view or not.
+    """One person through a video: t of its T frames, from the first in view to the last.
 
     Attributes:
         person_id: unique within the video, from 1.
-        keypoints: (T, 17, 2) pixels, COCO-17; NaN where there is none.
-        scores: (T, 17) confidence 0..1; 0 where there is no keypoint.
-        boxes_xyxy: (T, 4) pixels; NaN in frames where the person was not detected.
-        observed: (T, 17) True where the position comes from the detector, False where it was filled in or is missing.
+        keypoints: (t, 17, 2) pixels, COCO-17; NaN where there is none.
+        scores: (t, 17) confidence 0..1; 0 where there is no keypoint.
+        boxes_xyxy: (t, 4) pixels; NaN in frames where the person was not detected.
+        observed: (t, 17) True where the position comes from the detector, False where it was filled in or is missing.
+        first: number of the first of the t frames in the video.
     """
 
     person_id: int
@@ -151,84 +161,137 @@ class Track2D:
     scores: FloatArray
     boxes_xyxy: FloatArray
     observed: BoolArray
+    first: int = 0
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
-        check_shape("keypoints", self.keypoints, ("T", 17, 2), sizes)
-        check_shape("scores", self.scores, ("T", 17), sizes)
-        check_shape("boxes_xyxy", self.boxes_xyxy, ("T", 4), sizes)
-        check_shape("observed", self.observed, ("T", 17), sizes)
+        check_shape("keypoints", self.keypoints, ("t", 17, 2), sizes)
+        check_shape("scores", self.scores, ("t", 17), sizes)
+        check_shape("boxes_xyxy", self.boxes_xyxy, ("t", 4), sizes)
+        check_shape("observed", self.observed, ("t", 17), sizes)
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     @property
+    def frames(self) -> slice:
+        """The t frames among those of the video: ``times_s[track.frames]`` are their times."""
+        return slice(self.first, self.first + len(self))
+
+    @property
     def present(self) -> BoolArray:
-        """(T,) frames in which the person was detected."""
+        """(t,) frames in which the person was detected."""
         return np.asarray(np.isfinite(self.boxes_xyxy).all(axis=1))
 
     @property
-    def span(self) -> tuple[int, int]:
-        """First frame of the person, and one past the last; (0, 0) if never seen."""
-        frames = np.flatnonzero(self.present)
-        return (int(frames[0]), int(frames[-1]) + 1) if len(frames) else (0, 0)
-
-    @property
     def stretches(self) -> list[tuple[int, int]]:
-        """First frame, and one past the last, of each run of frames in which the person has keypoints."""
+        """Begin and end, counted from ``first``, of each run of frames in which the person has keypoints."""
         return stretches(np.asarray(np.isfinite(self.keypoints).all(axis=2).max(axis=1)))
+
+    def over(self, frames: int) -> Track2D:
+        """The same person in all frames of a video of so many."""
+        if len(self) == frames:
+            return self
+        keypoints, boxes = (over_all(a, self.first, frames) for a in (self.keypoints, self.boxes_xyxy))
+        scores, observed = (over_all(a, self.first, frames, 0) for a in (self.scores, self.observed))
+        return Track2D(self.person_id, keypoints, scores, boxes, observed)
+
+
+def over_all(values: NDArray[Any], first: int, frames: int, missing: float = np.nan) -> NDArray[Any]:
+    """Values of some frames (t, ...) as those of all (frames, ...)."""
+    result = np.full((frames, *values.shape[1:]), missing, values.dtype)
+    result[first : first + len(values)] = values
+    return result
+
+
+@dataclass(frozen=True)
+class Person3D:
+    """One person's motion: t of the video's T frames, from the first in view to the last; NaN where not in view.
+
+    Attributes:
+        track: the person in 2D.
+        joints: (t, J, 3) metres, camera axes, relative to the root (hip) joint.
+        root: (t, 3) root joint in camera space, metres.
+        joints_world: (t, J, 3) metres, z up, floor at z = 0.
+    """
+
+    track: Track2D
+    joints: FloatArray
+    root: FloatArray
+    joints_world: FloatArray
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {"t": len(self.track)}
+        check_shape("joints", self.joints, ("t", "J", 3), sizes)
+        check_shape("root", self.root, ("t", 3), sizes)
+        check_shape("joints_world", self.joints_world, ("t", "J", 3), sizes)
+
+    def row_of(self, frame: int) -> int | None:
+        """Which of the t frames a frame of the video is; None if it is none of them."""
+        row = frame - self.track.first
+        return row if 0 <= row < len(self.track) else None
+
+
+@dataclass(frozen=True)
+class PoseArray:
+    """An array of a pose for all frames: where each person's part of it is, and what stands for missing."""
+
+    part: Callable[[Person3D], NDArray[Any]]
+    shape: tuple[int | str, ...]
+    dtype: type
+    missing: float = np.nan
+
+
+# In the order of the file schema; J joints in 3D, K keypoints in 2D.
+POSE_ARRAYS: dict[str, PoseArray] = {
+    "joints_3d": PoseArray(lambda person: person.joints, ("J", 3), np.float32),
+    "trajectory": PoseArray(lambda person: person.root, (3,), np.float32),
+    "joints_world": PoseArray(lambda person: person.joints_world, ("J", 3), np.float32),
+    "keypoints_2d": PoseArray(lambda person: person.track.keypoints, ("K", 2), np.float32),
+    "scores_2d": PoseArray(lambda person: person.track.scores, ("K",), np.float32, missing=0),
+    "boxes_xyxy": PoseArray(lambda person: person.track.boxes_xyxy, (4,), np.float32),
+    "observed": PoseArray(lambda person: person.track.observed, ("K",), np.bool_, missing=0),
+}
 
 
 @dataclass(frozen=True)
 class Pose3D:
-    """The result: everyone's motion through a video. Field for field the file schema ``vp3d-pose/1``.
+    """The result: everyone's motion through a video.
+
+    Everyone is kept for the frames in which they are in view, so that a long video with many passers-by takes no more
+    memory than what was seen of them. The arrays over all P people and T frames, of the file schema ``vp3d-pose/1``,
+    are made when they are first asked for, and cannot be written to: see :meth:`from_arrays`.
 
     Attributes:
-        joints_3d: (P, T, 17, 3) metres, camera axes, relative to the root (hip) joint; NaN where not in view.
-        trajectory: (P, T, 3) root joint in camera space, metres.
-        joints_world: (P, T, 17, 3) metres, z up, floor at z = 0.
-        keypoints_2d: (P, T, 17, 2) pixels as displayed.
-        scores_2d: (P, T, 17) confidence of the detector.
-        boxes_xyxy: (P, T, 4) pixels.
-        observed: (P, T, 17) False where the 2D point was filled in.
+        people: P of them, the main person first.
         frame_times_s: (T,) seconds, the file's own timestamps.
         fps: mean frame rate of the video.
         video_size_wh: (width, height) pixels.
         intrinsics: fx, fy, cx, cy in pixels.
-        person_ids: P identities, from 1.
         joint_names_3d, parents_3d: the 3D skeleton.
         joint_names_2d: the 2D skeleton.
         provenance: version, command, detector and lifter with their sha256, settings; what JSON can hold.
     """
 
-    joints_3d: FloatArray
-    trajectory: FloatArray
-    joints_world: FloatArray
-    keypoints_2d: FloatArray
-    scores_2d: FloatArray
-    boxes_xyxy: FloatArray
-    observed: BoolArray
+    people: tuple[Person3D, ...]
     frame_times_s: DoubleArray
     fps: float
     video_size_wh: tuple[int, int]
     intrinsics: tuple[float, float, float, float]
-    person_ids: tuple[int, ...]
     joint_names_3d: tuple[str, ...]
     parents_3d: tuple[int, ...]
     joint_names_2d: tuple[str, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes: dict[str, int] = {"P": len(self.person_ids), "J": len(self.joint_names_3d)}
-        check_shape("frame_times_s", self.frame_times_s, ("T",), sizes)
-        check_shape("joints_3d", self.joints_3d, ("P", "T", "J", 3), sizes)
-        check_shape("trajectory", self.trajectory, ("P", "T", 3), sizes)
-        check_shape("joints_world", self.joints_world, ("P", "T", "J", 3), sizes)
-        sizes["K"] = len(self.joint_names_2d)
-        check_shape("keypoints_2d", self.keypoints_2d, ("P", "T", "K", 2), sizes)
-        check_shape("scores_2d", self.scores_2d, ("P", "T", "K"), sizes)
-        check_shape("observed", self.observed, ("P", "T", "K"), sizes)
-        check_shape("boxes_xyxy", self.boxes_xyxy, ("P", "T", 4), sizes)
+        check_shape("frame_times_s", self.frame_times_s, ("T",), {})
+        for person in self.people:
+            name = f"person {person.track.person_id}"
+            check_shape(f"{name}: joints", person.joints, ("t", len(self.joint_names_3d), 3), {})
+            check_shape(f"{name}: keypoints", person.track.keypoints, ("t", len(self.joint_names_2d), 2), {})
+            if person.track.first < 0 or person.track.frames.stop > self.num_frames:
+                span = f"{person.track.first} to {person.track.frames.stop}"
+                raise ShapeError(f"{name}: frames {span} are not all among the {self.num_frames} of frame_times_s")
         if len(self.parents_3d) != len(self.joint_names_3d):
             raise ShapeError(
                 f"parents_3d: expected {len(self.joint_names_3d)} entries, one per joint, got {len(self.parents_3d)}"
@@ -237,9 +300,105 @@ class Pose3D:
     @property
     def num_people(self) -> int:
         """P."""
-        return len(self.person_ids)
+        return len(self.people)
 
     @property
     def num_frames(self) -> int:
         """T."""
         return len(self.frame_times_s)
+
+    @property
+    def person_ids(self) -> tuple[int, ...]:
+        """P identities, from 1."""
+        return tuple(person.track.person_id for person in self.people)
+
+    @cached_property
+    def joints_3d(self) -> FloatArray:
+        """(P, T, J, 3) metres, camera axes, relative to the root (hip) joint; NaN where not in view."""
+        return self._array("joints_3d")
+
+    @cached_property
+    def trajectory(self) -> FloatArray:
+        """(P, T, 3) root joint in camera space, metres."""
+        return self._array("trajectory")
+
+    @cached_property
+    def joints_world(self) -> FloatArray:
+        """(P, T, J, 3) metres, z up, floor at z = 0."""
+        return self._array("joints_world")
+
+    @cached_property
+    def keypoints_2d(self) -> FloatArray:
+        """(P, T, K, 2) pixels as displayed."""
+        return self._array("keypoints_2d")
+
+    @cached_property
+    def scores_2d(self) -> FloatArray:
+        """(P, T, K) confidence of the detector."""
+        return self._array("scores_2d")
+
+    @cached_property
+    def boxes_xyxy(self) -> FloatArray:
+        """(P, T, 4) pixels."""
+        return self._array("boxes_xyxy")
+
+    @cached_property
+    def observed(self) -> BoolArray:
+        """(P, T, K) False where the 2D point was filled in."""
+        return self._array("observed")
+
+    def rows(self, name: str) -> Iterator[NDArray[Any]]:
+        """One person after the other, (T, ...), of an array such as ``"joints_3d"``."""
+        of = POSE_ARRAYS[name]
+        for person in self.people:
+            part: NDArray[Any] = of.part(person).astype(of.dtype, copy=False)
+            yield over_all(part, person.track.first, self.num_frames, of.missing)
+
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """Shape of an array such as ``"joints_3d"``, which is not made for it."""
+        sizes = {"J": len(self.joint_names_3d), "K": len(self.joint_names_2d)}
+        inner = tuple(sizes[n] if isinstance(n, str) else n for n in POSE_ARRAYS[name].shape)
+        return (self.num_people, self.num_frames, *inner)
+
+    def _array(self, name: str) -> NDArray[Any]:
+        result: NDArray[Any] = np.empty(self.shape_of(name), POSE_ARRAYS[name].dtype)
+        for row, values in zip(result, self.rows(name), strict=True):
+            row[:] = values
+        result.flags.writeable = False  # a change would not reach the people
+        return result
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], person_ids: Sequence[int], frame_times_s: DoubleArray, **others: Any
+    ) -> Pose3D:
+        """A pose from arrays over all people and frames.
+
+        Args:
+            arrays: ``joints_3d``, ``trajectory``, ``joints_world``, ``keypoints_2d``, ``scores_2d``, ``boxes_xyxy``
+                and ``observed``, each (P, T, ...).
+            person_ids: P identities.
+            frame_times_s: (T,) seconds.
+            others: the other attributes.
+
+        Raises:
+            ShapeError: arrays of different P, T or joints.
+        """
+        sizes: dict[str, int] = {"P": len(person_ids), "T": len(frame_times_s)}
+        for name, of in POSE_ARRAYS.items():
+            check_shape(name, arrays[name], ("P", "T", *of.shape), sizes)
+        rows = ({name: arrays[name][p] for name in POSE_ARRAYS} for p in range(len(person_ids)))
+        people = tuple(person_of(own, person_id) for own, person_id in zip(rows, person_ids, strict=True))
+        return cls(people, frame_times_s, **others)
+
+
+def person_of(arrays: Mapping[str, NDArray[Any]], person_id: int) -> Person3D:
+    """One person of a pose from arrays over all frames (T, ...), by name; only frames that hold anything are kept."""
+    held = np.zeros(len(arrays["trajectory"]), np.bool_)
+    for name, of in POSE_ARRAYS.items():
+        values = arrays[name].reshape(len(held), -1)
+        held |= (~np.isnan(values) if np.isnan(of.missing) else values != of.missing).any(axis=1)
+    at = np.flatnonzero(held)
+    first, stop = (int(at[0]), int(at[-1]) + 1) if len(at) else (0, 0)
+    own: dict[str, NDArray[Any]] = {name: arrays[name][first:stop].astype(of.dtype) for name, of in POSE_ARRAYS.items()}
+    track = Track2D(person_id, own["keypoints_2d"], own["scores_2d"], own["boxes_xyxy"], own["observed"], first)
+    return Person3D(track, own["joints_3d"], own["trajectory"], own["joints_world"])

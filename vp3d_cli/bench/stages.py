@@ -19,9 +19,8 @@ import numpy as np
 
 from vp3d_cli.detect.base import Detector, load_detector
 from vp3d_cli.errors import InputError, NobodyFoundError
-from vp3d_cli.ground import to_world
 from vp3d_cli.lift.pose import Lifter, load_lifter
-from vp3d_cli.pipeline import InferSettings, Motion, infer, lift_person
+from vp3d_cli.pipeline import InferSettings, Motion, infer, lift_person, stand
 from vp3d_cli.render.side_by_side import SideBySideRenderer
 from vp3d_cli.track import track_people
 from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, Pose3D, VideoInfo
@@ -182,9 +181,7 @@ def _one_round(
 
     motions = timed("track and condition", track_and_lift, less=lambda: stopwatch.spent)
     seconds.setdefault("lift", []).append(stopwatch.spent)
-    joints, roots = np.stack([m.joints for m in motions]), np.stack([m.root for m in motions])
-    weights = np.stack([m.weight for m in motions])
-    timed("ground", lambda: to_world(joints, roots, weights, times))
+    timed("ground", lambda: stand(motions, times))
     pose = timed(END_TO_END, lambda: infer(video, settings=settings))
     renderer = SideBySideRenderer(pose, info.size_wh)
     drawable = min(len(frames), _FRAMES_BYTES // (renderer.size_wh[0] * renderer.size_wh[1] * 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def fill_gaps(track: Track2D, times_s: NDArray[np.floating], *, max_gap_s: float
 
     Args:
         track: keypoints in pixels.
-        times_s: (T,) seconds; need not be evenly spaced.
+        times_s: (t,) seconds, of the track's own frames; need not be evenly spaced.
         max_gap_s: longest absence of the person that is filled, from the last frame before to the first after.
 
     Returns:
@@ -92,7 +93,7 @@ def fill_gaps(track: Track2D, times_s: NDArray[np.floating], *, max_gap_s: float
 
 
 def _result(track: Track2D, keypoints: DoubleArray, scores: DoubleArray, observed: BoolArray) -> Track2D:
-    return Track2D(track.person_id, keypoints.astype(np.float32), scores.astype(np.float32), track.boxes_xyxy, observed)
+    return replace(track, keypoints=keypoints.astype(np.float32), scores=scores.astype(np.float32), observed=observed)
 
 
 def _in_view(track: Track2D, scores: DoubleArray, times_s: DoubleArray, max_gap_s: float) -> BoolArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def smooth(track: Track2D, times_s: NDArray[np.floating], strength: float = 1.0)
 
     Args:
         track: keypoints in pixels; NaN where missing, which stays NaN and is not smoothed across.
-        times_s: (T,) seconds; need not be evenly spaced.
+        times_s: (t,) seconds, of the track's own frames; need not be evenly spaced.
         strength: 0 leaves the track as it is, 1 is usual, 2 halves the cutoff frequency.
 
     Returns:
@@ -48,7 +49,7 @@ def smooth(track: Track2D, times_s: NDArray[np.floating], strength: float = 1.0)
     weights = np.clip(scores / usual, math.sqrt(MIN_WEIGHT), 1.0) ** 2
     size = body_size(track.keypoints, track.scores, times)
     keypoints = _smooth(track.keypoints.astype(np.float64), times, weights, size, strength)
-    return Track2D(track.person_id, keypoints.astype(np.float32), track.scores, track.boxes_xyxy, track.observed)
+    return replace(track, keypoints=keypoints.astype(np.float32))
 
 
 def smooth_joints(

@@ -34,9 +34,10 @@ def read_pose_motion(path: Path, name: str, source: str) -> list[MotionClip]:
     pose = read_npz(path)
     order = _joint_order(path, pose)
     clips = []
-    for person_id, world in zip(pose.person_ids, pose.joints_world, strict=True):
-        for number, (start, stop) in enumerate(stretches(np.isfinite(world).all(axis=(1, 2)))):
-            times = pose.frame_times_s[start:stop]
+    for person in pose.people:
+        world, person_id = person.joints_world, person.track.person_id
+        for number, (start, stop) in enumerate(stretches(np.asarray(np.isfinite(world).all(axis=(1, 2))))):
+            times = pose.frame_times_s[person.track.frames][start:stop]
             if times[-1] - times[0] < _SHORTEST_S:
                 continue
             joints = _even(world[start:stop, order].astype(np.float64), times)

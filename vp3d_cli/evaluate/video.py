@@ -11,6 +11,7 @@ from vp3d_cli.evaluate.scores import Scores
 from vp3d_cli.lift.pose import load_lifter
 from vp3d_cli.pipeline import Models, Progress, lift_person, watch
 from vp3d_cli.settings import InferSettings
+from vp3d_cli.types import over_all
 
 
 def evaluate_video(
@@ -42,10 +43,12 @@ def evaluate_video(
     trajectory = Models(settings).trajectory
     scene = watch(video, settings, progress)
     size_wh = scene.info.size_wh
-    person = find_person([track.keypoints for track in scene.tracks], scene.times_s, size_wh, view)
+    everyone = [track.over(len(scene.times_s)).keypoints for track in scene.tracks]
+    track = scene.tracks[find_person(everyone, scene.times_s, size_wh, view)]
     intrinsics = settings.camera(size_wh).as_tuple()
     scores = []
     for lifter in loaded:
-        motion = lift_person(scene.tracks[person], scene.times_s, lifter, intrinsics, size_wh, settings, trajectory)
-        scores.append(score_person(motion.joints, motion.root, scene.times_s, view))
+        motion = lift_person(track, scene.times_s, lifter, intrinsics, size_wh, settings, trajectory)
+        joints, root = (over_all(a, track.first, len(scene.times_s)) for a in (motion.joints, motion.root))
+        scores.append(score_person(joints, root, scene.times_s, view))
     return scores

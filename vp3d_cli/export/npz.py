@@ -6,21 +6,24 @@ Keys that this version does not know are ignored, so that later versions may add
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from vp3d_cli.archives import Rows, read_rows, write_archive
 from vp3d_cli.errors import OutputError, PoseFileError, ShapeError
 from vp3d_cli.export.base import Exporter
 from vp3d_cli.files import replacing
-from vp3d_cli.types import Pose3D, check_shape
+from vp3d_cli.types import POSE_ARRAYS, Pose3D, check_shape, person_of
 
 SCHEMA = "vp3d-pose/1"
 _SCHEMA_FAMILY = "vp3d-pose/"
@@ -34,13 +37,7 @@ class _Field:
 
 # The schema: every key, its type and its shape; names as in Pose3D.
 _FIELDS: dict[str, _Field] = {
-    "joints_3d": _Field("float32", ("P", "T", "J", 3)),
-    "trajectory": _Field("float32", ("P", "T", 3)),
-    "joints_world": _Field("float32", ("P", "T", "J", 3)),
-    "keypoints_2d": _Field("float32", ("P", "T", "K", 2)),
-    "scores_2d": _Field("float32", ("P", "T", "K")),
-    "boxes_xyxy": _Field("float32", ("P", "T", 4)),
-    "observed": _Field("bool", ("P", "T", "K")),
+    **{name: _Field(np.dtype(of.dtype).name, ("P", "T", *of.shape)) for name, of in POSE_ARRAYS.items()},
     "frame_times_s": _Field("float64", ("T",)),
     "fps": _Field("float64", ()),
     "video_size_wh": _Field("int32", (2,)),
@@ -77,11 +74,14 @@ def write_npz(pose: Pose3D, path: str | Path, overwrite: bool = False) -> None:
         provenance = json.dumps(dict(pose.provenance), ensure_ascii=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise OutputError(f"{path}: the pose's provenance cannot be written as JSON ({error})") from error
-    values: dict[str, Any] = {key: getattr(pose, key) for key in _FIELDS}
-    values["provenance"] = provenance
-    arrays: dict[str, Any] = {key: np.asarray(values[key], dtype=field.dtype) for key, field in _FIELDS.items()}
+    arrays: dict[str, NDArray[Any] | Rows] = {"schema": np.asarray(SCHEMA)}
+    for key, field in _FIELDS.items():
+        if key in POSE_ARRAYS:
+            arrays[key] = Rows(pose.shape_of(key), np.dtype(field.dtype), pose.rows(key))
+        else:
+            arrays[key] = np.asarray(provenance if key == "provenance" else getattr(pose, key), field.dtype)
     with replacing(path, overwrite) as file:
-        np.savez_compressed(file, schema=np.asarray(SCHEMA), **arrays)
+        write_archive(file, arrays)
 
 
 def read_npz(path: str | Path) -> Pose3D:
@@ -92,38 +92,38 @@ def read_npz(path: str | Path) -> Pose3D:
             of another version of the schema, or its arrays have the wrong types, shapes or values.
     """
     path = Path(path)
-    stored = _load(path)
-    _check_keys(path, stored)
-    sizes: dict[str, int] = {}
-    arrays: dict[str, NDArray[Any]] = {}
-    for key, field in _FIELDS.items():
-        arrays[key] = _checked(path, key, stored[key], field, sizes)
-    _check_values(path, arrays)
-    provenance = _provenance(path, str(arrays["provenance"]))
+    with _opened(path) as archive:
+        wanted = [key for key in archive.files if key == "schema" or (key in _FIELDS and key not in POSE_ARRAYS)]
+        stored = {key: _load_array(path, archive, key) for key in wanted}
+        _check_keys(path, archive.files, stored.get("schema"))
+        sizes: dict[str, int] = {}
+        with contextlib.ExitStack() as stack:
+            big = {key: _open_rows(path, archive, key, stack) for key in POSE_ARRAYS}
+            for key in _FIELDS:
+                _check(path, key, big[key] if key in big else stored[key], sizes)
+            arrays = {key: _converted(key, stored[key]) for key in _FIELDS if key not in big}
+            _check_values(path, arrays)
+            ids = arrays["person_ids"].tolist()
+            each = zip(ids, *(big[key].rows for key in POSE_ARRAYS), strict=True)
+            people = tuple(person_of(dict(zip(POSE_ARRAYS, rows, strict=True)), number) for number, *rows in each)
     width, height = arrays["video_size_wh"].tolist()
     fx, fy, cx, cy = arrays["intrinsics"].tolist()
     return Pose3D(
-        joints_3d=arrays["joints_3d"],
-        trajectory=arrays["trajectory"],
-        joints_world=arrays["joints_world"],
-        keypoints_2d=arrays["keypoints_2d"],
-        scores_2d=arrays["scores_2d"],
-        boxes_xyxy=arrays["boxes_xyxy"],
-        observed=arrays["observed"],
+        people=people,
         frame_times_s=arrays["frame_times_s"],
         fps=float(arrays["fps"]),
         video_size_wh=(width, height),
         intrinsics=(fx, fy, cx, cy),
-        person_ids=tuple(arrays["person_ids"].tolist()),
         joint_names_3d=tuple(arrays["joint_names_3d"].tolist()),
         parents_3d=tuple(arrays["parents_3d"].tolist()),
         joint_names_2d=tuple(arrays["joint_names_2d"].tolist()),
-        provenance=provenance,
+        provenance=_provenance(path, str(arrays["provenance"])),
     )
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    """All known arrays of the archive; text and unknown keys of foreign files stay unread."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[NpzFile]:
+    """The archive; what is wrong with it, then or while it is read, is a PoseFileError."""
     if not path.exists():
         raise PoseFileError(f"{path}: no such file; make one with `vp3d infer VIDEO --out {path.name}`")
     if path.is_dir():
@@ -135,15 +135,27 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
                     f"{path}: no numpy .npz archive, or cut short; give a pose file that `vp3d infer` wrote"
                 )
         with np.load(path, allow_pickle=False) as archive:
-            wanted = [key for key in archive.files if key == "schema" or key in _FIELDS]
-            return {key: _load_array(path, archive, key) for key in wanted}
+            yield archive
     except _BROKEN_FILE as error:
         raise PoseFileError(f"{path}: cannot be read ({_one_line(error)}); the file is damaged") from error
 
 
-def _load_array(path: Path, archive: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any]:
+def _load_array(path: Path, archive: NpzFile, key: str) -> NDArray[Any]:
+    with _refusing_pickles(path, key):
+        array: NDArray[Any] = archive[key]
+        return array
+
+
+def _open_rows(path: Path, archive: NpzFile, key: str, stack: contextlib.ExitStack) -> Rows:
+    assert archive.zip is not None  # it is open
+    with _refusing_pickles(path, key):
+        return read_rows(stack.enter_context(archive.zip.open(f"{key}.npy")))
+
+
+@contextlib.contextmanager
+def _refusing_pickles(path: Path, key: str) -> Iterator[None]:
     try:
-        return archive[key]
+        yield
     except ValueError as error:
         if "allow_pickle" not in str(error):  # numpy has no error class of its own for this
             raise
@@ -153,11 +165,11 @@ def _load_array(path: Path, archive: Mapping[str, NDArray[Any]], key: str) -> ND
         ) from error
 
 
-def _check_keys(path: Path, stored: Mapping[str, NDArray[Any]]) -> None:
-    schema = str(stored["schema"]) if "schema" in stored else None
+def _check_keys(path: Path, keys: Sequence[str], stated: NDArray[Any] | None) -> None:
+    schema = None if stated is None else str(stated)
     if schema is not None and schema != SCHEMA and schema.startswith(_SCHEMA_FAMILY):
         raise PoseFileError(f"{path}: schema {schema}, but this vp3d reads {SCHEMA}; update vp3d or infer again")
-    missing = [key for key in ("schema", *_FIELDS) if key not in stored]
+    missing = [key for key in ("schema", *_FIELDS) if key not in keys]
     if missing:
         raise PoseFileError(
             f"{path}: not a pose file of vp3d, missing: {', '.join(missing)}; give one that `vp3d infer` wrote"
@@ -166,8 +178,9 @@ def _check_keys(path: Path, stored: Mapping[str, NDArray[Any]]) -> None:
         raise PoseFileError(f"{path}: schema {schema!r}, expected {SCHEMA!r}; give a file that `vp3d infer` wrote")
 
 
-def _checked(path: Path, key: str, array: NDArray[Any], field: _Field, sizes: dict[str, int]) -> NDArray[Any]:
-    """The array in the schema's type; floats and integers of another width are converted."""
+def _check(path: Path, key: str, array: NDArray[Any] | Rows, sizes: dict[str, int]) -> None:
+    """Shape and kind of values as in the schema."""
+    field = _FIELDS[key]
     try:
         check_shape(key, array, field.shape, sizes)
     except ShapeError as error:
@@ -176,6 +189,11 @@ def _checked(path: Path, key: str, array: NDArray[Any], field: _Field, sizes: di
     same_kind = array.dtype.kind == wanted.kind or (wanted.kind == "i" and array.dtype.kind == "u")
     if not same_kind:
         raise PoseFileError(f"{path}: {key}: expected {field.dtype} values, got {array.dtype}; the file is foreign")
+
+
+def _converted(key: str, array: NDArray[Any]) -> NDArray[Any]:
+    """In the schema's type: floats and integers may be of another width."""
+    wanted = np.dtype(_FIELDS[key].dtype)
     return array if wanted.kind == "U" else array.astype(wanted, copy=False)
 
 

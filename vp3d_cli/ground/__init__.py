@@ -6,16 +6,18 @@ which way is up, ``contacts.py`` when feet stand, ``planting.py`` holds them the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vp3d_cli.errors import ShapeError
 from vp3d_cli.ground.body import ANKLES, HIP, frame_rate, unit
 from vp3d_cli.ground.contacts import find_contacts
 from vp3d_cli.ground.levels import find_levels, standing_of
 from vp3d_cli.ground.planting import calm_depth, correct_depth, plant, raise_above_floor
-from vp3d_cli.ground.upright import Footprints, up_direction
+from vp3d_cli.ground.upright import Footprints, Person, up_direction
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, check_shape, stretches
 
 _ON_ONES_FEET_M = 0.5  # a hip is higher than this above feet that carry it
@@ -24,25 +26,25 @@ _ROUNDS = 3  # up direction and contacts depend on each other
 
 @dataclass(frozen=True)
 class WorldMotion:
-    """Motion in world space; P people, T frames. ``world = rotation @ camera + translation`` before feet are planted.
+    """Motion of P people in world space. ``world = rotation @ camera + translation`` before feet are planted.
 
     Attributes:
-        joints_world: (P, T, 17, 3) metres, z up, floor at 0, y the camera's forward direction on the floor, x right;
-            NaN where absent.
+        joints_world: of each person (t, 17, 3) metres, z up, floor at 0, y the camera's forward direction on the
+            floor, x right; NaN where absent.
         rotation: (3, 3) camera axes to world axes.
         translation: (3,) metres: the camera's place, (0, 0, its height above the floor).
-        contacts: (P, T, 2) frames in which the left and the right foot stand.
+        contacts: of each person (t, 2) frames in which the left and the right foot stand.
     """
 
-    joints_world: FloatArray
+    joints_world: list[FloatArray]
     rotation: DoubleArray
     translation: DoubleArray
-    contacts: BoolArray
+    contacts: list[BoolArray]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Uninterrupted frames of one person."""
+    """Uninterrupted frames of one person, counted from their first."""
 
     person: int
     frames: slice
@@ -51,18 +53,20 @@ class _Part:
 
 
 def to_world(
-    joints_3d: FloatArray,
-    trajectory: FloatArray,
-    confidence: NDArray[np.floating] | None,
+    joints_3d: Sequence[FloatArray],
+    trajectory: Sequence[FloatArray],
+    confidence: Sequence[NDArray[np.floating]] | None,
     times_s: DoubleArray,
+    first: Sequence[int] | None = None,
 ) -> WorldMotion:
     """Stand everyone on a floor.
 
     Args:
-        joints_3d: (P, T, 17, 3) root-relative, camera axes, metres; NaN where not in view.
-        trajectory: (P, T, 3) root in camera space, metres.
-        confidence: (P, T) trust in each frame, or None for equal trust.
-        times_s: (T,) seconds, rising.
+        joints_3d: of each of P people (t, 17, 3) root-relative, camera axes, metres; NaN where not in view.
+        trajectory: of each (t, 3) root in camera space, metres.
+        confidence: of each (t,) trust in each frame, or None for equal trust.
+        times_s: (T,) seconds, rising, of all frames of the video.
+        first: of each the first of their t frames; 0 if None.
 
     Returns:
         The same people in world space. Bone lengths are unchanged: bodies are shifted, and legs bent by some
@@ -71,23 +75,20 @@ def to_world(
     Raises:
         ShapeError: shapes differ.
     """
-    sizes: dict[str, int] = {}
-    check_shape("joints_3d", joints_3d, ("P", "T", 17, 3), sizes)
-    check_shape("trajectory", trajectory, ("P", "T", 3), sizes)
-    check_shape("times_s", times_s, ("T",), sizes)
-    weights = np.ones(joints_3d.shape[:2])
-    if confidence is not None:
-        check_shape("confidence", confidence, ("P", "T"), sizes)
-        weights = np.clip(np.nan_to_num(confidence.astype(np.float64)), 0.0, 1.0)
-    joints = joints_3d.astype(np.float64)
+    trusts = [np.ones(len(joints)) for joints in joints_3d] if confidence is None else confidence
+    starts = [0] * len(joints_3d) if first is None else first
+    if not len(joints_3d) == len(trajectory) == len(trusts) == len(starts):
+        counts = f"{len(joints_3d)}, {len(trajectory)}, {len(trusts)} and {len(starts)}"
+        raise ShapeError(f"joints_3d, trajectory, confidence and first are of {counts} people")
+    people = [_person(*arrays, times_s) for arrays in zip(joints_3d, trajectory, trusts, starts, strict=True)]
     rate = frame_rate(times_s)
-    parts = _parts(joints, trajectory.astype(np.float64), weights, rate)
+    parts = _parts(people, [root.astype(np.float64) for root in trajectory], rate)
     rotation = rotation_from_up(np.array([0.0, -1.0, 0.0]))
     contacts: list[BoolArray] = []
     if parts:
         footprints = Footprints.none()
         for _ in range(_ROUNDS):
-            rotation = rotation_from_up(up_direction(joints, weights, times_s, footprints))
+            rotation = rotation_from_up(up_direction(people, footprints))
             contacts = [find_contacts(part.placed, rotation, rate) for part in parts]
             footprints = _footprints(parts, contacts, rotation)
     turned = [part.placed @ rotation.T for part in parts]
@@ -95,16 +96,16 @@ def to_world(
         standing_of(part.person, body, feet, part.trust, rate)
         for part, body, feet in zip(parts, turned, contacts, strict=True)
     ]
-    levels = find_levels(standings, turned, len(joints))
-    out = np.full(joints.shape, np.nan)
-    standing = np.zeros((*joints.shape[:2], 2), np.bool_)
+    levels = find_levels(standings, turned, len(people))
+    out = [np.full(joints.shape, np.nan, np.float32) for joints in joints_3d]
+    standing = [np.zeros((len(joints), 2), np.bool_) for joints in joints_3d]
     for part, body, feet, under in zip(parts, turned, contacts, levels.under, strict=True):
         body = body - [0.0, 0.0, levels.offsets[part.person]]
         body = body + correct_depth(body, feet, under, part.trust, rate)[:, None]
         body = plant(body, feet, under, rate) - [0.0, 0.0, levels.floor]
         body[..., 2] += raise_above_floor(body, rate)[:, None]
-        out[part.person, part.frames], standing[part.person, part.frames] = body, feet
-    return WorldMotion(out.astype(np.float32), rotation, np.array([0.0, 0.0, -levels.floor]), standing)
+        out[part.person][part.frames], standing[part.person][part.frames] = body, feet
+    return WorldMotion(out, rotation, np.array([0.0, 0.0, -levels.floor]), standing)
 
 
 def rotation_from_up(up: DoubleArray) -> DoubleArray:
@@ -116,15 +117,32 @@ def rotation_from_up(up: DoubleArray) -> DoubleArray:
     return np.stack([np.cross(y, up), y, up])
 
 
-def _parts(joints: DoubleArray, trajectory: DoubleArray, weights: DoubleArray, rate: float) -> list[_Part]:
+def _person(
+    joints: FloatArray, root: FloatArray, trust: NDArray[np.floating], first: int, times_s: DoubleArray
+) -> Person:
+    """One of those who are to be stood on a floor.
+
+    Raises:
+        ShapeError: arrays of different length, or longer than the video.
+    """
+    sizes: dict[str, int] = {}
+    check_shape("joints_3d", joints, ("t", 17, 3), sizes)
+    check_shape("trajectory", root, ("t", 3), sizes)
+    check_shape("confidence", trust, ("t",), sizes)
+    check_shape(f"times_s[{first}:]", times_s[first : first + sizes["t"]], ("t",), sizes)
+    weight = np.clip(np.nan_to_num(trust.astype(np.float64)), 0.0, 1.0)
+    return Person(joints.astype(np.float64), weight, first, times_s)
+
+
+def _parts(people: list[Person], roots: list[DoubleArray], rate: float) -> list[_Part]:
     """Split at gaps; the jitter of the distance goes."""
     parts = []
-    for person in range(len(joints)):
-        there = np.isfinite(joints[person, :, HIP]).all(axis=1) & np.isfinite(trajectory[person]).all(axis=1)
+    for i, (person, path) in enumerate(zip(people, roots, strict=True)):
+        there = np.asarray(np.isfinite(person.joints[:, HIP]).all(axis=1) & np.isfinite(path).all(axis=1))
         for start, stop in stretches(there):
             frames = slice(start, stop)
-            root = calm_depth(trajectory[person, frames], rate)
-            parts.append(_Part(person, frames, joints[person, frames] + root[:, None], weights[person, frames]))
+            root = calm_depth(path[frames], rate)
+            parts.append(_Part(i, frames, person.joints[frames] + root[:, None], person.weight[frames]))
     return parts
 
 

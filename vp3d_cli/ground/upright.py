@@ -11,6 +11,7 @@ uncertainty, and the most probable direction is found by robust least squares:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,21 +55,35 @@ class Footprints:
         return cls(np.zeros((0, 3)), np.zeros(0, np.intp), np.zeros(0))
 
 
-def up_direction(
-    joints: DoubleArray, weights: DoubleArray, times_s: DoubleArray, footprints: Footprints
-) -> DoubleArray:
+@dataclass(frozen=True)
+class Person:
+    """One of those who tell which way is up.
+
+    Attributes:
+        joints: (t, 17, 3) root-relative, camera axes, metres; NaN where absent.
+        weight: (t,) trust in each frame, 0..1.
+        first: the first of the t frames.
+        times_s: (T,) seconds of all frames of the video.
+    """
+
+    joints: DoubleArray
+    weight: DoubleArray
+    first: int
+    times_s: DoubleArray
+
+
+def up_direction(people: Sequence[Person], footprints: Footprints) -> DoubleArray:
     """The most probable up direction.
 
     Args:
-        joints: (P, T, 17, 3) root-relative, camera axes, metres; NaN where absent.
-        weights: (P, T) trust in each frame, 0..1.
-        times_s: (T,) seconds.
+        people: everyone.
         footprints: where feet stood; :meth:`Footprints.none` before that is known.
 
     Returns:
         (3,) unit vector in camera axes.
     """
-    axes, trust = _body_axes(joints, weights, times_s)
+    known = [_body_axes(person) for person in people]
+    axes, trust = np.concatenate([axes for axes, _ in known]), np.concatenate([trust for _, trust in known])
     start = _typical(axes, trust)
     pitch, roll = _angles_of(start)
     if not (_STEEPEST_UP < pitch < _STEEPEST_DOWN and abs(roll) < _MOST_ROLL):
@@ -78,8 +93,8 @@ def up_direction(
     axes, trust = axes[near], trust[near]
     ceiling = (_LEAN_SD / _BIAS_SD) ** 2
     trust = trust * min(1.0, ceiling / max(float(trust.sum()), 1e-9))
-    people, index = np.unique(footprints.person, return_inverse=True)
-    level = np.array([np.median(footprints.place[index == i] @ start) for i in range(len(people))])
+    walkers, index = np.unique(footprints.person, return_inverse=True)
+    level = np.array([np.median(footprints.place[index == i] @ start) for i in range(len(walkers))])
     share_sd = np.hypot(_DEPTH_SD, _STEP_SD_M / _off_zero(level[index]))
 
     def residuals(state: DoubleArray) -> DoubleArray:
@@ -88,7 +103,7 @@ def up_direction(
         if len(axes):
             angle = np.linalg.norm(axes - up, axis=1)
             parts.append(_blunt(angle / _LEAN_SD) * np.sqrt(trust))
-        if len(people):
+        if len(walkers):
             # Of what height a footprint is, as a share of the height of its plane below the camera. Heights themselves
             # would be biased: an error of the distance is the less height the nearer a plane passes by the camera,
             # and the fit would choose such a plane.
@@ -119,8 +134,9 @@ def _blunt(residual: DoubleArray) -> DoubleArray:
     return np.asarray(np.sign(residual) * np.sqrt(np.log1p(residual**2)))
 
 
-def _body_axes(joints: DoubleArray, weights: DoubleArray, times_s: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Mean direction from feet to thorax of each person in each block of time, and its trust; straight frames only."""
+def _body_axes(person: Person) -> tuple[DoubleArray, DoubleArray]:
+    """Mean direction from feet to thorax of a person in each block of time, and its trust; straight frames only."""
+    joints, times_s = person.joints, person.times_s
     trunk = unit(joints[..., NECK, :] - joints[..., HIP, :])
     legs = unit(joints[..., HIP, :] - joints[..., ANKLES, :].mean(axis=-2))
     whole = unit(joints[..., THORAX, :] - joints[..., ANKLES, :].mean(axis=-2))
@@ -130,25 +146,22 @@ def _body_axes(joints: DoubleArray, weights: DoubleArray, times_s: DoubleArray) 
     lean = np.where(no_legs[..., None], _TRUNK_LEAN, _BODY_LEAN)
     axis = axis * np.cos(lean) - ahead * np.sin(lean)
     straight = no_legs | (((trunk * legs).sum(-1) > _STRAIGHT_COS) & _legs_stretched(joints))
-    straight &= np.isfinite(axis).all(-1) & (weights > 0) & (-axis[..., 1] > np.cos(np.radians(80)))
+    straight &= np.isfinite(axis).all(-1) & (person.weight > 0) & (-axis[..., 1] > np.cos(np.radians(80)))
     block = np.floor((times_s - times_s[0]) / _BLOCK_S).astype(np.intp)
     blocks = int(block[-1]) + 1
     frames = np.maximum(np.bincount(block, minlength=blocks), 1)
-    directions, trusts = [], []
-    for person in range(len(joints)):
-        w = np.where(straight[person], weights[person], 0.0)
-        total = np.bincount(block, w, blocks)
-        summed = np.zeros((blocks, 3))
-        for i in range(3):
-            summed[:, i] = np.bincount(block, w * np.nan_to_num(axis[person, :, i]), blocks)
-        seen = total > 0
-        directions.append(unit(summed[seen]))
-        trusts.append(total[seen] / frames[seen])
-    return np.concatenate(directions), np.concatenate(trusts)
+    own = block[person.first : person.first + len(joints)]
+    w = np.where(straight, person.weight, 0.0)
+    total = np.bincount(own, w, blocks)
+    summed = np.zeros((blocks, 3))
+    for i in range(3):
+        summed[:, i] = np.bincount(own, w * np.nan_to_num(axis[:, i]), blocks)
+    seen = total > 0
+    return unit(summed[seen]), total[seen] / frames[seen]
 
 
 def _legs_stretched(joints: DoubleArray) -> BoolArray:
-    """(P, T) whether no leg is bent much: who crawls or sits bends at least one."""
+    """(t,) whether no leg is bent much: who crawls or sits bends at least one."""
     reach = [np.linalg.norm(joints[..., a, :] - joints[..., h, :], axis=-1) for h, a in zip(HIPS, ANKLES, strict=True)]
     bones = [
         np.linalg.norm(joints[..., k, :] - joints[..., h, :], axis=-1)

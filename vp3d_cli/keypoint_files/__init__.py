@@ -157,7 +157,7 @@ def write_keypoints(
     Args:
         path: where to.
         tracks: everyone; none is allowed.
-        frame_times_s: (T,) seconds, T as in every track.
+        frame_times_s: (T,) seconds, of all frames of the video.
         fps: frames per second.
         size_wh: image size, pixels.
         format: of :data:`WRITERS`.
@@ -170,15 +170,15 @@ def write_keypoints(
         What the format cannot hold and so was lost or filled in, one line each.
 
     Raises:
-        ConfigError: an unknown format, or tracks of another length than ``frame_times_s``.
+        ConfigError: an unknown format, or tracks that are longer than ``frame_times_s``.
         OutputError: the file cannot be written.
     """
     path = Path(path)
     if format not in WRITERS:
         raise ConfigError(f"unknown keypoint format {format!r}; known: {', '.join(WRITERS)}")
-    lengths = {len(track) for track in tracks} | {len(frame_times_s)}
-    if len(lengths) > 1:
-        raise ConfigError(f"tracks and times must have the same number of frames, got {sorted(lengths)}")
+    last = max((track.frames.stop for track in tracks), default=0)
+    if last > len(frame_times_s):
+        raise ConfigError(f"frame_times_s has {len(frame_times_s)} frames, but somebody is seen up to frame {last}")
     name = video_name or path.stem.removeprefix("data_2d_custom_")
     job = WriteJob(path, tracks, frame_times_s, fps, size_wh, name, provenance or {})
     with replacing(path, overwrite) as stream:

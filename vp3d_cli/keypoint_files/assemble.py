@@ -71,18 +71,22 @@ class KeypointFile:
             return None
         everyone = sorted({person for frame in self.ids for person in frame})
         shift = max(0, 1 - everyone[0]) if everyone else 0
-        row = {person: i for i, person in enumerate(everyone)}
-        shape = (len(everyone), len(self.detections))
-        keypoints = np.full((*shape, 17, 2), np.nan, np.float32)
-        scores = np.zeros((*shape, 17), np.float32)
-        boxes = np.full((*shape, 4), np.nan, np.float32)
-        for t, (people, ids) in enumerate(zip(self.detections, self.ids, strict=True)):
-            rows = [row[person] for person in ids]
-            keypoints[rows, t], scores[rows, t], boxes[rows, t] = people.keypoints, people.scores, people.boxes_xyxy
-        observed = np.isfinite(keypoints[..., 0])
-        return [
-            Track2D(person + shift, keypoints[i], scores[i], boxes[i], observed[i]) for i, person in enumerate(everyone)
-        ]
+        seen: dict[int, list[tuple[int, int]]] = {person: [] for person in everyone}
+        for frame, ids in enumerate(self.ids):
+            for row, person in enumerate(ids):
+                seen[person].append((frame, row))
+        return [self._track(person + shift, seen[person]) for person in everyone]
+
+    def _track(self, person_id: int, seen: list[tuple[int, int]]) -> Track2D:
+        """The person who is at some rows of some frames."""
+        first, frames = seen[0][0], seen[-1][0] - seen[0][0] + 1
+        keypoints = np.full((frames, 17, 2), np.nan, np.float32)
+        scores = np.zeros((frames, 17), np.float32)
+        boxes = np.full((frames, 4), np.nan, np.float32)
+        for frame, row in seen:
+            people, at = self.detections[frame], frame - first
+            keypoints[at], scores[at], boxes[at] = people.keypoints[row], people.scores[row], people.boxes_xyxy[row]
+        return Track2D(person_id, keypoints, scores, boxes, np.isfinite(keypoints[..., 0]), first)
 
 
 def assemble(path: object, raw: RawPeople, format_name: str, video: VideoInfo | None) -> KeypointFile:

@@ -112,7 +112,8 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
     separator = b"[\n"
     for frame in range(len(job.frame_times_s)):
         for track in job.tracks:
-            entry = _entry(track, frame)
+            row = frame - track.first
+            entry = _entry(track, row, frame) if 0 <= row < len(track) else None
             if entry is not None:
                 stream.write(separator + json.dumps(entry).encode())
                 separator = b",\n"
@@ -124,9 +125,9 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
     return notes
 
 
-def _entry(track: Track2D, frame: int) -> dict[str, Any] | None:
-    points, scores = track.keypoints[frame].astype(np.float64), track.scores[frame].astype(np.float64)
-    there = np.isfinite(points).all(axis=1) & track.observed[frame]
+def _entry(track: Track2D, row: int, frame: int) -> dict[str, Any] | None:
+    points, scores = track.keypoints[row].astype(np.float64), track.scores[row].astype(np.float64)
+    there = np.isfinite(points).all(axis=1) & track.observed[row]
     if not there.any():
         return None
     flat = np.where(there[:, None], np.concatenate([points, scores[:, None]], axis=1), 0.0)
@@ -137,7 +138,7 @@ def _entry(track: Track2D, frame: int) -> dict[str, Any] | None:
         "keypoints": [round(value, 4) for value in flat.ravel().tolist()],
         "score": round(float(scores[there].mean()), 4),
     }
-    x0, y0, x1, y1 = track.boxes_xyxy[frame].astype(np.float64).tolist()
+    x0, y0, x1, y1 = track.boxes_xyxy[row].astype(np.float64).tolist()
     if np.isfinite([x0, y0, x1, y1]).all():
         entry["bbox"] = [round(value, 4) for value in (x0, y0, x1 - x0, y1 - y0)]
     return entry

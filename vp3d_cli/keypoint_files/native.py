@@ -19,17 +19,19 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
+from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vp3d_cli.archives import Rows, write_archive
 from vp3d_cli.errors import InputError, OutputError, ShapeError
 from vp3d_cli.keypoint_files.layouts import choose_layout, layout_from_names
 from vp3d_cli.keypoint_files.people import RawPeople, ReadOptions, WriteJob, any_of, to_float32
 from vp3d_cli.keypoint_files.source import Source
 from vp3d_cli.skeletons import COCO17
-from vp3d_cli.types import check_shape
+from vp3d_cli.types import Track2D, check_shape, over_all
 
 SCHEMA = "vp3d-keypoints/1"
 POSE_SCHEMA = "vp3d-pose/1"
@@ -116,24 +118,26 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
         origin = json.dumps(dict(job.provenance), ensure_ascii=False, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise OutputError(f"{job.path}: the provenance cannot be written as JSON ({error})") from error
-    tracks = job.tracks
-    people, frames = len(tracks), len(job.frame_times_s)
+    tracks, frames = job.tracks, len(job.frame_times_s)
 
-    def stacked(arrays: list[NDArray[Any]], dtype: type, *shape: int) -> NDArray[Any]:
-        return np.asarray(arrays, dtype).reshape(people, frames, *shape)
+    def everyone(part: Callable[[Track2D], NDArray[Any]], dtype: type, missing: float, *shape: int) -> Rows:
+        rows = (over_all(part(track).astype(dtype, copy=False), track.first, frames, missing) for track in tracks)
+        return Rows((len(tracks), frames, *shape), np.dtype(dtype), rows)
 
-    np.savez_compressed(
+    write_archive(
         stream,
-        schema=np.asarray(SCHEMA),
-        keypoints_2d=stacked([track.keypoints for track in tracks], np.float32, 17, 2),
-        scores_2d=stacked([track.scores for track in tracks], np.float32, 17),
-        boxes_xyxy=stacked([track.boxes_xyxy for track in tracks], np.float32, 4),
-        observed=stacked([track.observed for track in tracks], np.bool_, 17),
-        frame_times_s=np.asarray(job.frame_times_s, np.float64),
-        fps=np.asarray(job.fps, np.float64),
-        video_size_wh=np.asarray(job.size_wh, np.int32),
-        person_ids=np.asarray([track.person_id for track in tracks], np.int32),
-        joint_names_2d=np.asarray(COCO17.joints),
-        provenance=np.asarray(origin),
+        {
+            "schema": np.asarray(SCHEMA),
+            "keypoints_2d": everyone(lambda track: track.keypoints, np.float32, np.nan, 17, 2),
+            "scores_2d": everyone(lambda track: track.scores, np.float32, 0, 17),
+            "boxes_xyxy": everyone(lambda track: track.boxes_xyxy, np.float32, np.nan, 4),
+            "observed": everyone(lambda track: track.observed, np.bool_, 0, 17),
+            "frame_times_s": np.asarray(job.frame_times_s, np.float64),
+            "fps": np.asarray(job.fps, np.float64),
+            "video_size_wh": np.asarray(job.size_wh, np.int32),
+            "person_ids": np.asarray([track.person_id for track in tracks], np.int32),
+            "joint_names_2d": np.asarray(COCO17.joints),
+            "provenance": np.asarray(origin),
+        },
     )
     return []

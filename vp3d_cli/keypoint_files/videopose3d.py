@@ -122,7 +122,7 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
     positions, videos = {}, {}
     for track in seen:
         key = job.video_name if len(seen) == 1 else f"{job.video_name}_person{track.person_id}"
-        filled, count = _filled(track.keypoints)
+        filled, count = _filled(track.over(len(job.frame_times_s)).keypoints)
         positions[key] = {_ACTION: [filled]}
         videos[key] = {"w": int(job.size_wh[0]), "h": int(job.size_wh[1]), "fps": float(job.fps)}
         if count:

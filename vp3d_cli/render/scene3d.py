@@ -12,7 +12,7 @@ from vp3d_cli.render.floor import Floor, draw_plumb_line, draw_shadows, draw_tra
 from vp3d_cli.render.palette import CAPTION, GRID, INK, WHITE, mix, person_colors
 from vp3d_cli.render.text import caption_px, label, pill_mask, stamp, text_mask, write
 from vp3d_cli.render.view import View, choose_view
-from vp3d_cli.types import FrameBGR, Pose3D
+from vp3d_cli.types import FloatArray, FrameBGR, Pose3D
 
 _LABEL_ABOVE_M = 0.17  # over the highest joint: clear of the head
 
@@ -40,32 +40,37 @@ class Scene3D:
         """Draw a frame of the pose over the whole of ``image``, (H, W, 3) of the size given at the start."""
         pose, view = self._pose, self._path.at(frame)
         image[:] = self._floor.background(frame)
-        shown = [p for p in range(pose.num_people) if np.isfinite(pose.joints_world[p, frame]).any()]
+        joints = {p: body for p in range(pose.num_people) if np.isfinite(body := self._joints(p, frame)).any()}
         trail = trail_frames(pose.frame_times_s, frame)
-        ages_s = pose.frame_times_s[frame] - pose.frame_times_s[trail]
-        for p in shown:
-            draw_trail(image, view, pose.joints_world[p, trail, 0], ages_s, pose.person_ids[p])
-        bodies = [self._figures[p].limbs(pose.joints_world[p, frame]) for p in shown]
+        for p in joints:
+            person = pose.people[p]
+            own = trail[(trail >= person.track.first) & (trail < person.track.frames.stop)]
+            ages_s = pose.frame_times_s[frame] - pose.frame_times_s[own]
+            draw_trail(image, view, person.joints_world[own - person.track.first, 0], ages_s, person.track.person_id)
+        bodies = [self._figures[p].limbs(body) for p, body in joints.items()]
         if bodies:
             ends = np.concatenate([body.ends for body in bodies])
             draw_shadows(image, view, ends, np.concatenate([body.radii for body in bodies]))
-        for p, body in zip(shown, bodies, strict=True):
-            if len(body.ends):
-                draw_plumb_line(image, view, _lowest(body), pose.person_ids[p])
+        for p, limbs in zip(joints, bodies, strict=True):
+            if len(limbs.ends):
+                draw_plumb_line(image, view, _lowest(limbs), pose.people[p].track.person_id)
         draw_limbs(image, view, bodies)
-        for p in shown:
-            self._draw_label(image, view, p, frame)
+        for p, body in joints.items():
+            self._draw_label(image, view, pose.people[p].track.person_id, body)
         self._draw_legend(image, frame)
 
-    def _draw_label(self, image: FrameBGR, view: View, person: int, frame: int) -> None:
-        joints = self._pose.joints_world[person, frame]
+    def _joints(self, person: int, frame: int) -> FloatArray:
+        """(J, 3) of a person at a frame, or (0, 3) where out of view."""
+        row = self._pose.people[person].row_of(frame)
+        return np.zeros((0, 3), np.float32) if row is None else self._pose.people[person].joints_world[row]
+
+    def _draw_label(self, image: FrameBGR, view: View, person_id: int, joints: FloatArray) -> None:
         joints = joints[np.isfinite(joints).all(axis=1)]
         if len(joints) == 0:
             return
         top = np.array([*joints[:, :2].mean(axis=0), joints[:, 2].max() + _LABEL_ABOVE_M])
         pixel, _ = view.project(top)
         if np.isfinite(pixel).all() and 0 <= pixel[0] < image.shape[1]:
-            person_id = self._pose.person_ids[person]
             label(image, str(person_id), (pixel[0], pixel[1]), self._cap_px, person_colors(person_id).core)
 
     def _draw_legend(self, image: FrameBGR, frame: int) -> None:

@@ -111,12 +111,13 @@ class SideBySideRenderer:
         pose = self._pose
         scale = np.array([width / image.shape[1], height / image.shape[0]])
         # Pixel centres keep their place: pixel (0, 0) of the footage covers the first 1 / scale pixels.
-        keypoints = (pose.keypoints_2d[:, index] + 0.5) * scale - 0.5 + [x, y]
-        for p in reversed(range(pose.num_people)):  # the main person last, on top
-            draw_skeleton(
-                panel, keypoints[p], pose.scores_2d[p, index], pose.observed[p, index],
-                pose.joint_names_2d, pose.person_ids[p], cap_px=caption_px(self._height),
-            )  # fmt: skip
+        for person in reversed(pose.people):  # the main person last, on top
+            row, track = person.row_of(index), person.track
+            if row is not None:
+                draw_skeleton(
+                    panel, (track.keypoints[row] + 0.5) * scale - 0.5 + [x, y], track.scores[row], track.observed[row],
+                    pose.joint_names_2d, track.person_id, cap_px=caption_px(self._height),
+                )  # fmt: skip
 
 
 def check_fits(pose: Pose3D, info: VideoInfo) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from vp3d_cli.camera import project
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.types import DoubleArray, Person3D, Pose3D
 
 # A long lens keeps people at the edge of the picture in shape, and still shows who stands in front.
 _FOV_DEG = 32.0
@@ -96,15 +96,21 @@ def filming_axes(pose: Pose3D) -> DoubleArray:
     Returns:
         (3, 3); its columns are the filming camera's right, down and forward in world space.
     """
-    seen = np.isfinite(pose.joints_3d).all(axis=-1) & np.isfinite(pose.joints_world).all(axis=-1)
-    seen &= np.isfinite(pose.joints_world[:, :, :1]).all(axis=-1)
-    relative = pose.joints_world - pose.joints_world[:, :, :1]
-    camera, world = pose.joints_3d[seen].astype(np.float64), relative[seen].astype(np.float64)
+    pairs = [_camera_and_world(person) for person in pose.people]
+    camera, world = (np.concatenate([pair[i] for pair in pairs] or [np.zeros((0, 3))]) for i in range(2))
     if len(camera) < 3:
         return np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
     u, _, vt = np.linalg.svd(world.T @ camera)
     turn: DoubleArray = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
     return turn
+
+
+def _camera_and_world(person: Person3D) -> tuple[DoubleArray, DoubleArray]:
+    """The joints of a person, (N, 3), relative to the root, in camera axes and in world axes."""
+    world = person.joints_world
+    seen = np.isfinite(person.joints).all(axis=-1) & np.isfinite(world).all(axis=-1)
+    seen &= np.isfinite(world[:, :1]).all(axis=-1)
+    return person.joints[seen].astype(np.float64), (world - world[:, :1])[seen].astype(np.float64)
 
 
 def choose_view(pose: Pose3D, size_wh: tuple[int, int]) -> ViewPath:
@@ -119,21 +125,32 @@ def choose_view(pose: Pose3D, size_wh: tuple[int, int]) -> ViewPath:
     """
     rotation = _view_rotation(filming_axes(pose))
     focal_px = size_wh[1] / 2 / math.tan(math.radians(_FOV_DEG) / 2)
-    joints = pose.joints_world.astype(np.float64)
-    everyone = [p for p in range(pose.num_people) if np.isfinite(joints[p]).any()]
+    everyone = [_Body(p.track.first, p.joints_world.astype(np.float64)) for p in pose.people]
+    everyone = [body for body in everyone if np.isfinite(body.joints).any()]
     if not everyone:
-        joints, everyone = np.array([[[[0.0, 0.0, 0.0], [0.0, 0.0, _PERSON_M]]]]), [0]
+        everyone = [_Body(0, np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, _PERSON_M]]]))]
     still = np.zeros((1, 3))
     candidates = (
         (everyone, still, _MIN_SHARE_STILL),
-        (everyone, _smooth_center(joints[everyone], pose.fps), _MIN_SHARE_EVERYONE),
-        (everyone[:1], _smooth_center(joints[everyone[:1]], pose.fps), 0.0),
+        (everyone, _smooth_center(everyone, pose.num_frames, pose.fps), _MIN_SHARE_EVERYONE),
+        (everyone[:1], _smooth_center(everyone[:1], pose.num_frames, pose.fps), 0.0),
     )
     for people, centers, min_share in candidates:
-        path = _fit(joints[people], centers, rotation, focal_px, size_wh)
-        if _person_share(joints[everyone[0]], path) >= min_share:
+        path = _fit(people, centers, rotation, focal_px, size_wh)
+        if _person_share(everyone[0], path) >= min_share:
             break
     return path
+
+
+class _Body(NamedTuple):
+    """A person in view from a frame on: joints (t, J, 3), world space."""
+
+    first: int
+    joints: DoubleArray
+
+    def along(self, path: DoubleArray) -> DoubleArray:
+        """The person's part of a path (T, 3); of a path (1, 3) all of it."""
+        return path if len(path) == 1 else path[self.first : self.first + len(self.joints)]
 
 
 def _view_rotation(filming: DoubleArray) -> DoubleArray:
@@ -150,26 +167,29 @@ def _view_rotation(filming: DoubleArray) -> DoubleArray:
     return np.stack([right, np.cross(look, right), look])
 
 
-def _smooth_center(joints: DoubleArray, fps: float) -> DoubleArray:
+def _smooth_center(people: list[_Body], total: int, fps: float) -> DoubleArray:
     """(T, 3) where the people are on the floor on average, as a slow path; frames without anyone are bridged."""
-    roots = joints[:, :, 0, :2]
-    present = np.asarray(np.isfinite(roots).all(axis=-1))
-    count = present.sum(axis=0)
+    summed, count = np.zeros((total, 2)), np.zeros(total)
+    for body in people:
+        roots = body.joints[:, 0, :2]
+        present = np.flatnonzero(np.isfinite(roots).all(axis=-1))
+        summed[body.first + present] += roots[present]
+        count[body.first + present] += 1
     frames = np.flatnonzero(count)
     if len(frames) == 0:
         return np.zeros((1, 3))
-    centers = np.where(present[..., None], roots, 0.0).sum(axis=0)[frames] / count[frames, None]
-    every = np.arange(joints.shape[1])
+    centers = summed[frames] / count[frames, None]
+    every = np.arange(total)
     path = np.stack([np.interp(every, frames, centers[:, axis]) for axis in range(2)], axis=-1)
     path = gaussian_filter1d(path, _FOLLOW_SIGMA_S * fps, axis=0, mode="nearest")
     return np.concatenate([path, np.zeros((len(path), 1))], axis=-1)
 
 
 def _fit(
-    joints: DoubleArray, centers: DoubleArray, rotation: DoubleArray, focal_px: float, size_wh: tuple[int, int]
+    people: list[_Body], centers: DoubleArray, rotation: DoubleArray, focal_px: float, size_wh: tuple[int, int]
 ) -> ViewPath:
-    """The nearest camera that shows the people (P, T, J, 3) around centers (T or 1, 3) whole, with their shadows."""
-    around = (joints - centers[None, :, None]).reshape(-1, 3)
+    """The nearest camera that shows the people around centers (T or 1, 3) whole, with their shadows."""
+    around = np.concatenate([(body.joints - body.along(centers)[:, None]).reshape(-1, 3) for body in people])
     around = around[np.isfinite(around).all(axis=-1)]
     shadows = around * [1.0, 1.0, 0.0]
     x, y, z = rotation @ np.concatenate([around, shadows]).T
@@ -190,9 +210,9 @@ def _extreme(values: DoubleArray) -> float:
     return float(np.percentile(values, _INLIERS_PERCENT))
 
 
-def _person_share(joints: DoubleArray, path: ViewPath) -> float:
+def _person_share(body: _Body, path: ViewPath) -> float:
     """How tall a standing person would typically look, as a share of the picture's height."""
-    depth = (joints[:, 0] - path.positions) @ path.rotation[2]
+    depth = (body.joints[:, 0] - body.along(path.positions)) @ path.rotation[2]
     depth = depth[np.isfinite(depth)]
     if len(depth) == 0:
         return 1.0

@@ -80,7 +80,7 @@ def track_people(
     people = _people(stack, labels, lasting, float(_frame_durations(times).sum()))
     stack, people = drop_borrowed(stack, people)
     people.sort(key=lambda mine: -_prominence(stack.select(mine), lasting[mine], size_wh))
-    return [_track(i + 1, stack.select(mine), len(times)) for i, mine in enumerate(people[:max_people])]
+    return [_track(i + 1, stack.select(mine)) for i, mine in enumerate(people[:max_people])]
 
 
 def _join_all(stack: Stack, labels: IntArray, shot: IntArray, times: DoubleArray) -> IntArray:
@@ -141,12 +141,14 @@ def _prominence(mine: Stack, lasting: DoubleArray, size_wh: tuple[int, int]) -> 
     return float((lasting * size * mine.scores * central).sum())
 
 
-def _track(person_id: int, mine: Stack, total: int) -> Track2D:
-    keypoints = np.full((total, 17, 2), np.nan, np.float32)
-    scores = np.zeros((total, 17), np.float32)
-    boxes = np.full((total, 4), np.nan, np.float32)
+def _track(person_id: int, mine: Stack) -> Track2D:
+    first, last = int(mine.frame[0]), int(mine.frame[-1])
+    row, frames = mine.frame - first, last - first + 1
+    keypoints = np.full((frames, 17, 2), np.nan, np.float32)
+    scores = np.zeros((frames, 17), np.float32)
+    boxes = np.full((frames, 4), np.nan, np.float32)
     there = mine.weights > 0
-    keypoints[mine.frame] = np.where(there[..., None], mine.keypoints, np.nan)
-    scores[mine.frame] = mine.weights
-    boxes[mine.frame] = mine.boxes
-    return Track2D(person_id, keypoints, scores, boxes, np.asarray(np.isfinite(keypoints).all(-1)))
+    keypoints[row] = np.where(there[..., None], mine.keypoints, np.nan)
+    scores[row] = mine.weights
+    boxes[row] = mine.boxes
+    return Track2D(person_id, keypoints, scores, boxes, np.asarray(np.isfinite(keypoints).all(-1)), first)

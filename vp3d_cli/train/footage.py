@@ -74,9 +74,10 @@ def _views(file: Path, rule: InputRule) -> list[View]:
     camera = Camera(_intrinsics(file, keypoints.size_wh).as_tuple(), keypoints.size_wh)
     views: list[View] = []
     for track in tracks:
-        conditioned = smooth(fill_gaps(track, times, max_gap_s=MAX_GAP_S), times)
+        in_view = times[track.frames]
+        conditioned = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view)
         for start, stop in conditioned.stretches:
-            own = times[start:stop]
+            own = in_view[start:stop]
             if own[-1] - own[0] < _SHORTEST_S:
                 continue
             even = uniform_times(own, rule.rate_hz)

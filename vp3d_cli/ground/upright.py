@@ -32,6 +32,8 @@ _LEAN_SD = np.radians(8)  # of one second of one person
 _BIAS_SD = np.radians(3.5)  # of all bodies together: lifters lean people towards or away from the camera
 _BLOCK_S = 1.0  # frames nearer to each other than this tell the same
 _STEP_SD_M = 0.03  # unevenness of where an ankle is while its foot stands
+# Each person's plane has a height of its own to be found: this many say which way is up, however many come by.
+_MOST_WALKERS = 50
 _DEPTH_SD = 0.04  # of the distance of a footprint, as a share of it
 
 
@@ -53,6 +55,15 @@ class Footprints:
     def none(cls) -> Footprints:
         """Nobody's feet were seen to stand."""
         return cls(np.zeros((0, 3)), np.zeros(0, np.intp), np.zeros(0))
+
+    def of_those_who_stood_most(self, people: int) -> Footprints:
+        """Those of so many people at most, whose footprints weigh most."""
+        everyone, index = np.unique(self.person, return_inverse=True)
+        if len(everyone) <= people:
+            return self
+        most = np.argsort(-np.bincount(index, self.weight), kind="stable")[:people]
+        kept = np.isin(index, most)
+        return Footprints(self.place[kept], self.person[kept], self.weight[kept])
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,7 @@ def up_direction(people: Sequence[Person], footprints: Footprints) -> DoubleArra
     axes, trust = axes[near], trust[near]
     ceiling = (_LEAN_SD / _BIAS_SD) ** 2
     trust = trust * min(1.0, ceiling / max(float(trust.sum()), 1e-9))
+    footprints = footprints.of_those_who_stood_most(_MOST_WALKERS)
     walkers, index = np.unique(footprints.person, return_inverse=True)
     level = np.array([np.median(footprints.place[index == i] @ start) for i in range(len(walkers))])
     share_sd = np.hypot(_DEPTH_SD, _STEP_SD_M / _off_zero(level[index]))

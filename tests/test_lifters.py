@@ -15,6 +15,7 @@ from vp3d_cli.lift import pose as pose_module
 from vp3d_cli.lift.base import ARCHITECTURES, build_model
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file, save_lifter
 from vp3d_cli.lift.pose import Lifter, load_lifter
+from vp3d_cli.lift.recurrent import RecurrentConfig, RecurrentModel
 from vp3d_cli.normalize import InputRule
 from vp3d_cli.skeletons import COCO17, H36M17
 
@@ -22,7 +23,11 @@ from vp3d_cli.skeletons import COCO17, H36M17
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "temporal": [{"widths": [3, 3], "channels": 16}, {"widths": [3, 3], "channels": 16, "causal": True}],
     "simple": [{"channels": 16}],
-    "recurrent": [{"frames": 7, "channels": 8}, {"frames": 6, "channels": 8, "layers": 1, "causal": True}],
+    "recurrent": [
+        {"frames": 7, "channels": 8},
+        {"frames": 6, "channels": 8, "layers": 1},
+        {"frames": 6, "channels": 8, "layers": 1, "causal": True},
+    ],
     "dense": [{"widths": [3, 3], "channels": 16}, {"widths": [3, 3], "channels": 16, "causal": True}],
 }
 CASES = [(name, {**options, "in_features": 3}) for name, several in OPTIONS.items() for options in several]
@@ -256,6 +261,27 @@ def test_simple_baseline_is_the_papers_size() -> None:
     weights = sum(p.numel() for p in model.parameters() if p.ndim == 2)
     assert weights == 32 * 1024 + 4 * 1024 * 1024 + 1024 * 48
     assert sum(isinstance(module, nn.BatchNorm1d) for module in model.modules()) == 5
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("frames", [1, 6, 27])
+@torch.inference_mode()
+def test_recurrent_directions_that_end_at_the_output_frame_answer_as_whole_ones(
+    frames: int, causal: bool, layers: int
+) -> None:
+    torch.manual_seed(0)
+    model = RecurrentModel(RecurrentConfig(frames, 24, layers, causal=causal)).eval()
+    whole = nn.GRU(34, 24, layers, batch_first=True, bidirectional=not causal)
+    parts = {} if model.lower is None else dict(model.lower.named_parameters())
+    top = f"l{layers - 1}"
+    parts |= {name.replace("l0", top): p for name, p in model.past.named_parameters()}
+    if model.future is not None:
+        parts |= {name.replace("l0", f"{top}_reverse"): p for name, p in model.future.named_parameters()}
+    whole.load_state_dict(parts)
+    inputs = torch.randn(5, frames, 17, 2)
+    wanted = model.last(whole(inputs.flatten(2))[0][:, model.config.frames_before])
+    torch.testing.assert_close(model(inputs).flatten(1), wanted, rtol=0, atol=1e-5)
 
 
 def test_recurrent_windows_are_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

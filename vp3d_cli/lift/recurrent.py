@@ -48,20 +48,30 @@ class RecurrentConfig(WindowConfig):
 
 
 class RecurrentModel(nn.Module):
-    """Gated recurrent units in both directions (one if causal), then a linear layer on the output frame's state."""
+    """Gated recurrent units in both directions (one if causal), then a linear layer on the output frame's state.
+
+    Of the top layer no other state is used. So its two directions end there: one comes from the first frame of the
+    window, the other from the last, and neither goes on to where nothing is asked of it.
+    """
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__()
         self.config = config
-        self.units = nn.GRU(
-            config.in_joints * config.in_features,
-            config.channels,
-            config.layers,
-            batch_first=True,
-            dropout=config.dropout if config.layers > 1 else 0.0,
-            bidirectional=not config.causal,
-        )
-        self.last = nn.Linear(config.channels * (1 if config.causal else 2), config.out_joints * 3)
+        features, directions = config.in_joints * config.in_features, 1 if config.causal else 2
+        self.lower: nn.GRU | None = None
+        if config.layers > 1:
+            self.lower = nn.GRU(
+                features,
+                config.channels,
+                config.layers - 1,
+                batch_first=True,
+                dropout=config.dropout if config.layers > 2 else 0.0,
+                bidirectional=not config.causal,
+            )
+            features = config.channels * directions
+        self.past = nn.GRU(features, config.channels, batch_first=True)
+        self.future = None if config.causal else nn.GRU(features, config.channels, batch_first=True)
+        self.last = nn.Linear(config.channels * directions, config.out_joints * 3)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, T, in_joints, in_features) to (B, T - frames + 1, out_joints, 3).
@@ -95,7 +105,18 @@ class RecurrentModel(nn.Module):
 
     def _run(self, windows: Tensor) -> Tensor:
         """(N, frames, features) to (N, out_joints * 3)."""
-        states, _ = self.units(windows)
-        state = states[:, self.config.frames_before]
-        answer: Tensor = self.last(F.dropout(state, self.config.dropout, self.training))
+        dropout, output = self.config.dropout, self.config.frames_before
+        x = windows
+        if self.lower is not None:
+            x = F.dropout(self.lower(x)[0], dropout, self.training)
+        state = _final_state(self.past, x[:, : output + 1])
+        if self.future is not None:
+            state = torch.cat([state, _final_state(self.future, x[:, output:].flip(1))], dim=1)
+        answer: Tensor = self.last(F.dropout(state, dropout, self.training))
         return answer
+
+
+def _final_state(units: nn.GRU, x: Tensor) -> Tensor:
+    """(N, frames, features) to (N, channels): what one layer knows after the last frame."""
+    state: Tensor = units(x)[1][0]
+    return state

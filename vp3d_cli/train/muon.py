@@ -17,6 +17,8 @@ from vp3d_cli.train.networks import PoseAndTrajectory
 # A quintic iteration that drives singular values in (0, 1] to about 0.7 to 1.2: fast rather than exact (Jordan et al.).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
+# Matrices of a gated recurrent unit that PyTorch keeps as one: those of the reset gate, the update gate and the state.
+_GATES = 3
 # Root-mean-square size of Adam's updates, to which those of matrices are scaled (Liu et al. 2025, section 2.2): then
 # both kinds of parameters take the same learning rate and weight decay.
 _ADAM_RMS = 0.2
@@ -27,19 +29,24 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         model: one network, or pose and trajectory; weights of two dimensions or more are hidden matrices, but for the
-            first and the last of each network.
+            first and the last of each network. Of gated recurrent units, each gate's is a matrix of its own, and both
+            directions of the first layer are the first.
         lr, weight_decay: as AdamW's, for both.
         momentum: of Muon, in Nesterov's form.
     """
 
     def __init__(self, model: nn.Module, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
         networks = (model.pose, model.trajectory) if isinstance(model, PoseAndTrajectory) else (model,)
-        matrices = [p for network in networks for p in _matrices(network)[1:-1]]
-        hidden = {id(p) for p in matrices}
-        others = [p for p in model.parameters() if p.requires_grad and id(p) not in hidden]
+        hidden = [p for network in networks for p in _hidden_matrices(network)]
+        stacked = {id(p) for module in model.modules() if isinstance(module, nn.GRU) for p in module.parameters()}
+        matrices, gates = [p for p in hidden if id(p) not in stacked], [p for p in hidden if id(p) in stacked]
+        known = {id(p) for p in hidden}
+        others = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+        groups: list[dict[str, Any]] = [{"params": matrices, "matrices": 1}, {"params": others, "matrices": 0}]
+        if gates:
+            groups.append({"params": gates, "matrices": _GATES})
         super().__init__(
-            [{"params": matrices, "matrices": True}, {"params": others, "matrices": False}],
-            {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": (0.9, 0.999), "eps": 1e-8},
+            groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": (0.9, 0.999), "eps": 1e-8}
         )
 
     @torch.no_grad()
@@ -59,9 +66,11 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         average: Tensor = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        update = torch.lerp(gradient, average, group["momentum"]).flatten(1)
-        size = _ADAM_RMS * max(update.shape) ** 0.5
-        parameter.add_(orthogonalized(update).view_as(parameter), alpha=-group["lr"] * size)
+        # As int, because states of before there were gates have True.
+        parts = torch.lerp(gradient, average, group["momentum"]).flatten(1).chunk(int(group["matrices"]))
+        update = torch.cat([orthogonalized(part) for part in parts])
+        size = _ADAM_RMS * max(parts[0].shape) ** 0.5
+        parameter.add_(update.view_as(parameter), alpha=-group["lr"] * size)
 
     def _move_other(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
@@ -74,8 +83,17 @@ class Muon(torch.optim.Optimizer):
         parameter.addcdiv_(mean, square.sqrt_().add_(group["eps"]), value=-group["lr"])
 
 
-def _matrices(network: nn.Module) -> list[nn.Parameter]:
-    return [p for p in network.parameters() if p.requires_grad and p.ndim >= 2]
+def _hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
+    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim >= 2]
+    # The other direction of a recurrent first layer reads the network's input as well.
+    inputs = {
+        id(p)
+        for module in network.modules()
+        if isinstance(module, nn.GRU)
+        for name, p in module.named_parameters()
+        if name.startswith("weight_ih") and p.shape == matrices[0].shape
+    }
+    return [p for p in matrices[1:-1] if id(p) not in inputs]
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:

@@ -31,6 +31,14 @@ def write_clip(path: Path, ffmpeg: Callable[..., None]) -> None:
     ffmpeg("-f", "lavfi", "-i", first, "-f", "lavfi", "-i", second, "-filter_complex", joined, "-g", 12, path)
 
 
+def write_images(clip: Path, folder: Path, ffmpeg: Callable[..., None], broken: Sequence[int]) -> None:
+    """The frames of a clip as images ``00.png`` and so on, of which some cannot be read."""
+    folder.mkdir()
+    ffmpeg("-i", clip, "-start_number", 0, folder / "%02d.png")
+    for number in broken:
+        (folder / f"{number:02}.png").write_bytes(b"no image")
+
+
 class Forgetful:
     """Sees one person, whose place depends on the last frames; fails once, at the frames that FAIL_AT lists.
 

@@ -275,10 +275,9 @@ def test_pose_file_of_another_video(run_cli: RunCli, empty_clip: Path, short_pos
 
 
 def test_weights_with_a_wrong_hash(run_cli: RunCli, short_clip: Path, tmp_path: Path, out: Path) -> None:
-    from vp3d_cli.lift.pose import ALIASES, DEFAULT_LIFTER
-    from vp3d_cli.weights import find_weights
+    from vp3d_cli.weights import DEFAULT_LIFTER, LIFTER_ALIASES, find_weights
 
-    for name, kind in ((ALIASES.get(DEFAULT_LIFTER, DEFAULT_LIFTER), "pose"), ("movenet-thunder", "detector")):
+    for name, kind in ((LIFTER_ALIASES.get(DEFAULT_LIFTER, DEFAULT_LIFTER), "pose"), ("movenet-thunder", "detector")):
         original = find_weights(name).path
         added = Path(run_cli("weights", "add", original, "--name", name, "--kind", kind).stdout.strip())
         data = bytearray(added.read_bytes())

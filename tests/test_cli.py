@@ -15,10 +15,10 @@ from conftest import RunCli
 
 from vp3d_cli.commands.outputs import Job, plan_jobs
 from vp3d_cli.errors import ConfigError, NobodyFoundError, VideoError
-from vp3d_cli.lift.pose import ALIASES, DEFAULT_LIFTER
 from vp3d_cli.progress import StageProgress
+from vp3d_cli.weights import DEFAULT_LIFTER, LIFTER_ALIASES
 
-DEFAULT_WEIGHTS = ALIASES.get(DEFAULT_LIFTER, DEFAULT_LIFTER)
+DEFAULT_WEIGHTS = LIFTER_ALIASES.get(DEFAULT_LIFTER, DEFAULT_LIFTER)
 
 
 def test_help_names_every_command(run_cli: RunCli) -> None:
@@ -84,10 +84,13 @@ class FakePipeline:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from vp3d_cli import pictures, pipeline
+        from vp3d_cli.commands import infer
 
         self.calls: list[dict[str, Any]] = []
         self.rendered: list[Path] = []
         self.errors: dict[str, Exception] = {}
+        for check in ("check_models", "check_video"):
+            monkeypatch.setattr(infer, check, lambda *args, **options: None)
         monkeypatch.setattr(pipeline, "infer", self._infer)
         monkeypatch.setattr(pictures, "render", self._render)
         monkeypatch.setattr(pipeline, "summarize", lambda pose: pose)
@@ -298,7 +301,7 @@ def test_weights_list_and_verify(run_cli: RunCli) -> None:
 def test_weights_add_then_verify_finds_a_changed_file(run_cli: RunCli, tmp_path: Path) -> None:
     file = tmp_path / "net.safetensors"
     file.write_bytes(b"weights")
-    outcome = run_cli("weights", "add", file, "--name", "mine", "--licence", "MIT")
+    outcome = run_cli("weights", "add", file, "--name", "mine", "--kind", "detector", "--licence", "MIT")
     assert outcome.code == 0
     added = Path(outcome.stdout.strip())
     assert added.read_bytes() == b"weights"

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vp3d_cli"
 # normalize is a stage and a foundation: the lifter's input rule is part of its checkpoint.
 FOUNDATION = {
+    "archives",
     "files",
     "types",
     "skeletons",

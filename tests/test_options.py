@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from conftest import RunCli
 
 from vp3d_cli.commands import batch, infer, options
+from vp3d_cli.errors import ConfigError
+from vp3d_cli.settings import InferSettings
 
 
 @pytest.mark.parametrize("command", [infer.infer, batch.batch])
@@ -42,3 +48,68 @@ def test_a_command_gets_settings_and_what_it_declares_itself() -> None:
 
     with pytest.raises(typer.BadParameter, match="must be later than --start"):
         command(**{**given, "start": "5", "end": "4"})
+
+
+def test_every_setting_has_an_option() -> None:
+    fields = [field.name for field in dataclasses.fields(InferSettings)]
+    flags = {options.flag_of(field) for field in fields}
+    assert len(flags) == len(fields)
+    assert flags == {f"--{name.replace('_', '-')}" for name in inspect.signature(options.make_settings).parameters}
+
+
+WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # settings, the same as options, what is said of them
+    ({"height_m": 9.0}, {"height": 9.0}, "{height_m} must be between 0.3 and 3 metres, got 9.0"),
+    ({"max_people": 0}, {"max_people": 0}, "{max_people} must be at least 1, got 0"),
+    ({"detect_every": 0}, {"detect_every": 0}, "{detect_every} must be at least 1, got 0"),
+    ({"segment_min": -1.0}, {"segment": -1.0}, "{segment_min} must be a positive number of minutes, got -1.0"),
+    ({"fov_deg": 300.0}, {"fov": 300.0}, "{fov_deg}: field of view must be between 1 and 179 degrees, got 300.0"),
+    (
+        {"intrinsics": (1.0, -1.0, 2.0, 3.0)},
+        {"intrinsics": "1,-1,2,3"},
+        "{intrinsics}: intrinsics must be finite with fx, fy > 0, got (1.0, -1.0, 2.0, 3.0)",
+    ),
+    (
+        {"intrinsics": (1.0, 1.0, 2.0, 3.0), "fov_deg": 60.0},
+        {"intrinsics": "1,1,2,3", "fov": 60.0},
+        "give {intrinsics} or {fov_deg}, not both",
+    ),
+    (
+        {"joint_map": "map.toml"},
+        {"joint_map": Path("map.toml")},
+        "{layout} and {joint_map} describe a keypoint file; give one with {keypoints}",
+    ),
+    (
+        {"keypoints": "k.npz", "segment_min": 1.0},
+        {"keypoints": Path("k.npz"), "segment": 1.0},
+        "{detect_every} and {segment_min} are for a detector; leave them out with {keypoints}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "typed", "says"), WRONG)
+def test_a_wrong_setting_is_named_as_its_user_knows_it(
+    settings: dict[str, Any], typed: dict[str, Any], says: str
+) -> None:
+    names = {field.name: field.name for field in dataclasses.fields(InferSettings)}
+    with pytest.raises(ConfigError) as of_python:
+        InferSettings(**settings)
+    assert str(of_python.value) == says.format(**names)
+    assert str(pickle.loads(pickle.dumps(of_python.value))) == says.format(**names)
+    with pytest.raises(typer.BadParameter) as of_command:
+        options.make_settings(**typed)
+    assert of_command.value.message == says.format(**{name: options.flag_of(name) for name in names})
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["infer", "a.mp4", "--height", "9"], "--height must be between"),
+        (["batch", "clips", "--out", "poses", "--segment", "-1"], "--segment must be a positive number of minutes"),
+        (["evaluate", "--truth", "t.npz", "--pose", "p.npz", "--fov", "300"], "--fov: field of view must be between"),
+        (["bench", "--device", "abacus"], "unknown device 'abacus'"),
+    ],
+)
+def test_commands_name_the_flag(run_cli: RunCli, command: list[str], says: str) -> None:
+    outcome = run_cli(*command)
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert f"Invalid value: {says}" in outcome.error_lines[-1]

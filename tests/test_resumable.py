@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from batch_stub import options_of, plan_of
 from conftest import RunCli
-from failing_detector import FRAMES, write_clip
+from failing_detector import FRAMES, write_clip, write_images
 
 from vp3d_cli import pipeline, resumable
 from vp3d_cli.batch import run_batch
@@ -21,6 +21,7 @@ from vp3d_cli.detect.base import DETECTORS
 from vp3d_cli.errors import DetectorError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.settings import InferSettings
+from vp3d_cli.video import VideoReader
 
 SETTINGS = InferSettings(detector=failing_detector.NAME, flip=False)
 
@@ -187,6 +188,56 @@ def test_keypoints_alone_go_on_too(clip: Path, tmp_path: Path, monkeypatch: pyte
     (warning,) = pipeline.find_keypoints(clip, out, settings=SETTINGS)
     assert "had the first 48 frames" in warning
     assert not resumable.partial_of(out).exists()
+
+
+def test_warnings_of_the_run_that_failed_are_told(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ffmpeg: Callable[..., None]
+) -> None:
+    images = tmp_path / "images"
+    write_images(clip, images, ffmpeg, broken=(5, 80))
+    monkeypatch.setattr(resumable, "WARM_UP_S", 0.1)
+    monkeypatch.setenv("FAIL_AT", "45,60")
+    for _ in range(2):
+        with pytest.raises(DetectorError):
+            pipeline.find_keypoints(images, tmp_path / "points.npz", settings=SETTINGS)
+    warnings = pipeline.find_keypoints(images, tmp_path / "points.npz", settings=SETTINGS)
+    left_out = [warning for warning in warnings if "cannot be read and were left out" in warning]
+    assert [warning.rpartition("first ")[2] for warning in left_out] == [str(images / "05.png"), str(images / "80.png")]
+    assert len(warnings) == len(set(warnings)) == 3
+
+
+def test_times_out_of_order_in_the_run_that_failed_are_told(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader says so when it ends."""
+    readers: list[VideoReader] = []
+
+    def deliver(self: VideoReader) -> None:
+        readers.append(self)
+        real(self)
+        self.warnings.extend(["of the first frames"] if self is readers[0] else [])
+
+    real = VideoReader._deliver
+    monkeypatch.setattr(VideoReader, "_deliver", deliver)
+    monkeypatch.setattr(resumable, "WARM_UP_S", 0.1)
+    monkeypatch.setenv("FAIL_AT", "50")
+    with pytest.raises(DetectorError):
+        pipeline.find_keypoints(clip, tmp_path / "points.npz", settings=SETTINGS)
+    assert pipeline.find_keypoints(clip, tmp_path / "points.npz", settings=SETTINGS)[:-1] == ["of the first frames"]
+
+
+@pytest.mark.parametrize("name", ["walk.npz.partial-detections.npz", "walk", ".walk", "walk.2"])
+def test_the_folder_for_parts_is_no_file_of_the_whole(tmp_path: Path, name: str) -> None:
+    keep = tmp_path / name
+    parts = resumable.parts_of(keep)
+    assert parts != keep
+    assert parts.parent == keep.parent
+    parts.mkdir()
+    (parts / "part-1.npz").touch()
+    keep.touch()
+    assert resumable.kept_files(keep) == [keep, parts / "part-1.npz"]
+    resumable.forget(keep)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_no_further_trouble(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ import object_store
 import pytest
 from batch_stub import options_of
 from conftest import RunCli
-from failing_detector import FRAMES, write_clip
+from failing_detector import FRAMES, write_clip, write_images
 
 from vp3d_cli import pipeline, remote, resumable, segments
 from vp3d_cli.batch import BatchItem, folder_afar, plan_items, run_batch
@@ -106,6 +108,90 @@ def test_the_command_goes_on_with_the_parts_that_are_missing(
     assert_equal(tmp_path / "pose.npz", tmp_path / "whole.npz")
 
 
+def interrupt_when(file: Path, has: int = 0) -> None:
+    """Press Ctrl-C as soon as there is a file with so many bytes."""
+
+    def wait() -> None:
+        while not file.exists() or file.stat().st_size < has:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_ctrl_c_says_what_is_kept(clip: Path, tmp_path: Path, run_cli: RunCli, looked: Path) -> None:
+    out = tmp_path / "pose.npz"
+    kept = tmp_path / "pose.npz.partial-detections"
+    command = ("infer", clip, "--keypoints-only", "--detector", "flaky", "--segment", 5 / 60, "--out")  # two parts
+    interrupt_when(looked, has=3 * 46)  # at the second one
+    outcome = run_cli(*command, out, "--quiet")
+    assert outcome.code == 130
+    assert outcome.error_lines == [
+        f"vp3d: error: stopped by Ctrl-C; what was found so far is kept in {kept}: run the same command again to go on "
+        "from there, or remove that folder to begin anew"
+    ]
+    assert run_cli(*command, out).code == 0
+    assert frames_in(looked) == [*range(45), *range(15, 90)]  # none twice
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pose.npz"]
+
+
+def test_ctrl_c_while_lifting_says_what_is_kept(
+    clip: Path, tmp_path: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lift(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "lift_person", lift)
+    monkeypatch.setattr(segments, "in_processes", one_by_one)
+    command = ("infer", clip, "--detector", "flaky", "--out", tmp_path / "pose.npz", "--quiet")
+    outcome = run_cli(*command, "--segment", SETTINGS.segment_min)
+    assert outcome.code == 130
+    assert "stopped by Ctrl-C; what was found so far is kept in" in outcome.stderr
+    outcome = run_cli(*command)  # in one piece nothing is kept
+    assert outcome.error_lines == ["vp3d: error: stopped by Ctrl-C"]
+
+
+OTHERS: list[dict[str, Any]] = [{"segment_min": 5 / 60}, {"detect_every": 2}, {"end_s": 8.0}, {"detector": "forgetful"}]
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))
+def test_what_is_kept_of_other_settings_is_not_spoken_of(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(DETECTORS, failing_detector.NAME, None)  # taken out again after the test
+    failing_detector.register()
+    monkeypatch.setenv("FAIL_AT", "80")
+    with pytest.raises(DetectorError, match="what was found so far is kept in"):
+        find(clip, tmp_path / "pose.npz")
+    monkeypatch.setenv("FAIL_AT", "0")
+    with pytest.raises(DetectorError, match=r"failed at frame 0 \(RuntimeError: CUDA out of memory\)$"):
+        find(clip, tmp_path / "pose.npz", **changes)
+    settings = dataclasses.replace(SETTINGS, **changes)
+    keep = resumable.partial_of(tmp_path / "pose.npz")
+    assert resumable.kept_files(keep)
+    assert segments.kept_note(segments.plan_segments(clip, settings, keep)) == ""
+    assert "is kept in" in segments.kept_note(segments.plan_segments(clip, SETTINGS, keep))
+
+
+def test_warnings_of_the_run_that_failed_are_told(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ffmpeg: Callable[..., None]
+) -> None:
+    images = tmp_path / "images"
+    write_images(clip, images, ffmpeg, broken=(5, 80))
+    out, settings = tmp_path / "pose.npz", {"segment_min": 1 / 60}
+    monkeypatch.setattr(segments, "WARM_UP_S", 0.1)
+    monkeypatch.setattr(resumable, "WARM_UP_S", 0.1)
+    undisturbed = find(images, tmp_path / "whole.npz", **settings)
+    assert [warning for warning in undisturbed if "images cannot be read" in warning] == [
+        f"1 of 90 images cannot be read and were left out, first {images / f'{number:02}.png'}" for number in (5, 80)
+    ]
+    monkeypatch.setenv("FAIL_AT", "20,50")  # with the first bad image behind it; and in a part that has none
+    for _ in range(2):
+        with pytest.raises(DetectorError):
+            find(images, out, **settings)
+    assert [warning for warning in find(images, out, **settings) if "from a run" not in warning] == undisturbed
+
+
 # A function that the processes find by its name.
 
 
@@ -138,6 +224,13 @@ def test_when_one_part_fails_the_others_keep_what_they_have(tmp_path: Path, monk
         run_in_processes(keep_or_fail, tasks, [1, 1, 1], pipeline.silent)
     assert (tmp_path / "file").read_text(encoding="ascii") == "stopped"
     assert time.monotonic() - started < 55  # nobody waited for the one that loads
+
+
+def test_on_ctrl_c_they_keep_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_when(tmp_path / "file")
+    with pytest.raises(KeyboardInterrupt):
+        run_in_processes(keep_or_fail, [f"keep {tmp_path / 'file'}"], [1], pipeline.silent)
+    assert (tmp_path / "file").read_text(encoding="ascii") == "stopped"
 
 
 @pytest.mark.parametrize("every", [1, 3])

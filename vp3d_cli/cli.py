@@ -47,8 +47,8 @@ class Vp3dGroup(TyperGroup):
         except Vp3dError as error:
             print_error(error)
             raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt:
-            print_error("stopped by Ctrl-C")
+        except KeyboardInterrupt as stopped:
+            print_error(f"stopped by Ctrl-C; {stopped}" if str(stopped) else "stopped by Ctrl-C")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

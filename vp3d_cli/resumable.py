@@ -48,7 +48,7 @@ def partial_of(out: str | Path) -> Path:
 
 def parts_of(keep: Path) -> Path:
     """The folder for what was found in parts of a video, which is kept in the file ``keep`` where it has none."""
-    return keep.with_suffix("")
+    return keep.with_suffix("") if keep.suffix else keep.with_name(f"{keep.name}.parts")
 
 
 def kept_parts(folder: Path) -> list[Path]:
@@ -116,6 +116,8 @@ def detect_resumably(
     keeper = _Keeper(keep, stretch)
     if keep is None or before is None:
         return _detect(stretch, reader, detector, report, None, keeper)
+    reader.close()
+    reader.warnings.clear()  # of frames that are not taken from it: an earlier run has told of them
     with VideoReader(stretch.video, _watch_from_s(before, stretch.start_s), stretch.end_s) as rest:
         seen = _detect(stretch, rest, detector, report, before, keeper)
     had = (
@@ -123,7 +125,7 @@ def detect_resumably(
         if stretch.in_parts
         else f"{keep} had the first {len(before.times_s)} frames"
     )
-    seen.warnings[:] = [*rest.warnings, f"{had} from a run that failed"]
+    seen.warnings[:] = [*_once(before.warnings, rest.warnings), f"{had} from a run that failed"]
     return seen
 
 
@@ -164,6 +166,12 @@ def _detect(
     def joined(rest: Seen) -> Seen:
         return rest if before is None else _join(before, rest, skipped)
 
+    def keep(rest: Seen) -> None:
+        frames.close()  # then it has said all that there is to say of what it read
+        seen = joined(rest)
+        seen.warnings[:] = _once(seen.warnings, [] if before is None else before.warnings, frames.warnings)
+        keeper.keep(seen)
+
     def shifted(stage: str, done: int, of: int | None) -> None:
         report(stage, skipped + done, None if of is None else max(of, skipped + done))
 
@@ -175,11 +183,16 @@ def _detect(
             total=stretch.frames,
             every=stretch.settings.detect_every,
             first=stretch.first + skipped,
-            interrupted=lambda rest: keeper.keep(joined(rest)),
+            interrupted=keep,
         )
     except DetectorError as error:
         raise DetectorError(f"{error}{keeper.note}") from error.__cause__
     return joined(seen)
+
+
+def _once(*warnings: Sequence[str]) -> list[str]:
+    """All of them, in order, none twice."""
+    return list(dict.fromkeys(warning for some in warnings for warning in some))
 
 
 class _Replay:
@@ -302,6 +315,17 @@ def read_partial(path: Path, stretch: Stretch, detector: Detector) -> Seen | Non
             )
     except _BROKEN:
         return None
+
+
+def is_of(path: Path, stretch: Stretch) -> bool:
+    """Whether a file was kept of these frames with these settings; its weights only a loaded detector can judge."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            belongs_to = json.loads(str(stored["belongs_to"]))
+            wanted = json.loads(_belongs_to(stretch, {"detector": belongs_to["detector"]}))
+            return str(stored["schema"]) == SCHEMA and bool(belongs_to == wanted)
+    except _BROKEN:
+        return False
 
 
 def _belongs_to(stretch: Stretch, source: dict[str, Any]) -> str:

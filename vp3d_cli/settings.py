@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,19 @@ from vp3d_cli.detect.base import DEFAULT_DETECTOR
 from vp3d_cli.devices import check_device
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.weights import DEFAULT_LIFTER
+
+
+class SettingsError(ConfigError):
+    """Settings out of range, or that contradict each other; the message names the fields of :class:`InferSettings`."""
+
+    def __init__(self, message: str) -> None:
+        """The message, with the names of fields in angle brackets: ``<height_m> must be ...``."""
+        self._message = message
+        super().__init__(self.naming(str))
+
+    def naming(self, name: Callable[[str], str]) -> str:
+        """The message for users who know the fields by other names; ``name`` tells the name of a field."""
+        return re.sub(r"<(\w+)>", lambda field: name(field[1]), self._message)
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,8 @@ class InferSettings:
         height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
 
     Raises:
-        ConfigError: a value is out of range.
+        SettingsError: values are out of range, or contradict each other.
+        ConfigError: there is no such device.
     """
 
     detector: str = DEFAULT_DETECTOR
@@ -63,23 +79,26 @@ class InferSettings:
 
     def __post_init__(self) -> None:
         if self.max_people is not None and self.max_people < 1:
-            raise ConfigError(f"max_people must be at least 1, got {self.max_people}")
+            raise SettingsError(f"<max_people> must be at least 1, got {self.max_people}")
         if self.detect_every < 1:
-            raise ConfigError(f"detect_every must be at least 1, got {self.detect_every}")
+            raise SettingsError(f"<detect_every> must be at least 1, got {self.detect_every}")
         if self.segment_min is not None and not (math.isfinite(self.segment_min) and self.segment_min > 0):
-            raise ConfigError(f"segment must be a positive number of minutes, got {self.segment_min}")
+            raise SettingsError(f"<segment_min> must be a positive number of minutes, got {self.segment_min}")
         if not (math.isfinite(self.smooth) and self.smooth >= 0):
-            raise ConfigError(f"smooth must be 0 or more, got {self.smooth}")
+            raise SettingsError(f"<smooth> must be 0 or more, got {self.smooth}")
         if not 0.3 <= self.height_m <= 3.0:
-            raise ConfigError(f"height must be between 0.3 and 3 metres, got {self.height_m}")
+            raise SettingsError(f"<height_m> must be between 0.3 and 3 metres, got {self.height_m}")
         if self.intrinsics is not None and self.fov_deg is not None:
-            raise ConfigError("give intrinsics or a field of view, not both")
+            raise SettingsError("give <intrinsics> or <fov_deg>, not both")
         if self.keypoints is None and (self.layout is not None or self.joint_map is not None):
-            raise ConfigError("layout and joint map describe a keypoint file; give one with keypoints")
+            raise SettingsError("<layout> and <joint_map> describe a keypoint file; give one with <keypoints>")
         if self.keypoints is not None and (self.detect_every > 1 or self.segment_min is not None):
-            raise ConfigError("detect_every and segment are for the detector; leave them out with keypoints")
+            raise SettingsError("<detect_every> and <segment_min> are for a detector; leave them out with <keypoints>")
         check_device(self.device)
-        self.camera((1920, 1080))
+        try:
+            self.camera((1920, 1080))
+        except ConfigError as error:
+            raise SettingsError(f"{'<fov_deg>' if self.intrinsics is None else '<intrinsics>'}: {error}") from None
 
     def camera(self, size_wh: tuple[int, int]) -> Intrinsics:
         """The camera for a video of this size."""

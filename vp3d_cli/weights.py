@@ -26,7 +26,10 @@ from vp3d_cli.errors import WeightsError
 
 MANIFEST = "manifest.json"
 DEFAULT_LIFTER = "default"  # what --lifter takes for the one that suits most videos
-KINDS = ("detector", "pose", "trajectory")
+# What `--lifter` takes besides the names in the manifest.
+LIFTER_ALIASES = {DEFAULT_LIFTER: "pose-27", "open": "open-27"}
+LIFTER_KINDS = ("pose", "trajectory")
+KINDS = ("detector", *LIFTER_KINDS)
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30.0  # without a byte for so long, a download has failed
 
@@ -151,6 +154,23 @@ def find_weights(name: str, kinds: Collection[str] | None = None) -> WeightFile:
     return entry
 
 
+def find_lifter(name: str) -> tuple[Path, str, str]:
+    """Where a lifter file is, what it is called, and its sha256 ("" for a file given by its path).
+
+    Raises:
+        WeightsError: unknown, missing or damaged.
+    """
+    path = Path(name)
+    if path.suffix == ".safetensors" and path.is_file():
+        # Every training run has a "best" and a "last": it is the folder that tells them apart.
+        own = path.stem.endswith(("best", "last")) and path.resolve().parent.name
+        return path, f"{own}/{path.stem}" if own else path.stem, ""
+    if path.is_file():
+        raise WeightsError(f"{name} is no lifter file of vp3d; add a checkpoint first: vp3d weights add {name}")
+    entry = find_weights(LIFTER_ALIASES.get(name, name), LIFTER_KINDS)
+    return entry.path, entry.name, entry.sha256
+
+
 def check(entry: WeightFile) -> None:
     """Compare a file with its manifest entry.
 
@@ -185,18 +205,26 @@ def verify_weights() -> list[tuple[WeightFile, str | None]]:
 
 
 def add_weights(
-    path: str | Path, name: str, *, kind: str, licence: str = "unknown", source: str = "", trained_on: str = "unknown"
+    path: str | Path,
+    name: str,
+    *,
+    kind: str,
+    licence: str = "unknown",
+    source: str = "",
+    trained_on: str = "unknown",
+    overwrite: bool = False,
 ) -> WeightFile:
     """Copy a file into the user's folder and enter it in the user's manifest.
 
     Args:
         path: the file.
-        name: letters, digits, ``.``, ``_`` and ``-``; an entry of the user with this name is replaced.
+        name: letters, digits, ``.``, ``_`` and ``-``.
         kind: ``detector``, ``pose`` or ``trajectory``.
         licence, source, trained_on: what ``vp3d weights list`` shows; ``source`` defaults to the path.
+        overwrite: replace an entry of the user with this name.
 
     Raises:
-        WeightsError: no such file, or bad name or kind.
+        WeightsError: no such file, bad name or kind, or a name that is taken (see :func:`check_free`).
     """
     path = Path(path)
     if not path.is_file():
@@ -204,6 +232,7 @@ def add_weights(
     folder = user_weights_dir()
     entry = {"kind": kind, "licence": licence, "source": source or str(path.resolve()), "trained_on": trained_on}
     _check_name(name, kind)
+    check_free(name, overwrite, path)
     target = folder / (name + "".join(path.suffixes[-1:]))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -212,6 +241,26 @@ def add_weights(
     except OSError as error:
         raise WeightsError(f"cannot write {target}: {error.strerror or error}") from error
     return add_to_manifest(folder, target.name, name, **entry, bundled=False)
+
+
+def check_free(name: str, overwrite: bool, file: Path | None = None) -> None:
+    """Find out whether weights of the user may have a name.
+
+    Args:
+        name: to be given.
+        overwrite: an entry of the user may be replaced.
+        file: that is to be added. The very file of vp3d's may be: so one that is fetched on first use gets onto a
+            machine without a network.
+
+    Raises:
+        WeightsError: vp3d's own weights are called so, or the user's without ``overwrite``.
+    """
+    shipped = read_manifest(weights_dir()).get(name)
+    itself = shipped is not None and file is not None and sha256_of(file) == shipped.sha256
+    if name in LIFTER_ALIASES or (shipped is not None and not itself):
+        raise WeightsError(f"weights of vp3d's own are called {name}; give yours another --name")
+    if not overwrite and name in read_manifest(user_weights_dir(), bundled=False):
+        raise WeightsError(f"weights called {name} exist already; give another --name, or --overwrite to replace them")
 
 
 def add_to_manifest(

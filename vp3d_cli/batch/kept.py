@@ -25,10 +25,13 @@ class KeptAfar:
             place: file of the store.
             folder: of this machine, for copies.
         """
-        self._place, self._parts = place, place.parent / place.stem
+        from vp3d_cli.resumable import parts_of
+
         folder.mkdir(parents=True, exist_ok=True)
         self.here = folder / place.name
-        self.names = {str(self.here.with_suffix("")): str(self._parts)}
+        parts = parts_of(self.here)
+        self._place, self._parts = place, place.parent / parts.name
+        self.names = {str(parts): str(self._parts)}
         self._left = False  # an earlier attempt has left something
         for afar in (self._place, self._parts):
             with contextlib.suppress(InputError):  # what cannot be had is found again

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from vp3d_cli.errors import WeightsError
 from vp3d_cli.lift.checkpoint import load_lifter_file
-from vp3d_cli.lift.pose import find_lifter
 from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalConfig, TemporalModel, pad_edges
+from vp3d_cli.weights import find_lifter
 
 # The side of the matrices whose product counts as what the machine can do.
 _PRODUCT_SIDE = 2048

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vp3d_cli.commands import options
+from vp3d_cli.commands.checks import check_models
 from vp3d_cli.commands.common import Quiet, format_table, print_error, print_warning, printable
 from vp3d_cli.errors import ConfigError, InputError
 
@@ -80,6 +81,8 @@ def batch(
     Prints a table, which is in FOLDER/batch.csv, too. Exit status 0 only if every video is done; a video in which
     nobody was found counts as failed.
     """
+    if scheduler is None:  # a cluster has weights of its own
+        check_models(settings, lifting=not keypoints_only)
     from vp3d_cli.batch import BatchOptions, Limits
     from vp3d_cli.remote import to_place
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 from vp3d_cli.commands.common import print_warning
 from vp3d_cli.commands.evaluate_table import Results
 from vp3d_cli.evaluate.dataset import DatasetExam, evaluate_dataset
-from vp3d_cli.lift.pose import Lifter, find_lifter
+from vp3d_cli.lift.pose import Lifter
+from vp3d_cli.weights import find_lifter
 
 if TYPE_CHECKING:
     from vp3d_cli.evaluate.published import Published
@@ -30,7 +32,7 @@ def make_exam(
     """The exam that was typed."""
     return DatasetExam(
         folder,
-        dataset or "human36m",
+        dataset or "",
         keypoints or "",
         _names(subjects),
         _names(actions),
@@ -46,6 +48,7 @@ def on_dataset(
     results: Results = {}
     published: dict[str, Published] = {}
     notes: dict[str, None] = {}  # each once, in order
+    sources: dict[str, None] = {}
     for name in lifters:
         path, called, sha256 = find_lifter(name)
         result = evaluate_dataset(Lifter(path, device, name=called, sha256=sha256), exam, progress)
@@ -53,9 +56,12 @@ def on_dataset(
         notes.update(dict.fromkeys(result.notes))
         if result.published is not None:
             published[name] = result.published
-            notes[f"{name}: in brackets, what is published: {result.published.source}"] = None
-    for note in () if quiet else notes:
-        print_warning(note)
+            sources[f"(paper): {result.published.source}"] = None
+    if not quiet:
+        for note in notes:
+            print_warning(note)
+        for source in sources:
+            print(source, file=sys.stderr)
     return results, published
 
 

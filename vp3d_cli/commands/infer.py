@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from vp3d_cli.commands import options
 from vp3d_cli.commands.at_hand import AtHand
+from vp3d_cli.commands.checks import check_models, check_video
 from vp3d_cli.commands.common import Overwrite, Quiet, print_error, print_warning
 from vp3d_cli.commands.outputs import Job, plan_jobs
 from vp3d_cli.errors import ConfigError, Vp3dError
 from vp3d_cli.remote import Place, to_place
 
 if TYPE_CHECKING:
+    from vp3d_cli.seeing import Progress, Seen
+    from vp3d_cli.segments import Segment, SideBySide
     from vp3d_cli.settings import InferSettings
+
+Result = TypeVar("Result")
 
 _KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
 
@@ -82,6 +89,7 @@ def infer(
             jobs = plan_jobs(places, out, render, (_KEYPOINT_SUFFIXES[format] if keypoints_only else ".npz",))
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
+    check_models(settings, lifting=preview is None and not keypoints_only)
     run = Run(settings, command=str(context.obj), quiet=quiet, overwrite=overwrite, keypoint_format=format)
     work = preview_job if preview is not None else keypoints_job if keypoints_only else pose_job
     run_jobs(jobs, run, work)
@@ -122,26 +130,15 @@ def run_jobs(jobs: list[Job], run: Run, work: Callable[[Job, Run], None]) -> Non
 
 def pose_job(job: Job, run: Run) -> None:
     """Infer one video, draw it if asked to, and print what was written."""
-    from vp3d_cli import pictures, pipeline
-    from vp3d_cli.progress import StageProgress, format_summary
-
     with AtHand() as at_hand:
         out = at_hand.target(job.out, run.overwrite)
         render = None if job.render is None else at_hand.target(job.render, run.overwrite)
         video = at_hand.bring(job.video)
-        with StageProgress(run.quiet) as progress:
-            pose = pipeline.infer(
-                video,
-                out,
-                settings=run.settings,
-                progress=progress,
-                overwrite=run.overwrite,
-                command=run.command,
-                source=at_hand.source(job.video),
-                keep=at_hand.keep(job.out),
-            )
-        at_hand.deliver(out, job.out)
-        print(job.out, flush=True)
+        check_video(video, run.settings)
+        from vp3d_cli import pictures, pipeline
+        from vp3d_cli.progress import StageProgress, format_summary
+
+        pose = make(pipeline.infer, video, out, at_hand, job, run)
         if render is not None and job.render is not None:
             with StageProgress(run.quiet) as progress:
                 pictures.render(pose, video, render, overwrite=run.overwrite, progress=progress)
@@ -155,39 +152,72 @@ def pose_job(job: Job, run: Run) -> None:
 
 def keypoints_job(job: Job, run: Run) -> None:
     """Write the 2D keypoints of one video, and print where."""
-    from vp3d_cli import pipeline
-    from vp3d_cli.progress import StageProgress
-
     with AtHand() as at_hand:
         out = at_hand.target(job.out, run.overwrite)
         video = at_hand.bring(job.video)
-        with StageProgress(run.quiet) as progress:
-            warnings = pipeline.find_keypoints(
-                video,
-                out,
-                format=run.keypoint_format,
-                settings=run.settings,
-                progress=progress,
-                overwrite=run.overwrite,
-                command=run.command,
-                source=at_hand.source(job.video),
-                keep=at_hand.keep(job.out),
-            )
-        at_hand.deliver(out, job.out)
-    print(job.out, flush=True)
+        check_video(video, run.settings)
+        from vp3d_cli.pipeline import find_keypoints
+
+        warnings = make(find_keypoints, video, out, at_hand, job, run, format=run.keypoint_format)
     if not run.quiet:
         for warning in warnings:
             print_warning(warning)
 
 
-def preview_job(job: Job, run: Run) -> None:
-    """Draw the contact sheet of one video, and print where."""
-    from vp3d_cli import pictures
+def make(
+    function: Callable[..., Result], video: Path, out: Path, at_hand: AtHand, job: Job, run: Run, **options: Any
+) -> Result:
+    """Have a function of the pipeline write ``out``, bring that to its place, and print where."""
     from vp3d_cli.progress import StageProgress
 
+    with telling_what_is_kept() as side_by_side, StageProgress(run.quiet) as progress:
+        result = function(
+            video,
+            out,
+            settings=run.settings,
+            progress=progress,
+            overwrite=run.overwrite,
+            command=run.command,
+            source=at_hand.source(job.video),
+            keep=at_hand.keep(job.out),
+            side_by_side=side_by_side,
+            **options,
+        )
+    at_hand.deliver(out, job.out)
+    print(job.out, flush=True)
+    return result
+
+
+@contextmanager
+def telling_what_is_kept() -> Iterator[SideBySide]:
+    """Have Ctrl-C say what is kept of a video that is done in parts; gives what does them.
+
+    Raises:
+        KeyboardInterrupt: with this as its message.
+    """
+    from vp3d_cli.segments import in_processes, kept_note
+
+    planned: list[Segment] = []
+
+    def side_by_side(parts: Sequence[Segment], report: Progress) -> list[Seen]:
+        planned.extend(parts)
+        return in_processes(parts, report)
+
+    try:
+        yield side_by_side
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept_note(planned)) from None
+
+
+def preview_job(job: Job, run: Run) -> None:
+    """Draw the contact sheet of one video, and print where."""
     with AtHand() as at_hand:
         out = at_hand.target(job.out, run.overwrite)
         video = at_hand.bring(job.video)
+        check_video(video, run.settings)
+        from vp3d_cli import pictures
+        from vp3d_cli.progress import StageProgress
+
         with StageProgress(run.quiet) as progress:
             pictures.preview(video, out, settings=run.settings, progress=progress, overwrite=run.overwrite)
         at_hand.deliver(out, job.out)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vp3d_cli.commands import options
+from vp3d_cli.commands.checks import check_models
 from vp3d_cli.commands.common import AsJson, Quiet, format_table, one_line
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ def bench(
     if lifter_only:
         _bench_network(lifter, repeats, as_json)
         return
+    settings = options.make_settings(detector=detector, lifter=lifter, max_people=max_people, device=device)
+    check_models(settings)
     from vp3d_cli.progress import StageProgress
-    from vp3d_cli.settings import InferSettings
 
-    settings = InferSettings(detector=detector, lifter=lifter, max_people=max_people, device=device)
     if batch:
         with StageProgress(quiet, unit="rounds") as progress:
             _bench_batch(video, settings, frames, repeats, progress, as_json)

@@ -105,7 +105,7 @@ def make_settings(
     smoothing = parse_strength("--smooth", smooth)
     camera = None if intrinsics is None else parse_four("--intrinsics", intrinsics, "FX,FY,CX,CY")
     region = None if roi is None else parse_four("--roi", roi, "X,Y,W,H")
-    from vp3d_cli.settings import InferSettings  # loads numpy: only once the options make sense
+    from vp3d_cli.settings import InferSettings, SettingsError  # loads numpy: only once the options make sense
 
     try:
         return InferSettings(
@@ -129,8 +129,21 @@ def make_settings(
             flip=flip,
             height_m=height,
         )
+    except SettingsError as error:
+        raise typer.BadParameter(error.naming(flag_of)) from error
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def flag_of(field: str) -> str:
+    """What the command line calls a field of the settings: ``--height`` for ``height_m``.
+
+    Options are called as their fields are, which may have a unit besides.
+    """
+    options = inspect.signature(make_settings).parameters
+    name = field if field in options else field.rpartition("_")[0]
+    assert name in options, field
+    return f"--{name.replace('_', '-')}"
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

@@ -104,7 +104,7 @@ def train(
     from vp3d_cli.train.recipes import find_recipe
 
     config = read_config(find_recipe(recipe or recipe_name or ""), overrides)
-    from vp3d_cli.lift.pose import find_lifter
+    from vp3d_cli.weights import find_lifter
 
     first = None if start_from is None else find_lifter(start_from)[0]
     run(config, out, device=device, resume=resume, start_from=first, threads=threads, quiet=quiet)

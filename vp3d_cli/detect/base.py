@@ -113,6 +113,15 @@ class DetectorInfo:
         hint = f"; install it with: {self.extra}" if self.extra else ""
         return f"{', '.join(missing)} is not installed{hint}"
 
+    def require(self) -> None:
+        """See whether the detector can be loaded.
+
+        Raises:
+            MissingDependencyError: it cannot; says why, and what to install.
+        """
+        if (reason := self.available()) is not None:
+            raise MissingDependencyError(f"detector {self.name}: {reason}")
+
     def load(self, device: str = "auto", **options: Any) -> Detector:
         """Load the weights and make the detector ready.
 
@@ -127,8 +136,7 @@ class DetectorInfo:
             WeightsError: a weight file is missing or broken.
         """
         check_device(device)
-        if (reason := self.available()) is not None:
-            raise MissingDependencyError(f"detector {self.name}: {reason}")
+        self.require()
         function = self._function()
         merged = {**self.options, **options}
         known = [p for p in inspect.signature(function).parameters if p != "device"]
@@ -295,8 +303,18 @@ def load_detector(name: str = DEFAULT_DETECTOR, device: str = "auto", **options:
         MissingDependencyError: what it needs is not installed.
         WeightsError: its weights are missing or broken.
     """
-    name, given = parse_detector(name)
+    info, given = find_detector(name)
+    return info.load(device, **{**given, **options})
+
+
+def find_detector(text: str) -> tuple[DetectorInfo, dict[str, str]]:
+    """The line of the registry that a name with options belongs to, and these options; loads no network.
+
+    Raises:
+        ConfigError: no detector has this name, or the options are none.
+    """
+    name, given = parse_detector(text)
     detectors = list_detectors()
     if name not in detectors:
         raise ConfigError(f"unknown detector {name!r}; known: {', '.join(detectors)}")
-    return detectors[name].load(device, **{**given, **options})
+    return detectors[name], given

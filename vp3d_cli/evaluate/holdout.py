@@ -18,7 +18,7 @@ from vp3d_cli.errors import ConfigError
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion, score_poses, score_roots
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file
 from vp3d_cli.lift.joints import to_h36m17
-from vp3d_cli.lift.pose import Lifter, find_lifter
+from vp3d_cli.lift.pose import Lifter
 from vp3d_cli.normalize import decode_root, flip
 from vp3d_cli.pipeline import lift_person
 from vp3d_cli.settings import InferSettings
@@ -28,6 +28,7 @@ from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
 from vp3d_cli.train.pool import Batch, prepare
 from vp3d_cli.train.sources import split, validation_settings
 from vp3d_cli.types import FloatArray, Track2D
+from vp3d_cli.weights import find_lifter
 
 # Frames of every window before and after the one that is answered for: those of the largest model that ships, so that
 # models with smaller receptive fields are examined on the same windows.

@@ -24,17 +24,18 @@ from torch import Tensor, nn
 from vp3d_cli.errors import ConfigError, WeightsError
 from vp3d_cli.files import replacing
 from vp3d_cli.lift.checkpoint import LifterInfo, Task, load_lifter_file, load_state, save_lifter
-from vp3d_cli.lift.pose import find_lifter
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.normalize import InputRule
 from vp3d_cli.safe_pickle import Guarded, Refused
 from vp3d_cli.skeletons import get_skeleton
-from vp3d_cli.weights import WeightFile, add_weights
+from vp3d_cli.weights import WeightFile, add_weights, check_free, find_lifter
 
 LICENCE = "CC BY-NC 4.0 (VideoPose3D's weights)"
 DATA_PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
 # Old checkpoints lack this counter, which nothing reads when the model runs.
 _COUNTER = "num_batches_tracked"
+# Joints of the answer: their skeleton, the data set, and its frames per second.
+_ANSWERS = {17: ("h36m17", "Human3.6M", 50.0), 15: ("humaneva15", "HumanEva-I", 60.0)}
 _BROKEN = (
     pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, ValueError, TypeError, KeyError, IndexError,
     AttributeError, ImportError, RuntimeError, MemoryError, OverflowError, AssertionError, NotImplementedError,
@@ -117,7 +118,9 @@ def read_official(path: Path) -> OfficialCheckpoint:
         ) from error
     except _BROKEN as error:
         what = " ".join(str(error).split())[:200] or type(error).__name__
-        raise WeightsError(f"{path}: not a checkpoint of torch ({what}); download it again") from error
+        raise WeightsError(
+            f"{path}: cut off, damaged, or not a checkpoint of torch (reading it: {what}); download it again"
+        ) from error
     if not isinstance(values, Mapping) or not isinstance(values.get("model_pos"), Mapping):
         raise WeightsError(f"{path}: not a checkpoint of VideoPose3D: it has no model_pos")
     trajectory = values.get("model_traj")
@@ -191,15 +194,15 @@ def _undilated(width: int, levels: int) -> tuple[int, ...]:
 
 
 def convert(
-    path: Path, *, skeleton_2d: str | None = None, causal: bool = False
+    path: Path, *, skeleton_2d: str | None = None, causal: bool = False, rate_hz: float | None = None
 ) -> dict[str, tuple[nn.Module, LifterInfo]]:
     """Turn a checkpoint of VideoPose3D into lifters.
 
     Args:
         path: the checkpoint.
-        skeleton_2d: what its keypoints are; None takes COCO's where the file's name has "coco", else those of the
-            joints that it answers with (so do the published files).
+        skeleton_2d: what its keypoints are; None finds out, see :func:`usual_keypoints`.
         causal: the network was trained so; the file does not say.
+        rate_hz: frames per second that it was trained at, which the file does not say; None for the data set's.
 
     Returns:
         ``pose`` and, if the file has one, ``trajectory``: the network and what is known of it.
@@ -209,18 +212,17 @@ def convert(
     """
     checkpoint = read_official(path)
     config = recognise(path, checkpoint.pose, causal=causal)
-    skeletons = {17: ("h36m17", "Human3.6M", 50.0), 15: ("humaneva15", "HumanEva-I", 60.0)}
-    if config.out_joints not in skeletons:
+    if config.out_joints not in _ANSWERS:
         raise WeightsError(f"{path}: answers with {config.out_joints} joints; known are 17 (Human3.6M), 15 (HumanEva)")
-    skeleton_3d, trained_on, rate_hz = skeletons[config.out_joints]
+    skeleton_3d, trained_on, usual_rate_hz = _ANSWERS[config.out_joints]
     if skeleton_2d is None:
-        skeleton_2d = "coco17" if "coco" in path.stem.lower() else skeleton_3d
+        skeleton_2d = usual_keypoints(path.stem, config)
     try:
         joints = get_skeleton(skeleton_2d).num_joints
         rule = InputRule(
             "screen",
             confidence=False,
-            rate_hz=rate_hz,
+            rate_hz=usual_rate_hz if rate_hz is None else rate_hz,
             edges="repeat",
             skeleton_2d=skeleton_2d,
             skeleton_3d=skeleton_3d,
@@ -243,6 +245,16 @@ def convert(
     return lifters
 
 
+def usual_keypoints(name: str, config: TemporalConfig) -> str:
+    """Which keypoints a checkpoint of VideoPose3D takes, going by how many, by the joints that it answers with, and by
+    its name: 17 are COCO's where the name has "coco" or the answer is HumanEva's 15 joints, else Human3.6M's; 15 are
+    HumanEva's, 16 those of Stacked Hourglass networks.
+    """
+    if config.in_joints == 17:
+        return "coco17" if "coco" in name.lower() or config.out_joints == 15 else "h36m17"
+    return {15: "humaneva15", 16: "hourglass16"}.get(config.in_joints, _ANSWERS[config.out_joints][0])
+
+
 def _lifter(
     path: Path, state: Mapping[str, Tensor], config: TemporalConfig, rule: InputRule, training: Mapping[str, Any]
 ) -> tuple[nn.Module, LifterInfo]:
@@ -258,29 +270,39 @@ def add_official(
     path: Path,
     name: str,
     *,
+    only: str | None = None,
     skeleton_2d: str | None = None,
     causal: bool = False,
+    rate_hz: float | None = None,
     licence: str = LICENCE,
     source: str = "",
     trained_on: str | None = None,
+    overwrite: bool = False,
 ) -> list[WeightFile]:
     """Convert a checkpoint of VideoPose3D and add it to the user's weights.
 
     Args:
         path: the checkpoint.
-        name: of the pose lifter; a trajectory lifter is called ``NAME-trajectory``.
-        skeleton_2d, causal: see :func:`convert`.
+        name: of the pose lifter; a trajectory lifter beside it is called ``NAME-trajectory``.
+        only: ``pose`` or ``trajectory``: add this lifter alone, as ``name``.
+        skeleton_2d, causal, rate_hz: see :func:`convert`.
         licence, source, trained_on: what ``vp3d weights list`` shows; by default VideoPose3D's licence, the path and
             the data set.
+        overwrite: replace weights of the user that are called so.
 
     Raises:
-        WeightsError: see :func:`convert`, or a bad name.
+        WeightsError: see :func:`convert`; the lifter that is wanted is not in it; a bad name, or one that is taken.
     """
-    lifters = convert(path, skeleton_2d=skeleton_2d, causal=causal)
+    lifters = convert(path, skeleton_2d=skeleton_2d, causal=causal, rate_hz=rate_hz)
+    if only is not None and only not in lifters:
+        raise WeightsError(f"{path}: has no {only} model; leave out --kind to add its {' and '.join(lifters)} model")
+    names = {task: name if task in ("pose", only) else f"{name}-{task}" for task in lifters if only in (None, task)}
+    for own_name in names.values():
+        check_free(own_name, overwrite)  # of both, before the first is added
     added = []
     with tempfile.TemporaryDirectory() as folder:
-        for task, (model, info) in lifters.items():
-            own_name = name if task == "pose" else f"{name}-{task}"
+        for task, own_name in names.items():
+            model, info = lifters[task]
             file = Path(folder) / "lifter.safetensors"
             save_lifter(file, model, dataclasses.replace(info, licence=licence))
             added.append(
@@ -291,6 +313,7 @@ def add_official(
                     licence=licence,
                     source=source or str(path.resolve()),
                     trained_on=trained_on or str(info.training["trained_on"]),
+                    overwrite=overwrite,
                 )
             )
     return added
@@ -337,7 +360,10 @@ def write_official(
                 f"on {info.rule.normalization} coordinates{' with confidence' if info.rule.confidence else ''}"
             )
         if info.task == "trajectory" and info.root != "metres":
-            raise WeightsError(f"{path}: VideoPose3D's trajectory networks answer in metres, this one relative to size")
+            raise WeightsError(
+                f"{path}: VideoPose3D's trajectory networks answer in metres, this one in units that follow from the "
+                "person's size in the image, which no other weights make metres of; leave out --trajectory"
+            )
     values = {
         "epoch": 0,
         "lr": 0.0,
@@ -349,6 +375,24 @@ def write_official(
     }
     with replacing(path, overwrite) as file:
         torch.save(values, file)
+
+
+def unsaid(name: str, info: LifterInfo) -> list[str]:
+    """Options with which ``vp3d weights add`` must be told what VideoPose3D's format does not keep of a pose lifter.
+
+    Args:
+        name: of the file that was written, without its suffix.
+        info: what the lifter says about itself.
+    """
+    config, rule = TemporalConfig(**info.config), info.rule
+    options = []
+    if rule.rate_hz != _ANSWERS.get(config.out_joints, ("", "", 0.0))[2]:
+        options.append(f"--rate {rule.rate_hz:g}")
+    if config.causal:
+        options.append("--causal")
+    if config.out_joints in _ANSWERS and usual_keypoints(name, config) != rule.skeleton_2d:
+        options.append(f"--skeleton-2d {rule.skeleton_2d}")
+    return options
 
 
 def _state_of(model: nn.Module) -> dict[str, Tensor]:

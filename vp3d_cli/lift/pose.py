@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +18,8 @@ from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalModel
 from vp3d_cli.normalize import MIN_CONFIDENCE, LifterInput, decode_root, flip, normalize
 from vp3d_cli.skeletons import get_skeleton
 from vp3d_cli.types import FloatArray
-from vp3d_cli.weights import DEFAULT_LIFTER, WeightFile, find_weights
+from vp3d_cli.weights import DEFAULT_LIFTER, find_lifter
 
-# What `--lifter` takes besides the names in the manifest of weights.
-ALIASES = {DEFAULT_LIFTER: "pose-27", "open": "open-27"}
 # Height of the body that lifters answer for (vp3d_cli.train.bodies.CANONICAL_HEIGHT_M).
 LIFTER_HEIGHT_M = 1.70
 # Output frames computed at once: at least so many, and so many receptive fields, of which half of one on each side is
@@ -169,21 +167,6 @@ def load_lifter(name: str = DEFAULT_LIFTER, device: str = "auto", task: Task = "
     if lifter.info.task != task:
         raise WeightsError(f"{name} is a {lifter.info.task} model, not a {task} lifter; see: vp3d weights list")
     return lifter
-
-
-def find_lifter(name: str) -> tuple[Path, str, str]:
-    """Where a lifter file is, what it is called, and its sha256 ("" for a file given by its path).
-
-    Raises:
-        WeightsError: unknown, missing or damaged.
-    """
-    path = Path(name)
-    if path.suffix == ".safetensors" and path.is_file():
-        return path, path.stem, ""
-    if path.is_file():
-        raise WeightsError(f"{name} is no lifter file of vp3d; add a checkpoint first: vp3d weights add {name}")
-    entry: WeightFile = find_weights(ALIASES.get(name, name), get_args(Task))
-    return entry.path, entry.name, entry.sha256
 
 
 def _load(name: str, device: str) -> Lifter:

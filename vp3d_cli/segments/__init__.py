@@ -22,7 +22,7 @@ from vp3d_cli.resumable import (
     WARM_UP_S,
     Stretch,
     detect_resumably,
-    kept_parts,
+    is_of,
     parts_of,
     read_partial,
     write_partial,
@@ -61,6 +61,25 @@ class Segment:
     frames: int
     keep: Path | None = None
     sha256: str = ""
+
+    @property
+    def begun(self) -> Path | None:
+        """File for what was found before the detector failed or was stopped."""
+        return None if self.keep is None else self.keep.with_name(f"{self.keep.stem}-begun.npz")
+
+    @property
+    def stretch(self) -> Stretch:
+        """The frames that are watched."""
+        return Stretch(
+            self.video,
+            self.settings,
+            self.warm_up_s,
+            self.end_s,
+            self.first,
+            self.frames,
+            self.sha256,
+            in_parts=True,
+        )
 
 
 # Does all parts of a video, and gives what was seen in each, in their order; reports ("detect", done, total) frames.
@@ -136,16 +155,7 @@ def detect_segment(
     """
     settings = segment.settings
     detector = detector or load_detector(settings.detector, settings.device)
-    stretch = Stretch(
-        segment.video,
-        settings,
-        segment.warm_up_s,
-        segment.end_s,
-        segment.first,
-        segment.frames,
-        segment.sha256,
-        in_parts=True,
-    )
+    stretch = segment.stretch
     seen = None if segment.keep is None else read_partial(segment.keep, stretch, detector)
     if seen is None or segment.keep is None:
         seen = _watch(segment, stretch, detector, report)
@@ -166,7 +176,7 @@ def detect_segment(
 
 def _watch(segment: Segment, stretch: Stretch, detector: Detector, report: Progress) -> Seen:
     """Watch all frames of a part, those for warming up included, and keep what was found."""
-    begun = None if segment.keep is None else segment.keep.with_name(f"{segment.keep.stem}-begun.npz")
+    begun = segment.begun
     try:
         with VideoReader(segment.video, segment.warm_up_s, segment.end_s) as reader:
             seen = detect_resumably(stretch, reader, detector, report, begun)
@@ -203,13 +213,25 @@ def detect_in_parts(parts: Sequence[Segment], side_by_side: SideBySide, report: 
     try:
         return join_segments(parts, side_by_side(parts, report))
     except Vp3dError as error:
-        folder = None if parts[0].keep is None else parts[0].keep.parent
-        if folder is None or not kept_parts(folder):
+        note = kept_note(parts)
+        if not note:
             raise
-        raise type(error)(
-            f"{error}; what was found so far is kept in {folder}: run the same command again to go on from there, or "
-            "remove that folder to begin anew"
-        ) from error.__cause__
+        raise type(error)(f"{error}; {note}") from error.__cause__
+
+
+def kept_note(parts: Sequence[Segment]) -> str:
+    """What to tell the user when a video is not done: where is what was found of its parts; empty if there is nothing.
+
+    Files of a run with other settings, which the same command would not use, do not count.
+    """
+    for part in parts:
+        for file in (part.keep, part.begun):
+            if file is not None and is_of(file, part.stretch):
+                return (
+                    f"what was found so far is kept in {file.parent}: run the same command again to go on from there, "
+                    "or remove that folder to begin anew"
+                )
+    return ""
 
 
 def join_segments(parts: Sequence[Segment], seen: Sequence[Seen]) -> Seen:

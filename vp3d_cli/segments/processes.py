@@ -62,7 +62,7 @@ def run_in_processes(
 
     Raises:
         Vp3dError: raised by the function, or a process died. In the others ``report`` then raises StoppedError, so
-            that the function can keep what it has.
+            that the function can keep what it has; so it does on Ctrl-C.
     """
     cores = own_cores()
     jobs = max(1, min(cores, len(tasks)))
@@ -87,8 +87,8 @@ def run_in_processes(
                     results[call.number] = value
                     done[call.number] = sizes[call.number]
                     calls.pop(ready).end()
-    except Vp3dError:
-        _stop(list(calls.values()))
+    except (Vp3dError, KeyboardInterrupt):
+        _stop(list(calls.values()))  # a second Ctrl-C does not wait for them
         raise
     finally:
         for call in calls.values():
@@ -111,7 +111,7 @@ def _stop(calls: Sequence[_Call]) -> None:
             assert isinstance(ready, Connection)
             try:
                 ended = ready.recv()[0] != "progress"
-            except (EOFError, OSError):
+            except (EOFError, OSError, pickle.UnpicklingError):  # Ctrl-C may come in the middle of an answer
                 ended = True
             if ended:
                 busy.remove(ready)

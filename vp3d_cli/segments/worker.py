@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from vp3d_cli.errors import StoppedError, Vp3dError
 
@@ -27,22 +27,33 @@ def main(arguments: Sequence[str]) -> NoReturn:
     answers = Connection(handle)
     status = 0
     try:
-        _limit_threads(threads)
-        function, task = pickle.load(sys.stdin.buffer)
-        progress = _Progress(answers)
-        threading.Thread(target=_listen, args=(progress,), name="vp3d-parent", daemon=True).start()
-        answers.send(("result", function(task, progress)))
+        answer = _answer(answers, threads)
+        # Nothing is left to unwind: the parent, which has all it wants, may end us at once.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        answers.send(answer)
     except BrokenPipeError:
         status = _TERMINATED  # nobody listens any more
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
-    except Exception as error:  # noqa: BLE001 (raised again by the parent)
-        if not isinstance(error, Vp3dError):
-            traceback.print_exc()
-            error = Vp3dError(f"unexpected {type(error).__name__} in a part of the video: {error}")
-        answers.send(("failed", error))
     sys.stderr.flush()
     os._exit(status)  # at once: threads of libraries may take their time to end
+
+
+def _answer(answers: Connection, threads: int) -> tuple[str, Any]:
+    """Do the call: what it gives, or why it failed."""
+    try:
+        _limit_threads(threads)
+        function, task = pickle.load(sys.stdin.buffer)
+        progress = _Progress(answers)
+        threading.Thread(target=_listen, args=(progress,), name="vp3d-parent", daemon=True).start()
+        return "result", function(task, progress)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 (raised again by the parent)
+        if isinstance(error, Vp3dError):
+            return "failed", error
+        traceback.print_exc()
+        return "failed", Vp3dError(f"unexpected {type(error).__name__} in a part of the video: {error}")
 
 
 class _Progress:
@@ -61,7 +72,7 @@ class _Progress:
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         self.begun = True
         if self.stop:
-            raise StoppedError("another part of the video failed")
+            raise StoppedError("the other parts of the video were given up")
         if time.monotonic() - self._sent >= _PROGRESS_EVERY_S:
             self._sent = time.monotonic()
             self._answers.send(("progress", (stage, done)))

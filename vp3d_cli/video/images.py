@@ -66,18 +66,21 @@ def image_frames(
         VideoError: an image has another size than the first.
     """
     broken: list[Path] = []
-    for index in range(max(0, math.floor(start_s * fps)), len(images)):
-        path = images[index]
-        try:
-            image = read_image(path)
-        except VideoError:
-            broken.append(path)
-            continue
-        if image.shape[1::-1] != size_wh:
-            raise VideoError(
-                f"{path} is {image.shape[1]}x{image.shape[0]}, but the first image of its folder is "
-                f"{size_wh[0]}x{size_wh[1]}; the images of a video must have one size"
-            )
-        yield decoded(index / fps, image)
-    if broken:
-        warnings.append(f"{len(broken)} of {len(images)} images cannot be read and were left out, first {broken[0]}")
+    try:
+        for index in range(max(0, math.floor(start_s * fps)), len(images)):
+            path = images[index]
+            try:
+                image = read_image(path)
+            except VideoError:
+                broken.append(path)
+                continue
+            if image.shape[1::-1] != size_wh:
+                raise VideoError(
+                    f"{path} is {image.shape[1]}x{image.shape[0]}, but the first image of its folder is "
+                    f"{size_wh[0]}x{size_wh[1]}; the images of a video must have one size"
+                )
+            yield decoded(index / fps, image)
+    finally:  # whoever reads may not want all of them
+        if broken:
+            left_out = f"{len(broken)} of {len(images)} images cannot be read and were left out"
+            warnings.append(f"{left_out}, first {broken[0]}")

@@ -93,6 +93,10 @@ class VideoReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the thread and any ffmpeg, as leaving the ``with`` statement does; no further frame is delivered."""
         self._ahead.leave()
         if self._thread is not None:
             self._thread.join()

@@ -16,7 +16,7 @@ from vp3d_cli.datasets.archives import (
     write_positions_3d,
 )
 from vp3d_cli.errors import InputError, OutputError
-from vp3d_cli.skeletons import COCO17, H36M17, HUMANEVA15, MPII16, SKELETONS, Skeleton
+from vp3d_cli.skeletons import COCO17, H36M17, HOURGLASS16, HUMANEVA15, MPII16, SKELETONS, Skeleton
 
 H36M_METADATA = {"num_joints": 17, "keypoints_symmetry": [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]]}
 
@@ -54,7 +54,8 @@ def test_joints_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "skeleton"), [("h36m", H36M17), ("coco", COCO17), ("humaneva15", HUMANEVA15), ("mpii", MPII16)]
+    ("name", "skeleton"),
+    [("h36m", H36M17), ("coco", COCO17), ("humaneva15", HUMANEVA15), ("mpii", MPII16), ("hourglass16", HOURGLASS16)],
 )
 def test_layouts_by_name(tmp_path: Path, name: str, skeleton: Skeleton) -> None:
     keypoints = {"S1": {"Walking": [random(4, skeleton.num_joints, 2), random(6, skeleton.num_joints, 2)]}}
@@ -71,6 +72,11 @@ def test_layout_without_a_name_is_told_by_left_and_right(tmp_path: Path) -> None
     keypoints = {"S1": {"Walking": [random(4, 17, 2)]}}
     read = read_positions_2d(save(tmp_path / "gt.npz", positions_2d=keypoints, metadata=H36M_METADATA))
     assert read.layout == "h36m17"
+    # VideoPose3D's archives of Stacked Hourglass.
+    hourglass = {"num_joints": 16, "keypoints_symmetry": [[4, 5, 6, 10, 11, 12], [1, 2, 3, 13, 14, 15]]}
+    sixteen = {"S1": {"Walking": [random(4, 16, 2)]}}
+    read = read_positions_2d(save(tmp_path / "sh.npz", positions_2d=sixteen, metadata=hourglass))
+    assert read.layout == "hourglass16"
     coco = {"num_joints": 17, "keypoints_symmetry": [list(COCO17.left), list(COCO17.right)]}
     assert read_positions_2d(save(tmp_path / "c.npz", positions_2d=keypoints, metadata=coco)).layout == "coco17"
     other = {"num_joints": 17, "keypoints_symmetry": [[1], [2]]}

@@ -23,6 +23,7 @@ from vp3d_cli.datasets.archives import (
 )
 from vp3d_cli.datasets.cameras import cameras_of
 from vp3d_cli.datasets.prepare import exact_keypoints, prepare
+from vp3d_cli.datasets.sequences import Archives
 from vp3d_cli.datasets.splits import DATASETS, select_joints
 from vp3d_cli.errors import InputError, MissingDependencyError, OutputError
 from vp3d_cli.types import FloatArray
@@ -147,7 +148,6 @@ def test_h36m_zip(tmp_path: Path) -> None:
             for action in SPEC.actions:
                 for take in ("", " 1"):
                     archive.writestr(f"h36m/{subject}/MyPoses/3D_positions/{action}{take}.h5", stream.getvalue())
-            archive.writestr(f"h36m/{subject}/StackedHourglass/Walking_1.54138969.h5", b"not read")
     result = prepare("human36m", tmp_path / "h36m.zip", make_out(tmp_path))
     expected = (joints_mm(5) / 1000).astype(np.float32)
     np.testing.assert_array_equal(read_positions_3d(result.files[0]).subjects["S8"]["Waiting"], expected)
@@ -155,13 +155,125 @@ def test_h36m_zip(tmp_path: Path) -> None:
 
 def test_all_forms_give_the_same_bytes(tmp_path: Path) -> None:
     pytest.importorskip("cdflib")
-    first = prepare("human36m", write_mat(tmp_path / "mat", frames=4), tmp_path / "a").files
-    tars = write_tars(tmp_path / "tars", cdf_bytes(tmp_path, joints_mm(4)))
-    second = prepare("human36m", tars, tmp_path / "b").files
-    read = [read_positions_3d(files[0]).subjects for files in (first, second)]
-    for subject, sequences in read[0].items():
-        for name, values in sequences.items():
-            np.testing.assert_array_equal(values, read[1][subject][name])
+    pytest.importorskip("h5py")
+    # Every take is another one; numbers that float32, in which the original has them, holds exactly.
+    joints = {
+        (s, take): np.round(joints_mm(3 + i)) + j
+        for j, s in enumerate(("S9", "S1"))
+        for i, take in enumerate(("Walking 1", "Walking", "TakingPhoto", "TakingPhoto 1"))
+    }
+    tars, mats = tmp_path / "tars", tmp_path / "mats"
+    tars.mkdir()
+    for subject in ("S1", "S9"):
+        (mats / subject).mkdir(parents=True)
+        with tarfile.open(tars / f"Poses_D3_Positions_{subject}.tgz", "w:gz") as archive:
+            for (whose, take), values in joints.items():
+                if whose == subject:
+                    name = f"{subject}/MyPoseFeatures/D3_Positions/{take}.cdf"
+                    add_to_tar(archive, name, cdf_bytes(tmp_path, values))
+                    (mats / subject / f"{take}.cdf.mat").write_bytes(mat_of(values))
+    with zipfile.ZipFile(tmp_path / "h36m.zip", "w") as archive:
+        for (subject, take), values in joints.items():
+            name = take.replace("TakingPhoto", "Photo").replace(" ", "_")
+            content = h5_of("3D_positions", values.reshape(len(values), 96).T)
+            archive.writestr(f"h36m/{subject}/MyPoses/3D_positions/{name}.h5", content)
+    backwards = tmp_path / "data_3d_h36m.npz"
+    shuffled: dict[str, dict[str, FloatArray]] = {"S9": {}, "S1": {}}
+    for (subject, take), values in joints.items():
+        shuffled[subject][take.replace("TakingPhoto", "Photo")] = metres(values)
+    write_positions_3d(backwards, shuffled)
+    made = []
+    for number, source in enumerate((tars, mats, tmp_path / "h36m.zip", backwards)):
+        files = prepare("human36m", source, tmp_path / str(number), partial=True).files
+        made.append({file.name: file.read_bytes() for file in files})
+    assert set(made[0]) == {"data_3d_h36m.npz", "data_2d_h36m_gt.npz"}
+    assert made[1:] == made[:1] * 3
+    read = read_positions_3d(tmp_path / "0" / "data_3d_h36m.npz").subjects
+    assert {subject: list(sequences) for subject, sequences in read.items()} == {
+        subject: ["Photo", "Photo 1", "Walking", "Walking 1"] for subject in ("S1", "S9")
+    }
+    np.testing.assert_array_equal(read["S9"]["Walking"], metres(joints["S9", "Walking"]))
+
+
+def h5_of(name: str, values: Any) -> bytes:
+    """An HDF5 file with one array."""
+    import h5py
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file[name] = values
+    return stream.getvalue()
+
+
+CAMERAS = ("54138969", "55011271", "58860488", "60457274")
+
+
+def write_hourglass(folder: Path, subjects: tuple[str, ...] = ("S1", "S9")) -> dict[tuple[str, str, str, str], Any]:
+    """Joints, and detections as Martinez et al. 2017 gave them out: (folder, subject, sequence, camera) to MPII's."""
+    rng = np.random.default_rng(0)
+    detected = {}
+    for subject in subjects:
+        for name in ("Walking_1", "Photo"):
+            place = folder / "h36m" / subject / "MyPoses" / "3D_positions"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{name.replace('_', ' ')}.h5").write_bytes(h5_of("3D_positions", joints_mm(5).reshape(5, 96).T))
+            for kind in ("h36m/{}/StackedHourglass", "{}/StackedHourglassFineTuned240"):
+                place = folder / kind.format(subject)
+                place.mkdir(parents=True, exist_ok=True)
+                for camera in CAMERAS:
+                    values = rng.uniform(0, 1000, (6, 16, 2))
+                    (place / f"{name}.{camera}.h5").write_bytes(h5_of("poses", values))
+                    detected[place.name, subject, name.replace("_", " "), camera] = values
+    return detected
+
+
+def test_detections_of_stacked_hourglass_come_along(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    detected = write_hourglass(tmp_path / "in")
+    (tmp_path / "in/h36m/S1/StackedHourglass/Photo.55011271.h5").unlink()
+    result = prepare("human36m", tmp_path / "in", make_out(tmp_path), partial=True)
+    assert [file.name for file in result.files] == [
+        "data_3d_h36m.npz", "data_2d_h36m_gt.npz", "data_2d_h36m_sh_pt_mpii.npz", "data_2d_h36m_sh_ft_h36m.npz",
+    ]  # fmt: skip
+    for kind, folder in (("sh_pt_mpii", "StackedHourglass"), ("sh_ft_h36m", "StackedHourglassFineTuned240")):
+        archive = read_positions_2d(make_out(tmp_path) / f"data_2d_h36m_{kind}.npz")
+        # The order and the pairs of VideoPose3D's own archives.
+        assert (archive.layout, archive.num_joints) == ("hourglass16", 16)
+        assert archive.symmetry == ((4, 5, 6, 10, 11, 12), (1, 2, 3, 13, 14, 15))
+        order = [6, 2, 1, 0, 3, 4, 5, 7, 8, 9, 13, 14, 15, 12, 11, 10]
+        for number, camera in enumerate(CAMERAS):
+            np.testing.assert_array_equal(
+                archive.subjects["S9"]["Walking 1"][number],
+                detected[folder, "S9", "Walking 1", camera][:, order].astype(np.float32),
+            )
+        assert [len(view) for view in archive.subjects["S1"]["Photo"]] == [6, 0 if kind == "sh_pt_mpii" else 6, 6, 6]
+    assert any("data_2d_h36m_sh_pt_mpii.npz: 4 sequences have other lengths" in note for note in result.notes)
+    # They can be trained and tested on.
+    (sequence, _) = Archives(make_out(tmp_path), "human36m", "sh_pt_mpii").sequences("S9")
+    assert sequence.views[0][0].shape == (5, 16, 2)
+    (make_out(tmp_path) / "data_3d_h36m.npz").unlink()
+    (make_out(tmp_path) / "data_2d_h36m_gt.npz").unlink()
+    with pytest.raises(OutputError, match=r"data_2d_h36m_sh_pt_mpii\.npz"):
+        prepare("human36m", tmp_path / "in", make_out(tmp_path), partial=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("Walking_1.54138969.h5", b"no hdf5", "damaged"),
+        ("Walking_1.h5", None, "no camera of Human3.6M in its name"),
+        ("Walking_1.1234.h5", None, "no camera of Human3.6M in its name; they are 54138969"),
+        ("Walking_1.54138969.h5", (5, 17, 2), r"expected keypoints \(T, 16, 2\), got \(5, 17, 2\)"),
+    ],
+)
+def test_unusable_detections(tmp_path: Path, name: str, content: Any, message: str) -> None:
+    pytest.importorskip("h5py")
+    write_hourglass(tmp_path / "in", ("S1",))
+    file = tmp_path / "in/h36m/S1/StackedHourglass" / name
+    file.write_bytes(content if isinstance(content, bytes) else h5_of("poses", np.zeros(content or (5, 16, 2))))
+    with pytest.raises(InputError, match=rf"{name}: {message}"):
+        prepare("human36m", tmp_path / "in", make_out(tmp_path), partial=True)
+    assert not make_out(tmp_path).exists()
 
 
 def test_archives_that_exist_are_checked_and_copied(tmp_path: Path) -> None:
@@ -204,7 +316,7 @@ def test_missing_subjects_and_sequences(tmp_path: Path) -> None:
     message = r"is not complete: missing are subjects S5, S6, S7, S8, S11; S1, Photo: 1 of 2; --partial takes"
     with pytest.raises(InputError, match=message):
         prepare("human36m", source, make_out(tmp_path))
-    assert not list(make_out(tmp_path).iterdir())
+    assert not make_out(tmp_path).exists()
     result = prepare("human36m", source, make_out(tmp_path), partial=True)
     assert set(read_positions_3d(result.files[0]).subjects) == {"S1", "S9"}
     assert any("missing are subjects S5" in note for note in result.notes)
@@ -232,7 +344,7 @@ def test_unusable_sequences(tmp_path: Path, content: bytes, message: str | None)
         return
     with pytest.raises(InputError, match=rf"S6.*Sitting\.cdf\.mat: {message}"):
         prepare("human36m", source, make_out(tmp_path))
-    assert not list(make_out(tmp_path).iterdir())
+    assert not make_out(tmp_path).exists()
 
 
 def test_damaged_cdf_and_h5(tmp_path: Path) -> None:

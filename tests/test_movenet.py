@@ -24,7 +24,7 @@ from vp3d_cli.detect.search import Search, distinct, make_tiles
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
-from vp3d_cli.weights import add_weights, find_weights
+from vp3d_cli.weights import add_to_manifest, find_weights
 
 DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo.mp4"
 ROIS = st.builds(
@@ -433,10 +433,14 @@ def test_options_out_of_range_are_refused(option: str) -> None:
 
 def test_foreign_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VP3D_HOME", str(tmp_path))
-    (tmp_path / "junk.onnx").write_bytes(b"not a network")
-    add_weights(tmp_path / "junk.onnx", "movenet-thunder", kind="detector")
+    facts = {"kind": "detector", "licence": "", "source": "", "trained_on": ""}
+    own = tmp_path / "weights"
+    own.mkdir()
+    (own / "junk.onnx").write_bytes(b"not a network")
+    add_to_manifest(own, "junk.onnx", "movenet-thunder", **facts)
     with pytest.raises(WeightsError, match="weights movenet-thunder: onnxruntime cannot read"):
         load_detector("movenet")
-    add_weights(find_weights("movenet-multipose").path, "movenet-thunder", kind="detector")
+    (own / "other.onnx").write_bytes(find_weights("movenet-multipose").path.read_bytes())
+    add_to_manifest(own, "other.onnx", "movenet-thunder", **facts)
     with pytest.raises(WeightsError, match="weights movenet-thunder: not a single-person MoveNet"):
         load_detector("movenet")

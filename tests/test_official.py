@@ -26,6 +26,7 @@ from vp3d_cli.lift.simple import SimpleConfig, SimpleModel
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.normalize import InputRule
 from vp3d_cli.train.start import start_with
+from vp3d_cli.weights import find_weights, list_weights
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +108,9 @@ def test_only_the_tensors_are_taken(tmp_path: Path, legacy: bool, old_numpy: boo
         ("pretrained_h36m_cpn.bin", (3, 3, 3, 3, 3), 17, 17, ("h36m17", "h36m17"), 50),
         ("pretrained_h36m_detectron_coco.bin", (3, 3, 3, 3, 3), 17, 17, ("coco17", "h36m17"), 50),
         ("pretrained_humaneva15_detectron.bin", (3, 3, 3), 15, 15, ("humaneva15", "humaneva15"), 60),
+        # Mask R-CNN finds COCO's 17, whatever the file is called.
+        ("pretrained_humaneva15_detectron.bin", (3, 3, 3), 17, 15, ("coco17", "humaneva15"), 60),
+        ("epoch_80.bin", (3, 3, 3), 16, 17, ("hourglass16", "h36m17"), 50),
     ],
 )
 def test_published_files_are_recognised(
@@ -287,7 +291,9 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         archive.writestr("x/data.pkl", b"junk")
     torch.save({"model_pos": state, "x": Altering()}, tmp_path / "altering.bin")
     for name in ("cut", "text", "empty", "zip", "altering"):
-        with pytest.raises(WeightsError, match=rf"{name}\.bin: (not a checkpoint of torch|refused)"):
+        with pytest.raises(
+            WeightsError, match=rf"{name}\.bin: (cut off, damaged, or not a checkpoint of torch|refused)"
+        ):
             read_official(tmp_path / f"{name}.bin")
     with pytest.raises(WeightsError, match="no such weight file"):
         read_official(tmp_path / "none.bin")
@@ -307,8 +313,8 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         (lambda state: state.update({"shrink.weight": torch.ones(50, 16, 1)}), "unknown shapes"),
         (lambda state: state.update({"shrink.weight": torch.ones(60, 16, 1)}), "answers with 20 joints"),
         (
-            lambda state: state.update({"expand_conv.weight": torch.ones(16, 32, 3)}),
-            "takes 16 keypoints, but h36m17 has 17",
+            lambda state: state.update({"expand_conv.weight": torch.ones(16, 36, 3)}),
+            "takes 18 keypoints, but h36m17 has 17",
         ),
         (lambda state: state.update({"epoch": 3}), "holds 'epoch', which is no tensor"),
     ],
@@ -390,6 +396,56 @@ def test_commands(tmp_path: Path) -> None:
     assert runner.invoke(app, [*arguments, "--out", str(out), "--format", "onnx"]).exit_code == 2
     misplaced = runner.invoke(app, ["weights", "add", str(path), "--kind", "detector", "--causal"])
     assert misplaced.exit_code == 2
+
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["weights", *map(str, arguments)])
+
+
+def test_a_name_that_is_taken_leaves_everything_as_it_was(tmp_path: Path, home: Path) -> None:
+    first = save_published(tmp_path / "a.bin", published_state((3, 3), 17, 17), model_traj=published_state((3,), 17, 1))
+    assert invoke("add", first, "--name", "taken-trajectory", "--kind", "pose").exit_code == 0
+    before = {file.name: file.read_bytes() for file in (home / "weights").iterdir()}
+    for name in ("taken", "pose-27"):  # its trajectory's name is taken; vp3d's own
+        assert invoke("add", first, "--name", name).exit_code == 1
+        assert {file.name: file.read_bytes() for file in (home / "weights").iterdir()} == before
+    assert invoke("add", first, "--name", "taken", "--overwrite").exit_code == 0
+    assert load_lifter_file(home / "weights" / "taken-trajectory.safetensors")[1].task == "trajectory"
+
+
+def test_a_trajectory_alone(tmp_path: Path, home: Path) -> None:
+    both = save_published(tmp_path / "a.bin", published_state((3, 3), 17, 17), model_traj=published_state((3,), 17, 1))
+    added = invoke("add", both, "--kind", "trajectory", "--name", "foo")
+    assert added.stdout.split() == [str(home / "weights" / "foo.safetensors")]
+    assert load_lifter_file(home / "weights" / "foo.safetensors")[1].task == "trajectory"
+    alone = save_published(tmp_path / "b.bin", published_state((3, 3), 17, 17))
+    refused = invoke("add", alone, "--kind", "trajectory", "--name", "bar")
+    assert "b.bin: has no trajectory model" in refused.stderr
+    # A lifter file says itself what it is.
+    file = home / "weights" / "foo.safetensors"
+    assert "is a trajectory model, not a pose model" in invoke("add", file, "--kind", "pose", "--name", "x").stderr
+    assert invoke("add", file, "--name", "again").exit_code == 0
+    assert [entry.kind for entry in list_weights() if entry.name in ("foo", "again")] == ["trajectory"] * 2
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    assert "is not a lifter file" in invoke("add", tmp_path / "junk.safetensors").stderr
+
+
+def test_what_the_format_does_not_keep_is_said_when_it_is_written(tmp_path: Path) -> None:
+    config = TemporalConfig((3, 3), 4, in_features=2, causal=True)
+    rule = InputRule("screen", False, rate_hz=10.0, skeleton_2d="coco17", edges="repeat")
+    save_lifter(
+        tmp_path / "own.safetensors", TemporalModel(config), LifterInfo("pose", "temporal", config.as_dict(), rule)
+    )
+    done = invoke("export", tmp_path / "own.safetensors", "--out", tmp_path / "a.bin")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"vp3d weights add {tmp_path / 'a.bin'} --rate 10 --causal --skeleton-2d coco17")
+    assert invoke("add", tmp_path / "a.bin", *line.rpartition("a.bin ")[2].split()).exit_code == 0
+    _, info = load_lifter_file(find_weights("a").path)
+    assert (info.rule.rate_hz, info.rule.skeleton_2d, info.config["causal"]) == (10.0, "coco17", True)
+    assert invoke("add", tmp_path / "a.bin", "--rate", "0").exit_code == 2
+    official = save_published(tmp_path / "b_coco.bin", published_state((3, 3), 17, 17))
+    assert invoke("add", official).exit_code == 0
+    assert invoke("export", "b_coco", "--out", tmp_path / "c_coco.bin").stderr == ""
 
 
 def test_a_file_of_another_version_says_so(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from vp3d_cli.reproduce.journal import FILE, Journal, RowResult, open_journal
 from vp3d_cli.reproduce.report import compose
 from vp3d_cli.reproduce.rows import GROUPS, all_rows, select_rows
 from vp3d_cli.reproduce.run import Listener, Outcome, Plan, reproduce
+from vp3d_cli.train.config import read_config
+from vp3d_cli.train.recipes import find_recipe
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -75,9 +77,14 @@ def test_rows_are_the_papers(folder: Path) -> None:
     assert (semi.labelled_batch, alone.labelled_batch) == (64, 64)
     assert (semi.dataset.subset, semi.dataset.downsample, semi.dataset.train) == (0.1, 1, ("S1",))
     assert rows["semi-s1-10-no-bones"].config(folder).semi.bone_lengths == 0
+    # As the authors' command for this row.
+    assert (semi.semi.subjects, semi.train.epochs, semi.train.epoch_decay) == (("S5", "S6", "S7", "S8"), 200, 0.98)
+    assert rows["semi-s156"].config(folder).semi.subjects == ("S7", "S8")
+    recipe = read_config(find_recipe("paper-semi"), {"dataset": {"folder": str(folder)}})
+    assert (recipe.dataset, recipe.semi) == (semi.dataset, semi.semi)
     # Fewer epochs, and less time without unlabelled data.
-    short = rows["semi-s1-10"].config(folder, epochs=50, channels=32)
-    assert (semi.semi.warmup_epochs, short.semi.warmup_epochs, short.train.epochs) == (20, 5, 50)
+    short = rows["semi-s1-10"].config(folder, epochs=80, channels=32)
+    assert (semi.semi.warmup_epochs, short.semi.warmup_epochs, short.train.epochs) == (5, 2, 80)
     assert (short.model.options["channels"], list(short.model.options["widths"])) == (32, [3, 3, 3])
 
 
@@ -140,6 +147,10 @@ def test_report(made: tuple[Path, Outcome]) -> None:
     assert (cells[3], cells[4]) == (f"{ours:.1f}", "51.8")
     assert "skipped: no data_2d_h36m_sh_ft_h36m.npz" in text
     assert "1 epoch and 8 channels, not as in the paper" in text
+    assert "made-up" not in text
+    # What is not the paper's stands where its figure does.
+    semi = text.index("| semi-s1-10 |")
+    assert semi < text.index("the loss is not the paper's") < text.index("## How the models were trained")
     for picture in re.findall(r"\((plots/.*?)\)", text):
         assert (out / picture).read_bytes().startswith(PNG)
     content = json.loads((out / FILE).read_text())
@@ -309,7 +320,9 @@ def test_the_whole_way_on_a_made_up_data_set(tmp_path: Path, capsys: pytest.Capt
     synthesize(clips, tmp_path / "data", minutes=50 * 209 / 50 / 60, detections=False)
     arguments = (tmp_path / "data", "--out", tmp_path / "out", "--epochs", 1, "--channels", 32)
     assert run(*arguments, "--rows", "^h36m-gt-27-no-flip-test$|^semi-s1-1$", "-q") == 0
-    check_page(Path(capsys.readouterr().out.strip()))
+    page = Path(capsys.readouterr().out.strip())
+    check_page(page)
+    assert page.read_text(encoding="utf-8").count("made-up data: ours say nothing about the real data set") == 1
     content = json.loads((tmp_path / "out" / FILE).read_text())
     done = [name for name, row in content["rows"].items() if row["status"] == "done"]
     assert done[0] == "h36m-gt-27-no-flip-test"

@@ -143,6 +143,17 @@ def test_a_long_gap_does_not_blur_what_is_far_from_it() -> None:
     assert np.abs(smoothed - truth)[250:].max() < 0.02
 
 
+@pytest.mark.parametrize("depth", [-0.4, 0.0, np.nan, np.inf, -np.inf])
+def test_a_frame_that_is_not_in_front_of_the_camera_spoils_no_other(depth: float) -> None:
+    s = np.arange(60) / 30.0
+    truth = np.stack([0.3 * s, 0.1 + 0 * s, 3.0 + 0.5 * s], axis=1)
+    root = truth.copy()
+    root[20, 2] = depth
+    smoothed = smooth_trajectory(root, np.ones(60), 30.0)
+    assert np.abs(smoothed - truth).max() < 0.02
+    assert np.isnan(smooth_trajectory(np.tile([0.1, 0.2, depth], (5, 1)), np.ones(5), 30.0)).all()
+
+
 def test_nothing_known_stays_unknown() -> None:
     assert np.isnan(smooth_trajectory(np.full((5, 3), np.nan), np.zeros(5), 30.0)).all()
 

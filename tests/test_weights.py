@@ -129,14 +129,43 @@ def test_user_weights_are_copied_and_found(bundled: Path, home: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("bundled")
-def test_user_entry_replaces_the_shipped_one(tmp_path: Path) -> None:
-    (tmp_path / "new").write_bytes(b"new")
-    add_weights(tmp_path / "new", "abc", kind="pose")
+def test_user_entry_wins_over_the_shipped_one(home: Path) -> None:
+    (home / "weights").mkdir(parents=True)
+    (home / "weights" / "new.bin").write_bytes(b"new")
+    add_to_manifest(home / "weights", "new.bin", "abc", kind="pose", licence="", source="", trained_on="")
     assert find_weights("abc").path.read_bytes() == b"new"
-    (tmp_path / "new").write_bytes(b"newer")
-    add_weights(tmp_path / "new", "abc", kind="pose")
-    assert find_weights("abc").path.read_bytes() == b"newer"
     assert len(list_weights()) == 1
+
+
+@pytest.mark.usefixtures("bundled")
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    file = tmp_path / "new"
+    file.write_bytes(b"new")
+    add_weights(file, "mine", kind="pose")
+    file.write_bytes(b"newer")
+    with pytest.raises(WeightsError, match=r"weights called mine exist already; .*--overwrite"):
+        add_weights(file, "mine", kind="pose")
+    assert find_weights("mine").path.read_bytes() == b"new"
+    add_weights(file, "mine", kind="pose", overwrite=True)
+    assert find_weights("mine").path.read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("name", ["abc", "default", "open"])
+@pytest.mark.usefixtures("bundled")
+def test_names_of_vp3ds_own_weights_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "new").write_bytes(b"new")
+    with pytest.raises(WeightsError, match=f"weights of vp3d's own are called {name}; give yours another --name"):
+        add_weights(tmp_path / "new", name, kind="pose", overwrite=True)
+
+
+def test_a_file_that_cannot_be_fetched_is_added_by_hand(bundled: Path, tmp_path: Path) -> None:
+    set_entry(bundled, "remote", url="file:///nowhere/at/all.bin")
+    (tmp_path / "wrong").write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="vp3d's own"):
+        add_weights(tmp_path / "wrong", "remote", kind="pose")
+    (tmp_path / "right").write_bytes(b"abc")
+    add_weights(tmp_path / "right", "remote", kind="pose")
+    assert find_weights("remote").path.read_bytes() == b"abc"
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "ä"])

@@ -130,7 +130,23 @@ MPII16 = Skeleton(
     bones=_tree_bones(_MPII_PARENTS),
 )  # fmt: skip
 
-SKELETONS: dict[str, Skeleton] = {skeleton.name: skeleton for skeleton in (COCO17, H36M17, HUMANEVA15, MPII16)}
+_HOURGLASS_PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 7, 10, 11, 7, 13, 14)
+
+# The same joints in the order of Human3.6M's, as VideoPose3D's archives of Stacked Hourglass detections have them.
+HOURGLASS16 = Skeleton(
+    name="hourglass16",
+    joints=(
+        "pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+        "thorax", "upper_neck", "head_top",
+        "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+    ),
+    parents=_HOURGLASS_PARENTS,
+    bones=_tree_bones(_HOURGLASS_PARENTS),
+)  # fmt: skip
+
+SKELETONS: dict[str, Skeleton] = {
+    skeleton.name: skeleton for skeleton in (COCO17, H36M17, HUMANEVA15, MPII16, HOURGLASS16)
+}
 
 
 def get_skeleton(name: str) -> Skeleton:

@@ -59,7 +59,8 @@ def evaluate(
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="human36m or humaneva.  [default: human36m]", show_default=False)
+        str | None,
+        typer.Option(metavar="NAME", help="human36m or humaneva.  [default: the lifter's]", show_default=False),
     ] = None,
     keypoints: Annotated[
         str | None,

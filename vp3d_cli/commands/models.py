@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vp3d_cli.commands.common import AsJson, Overwrite, format_table, print_error
+from vp3d_cli.commands.common import AsJson, Overwrite, format_table, print_error, print_warning
+from vp3d_cli.errors import WeightsError
+
+if TYPE_CHECKING:
+    from vp3d_cli.weights import WeightFile
 
 weights_app = typer.Typer(help="List, check, add and export weight files.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -71,12 +75,24 @@ def weights_add(
         str | None,
         typer.Option(help="What --lifter or --detector will call it.  [default: the file's name]", show_default=False),
     ] = None,
-    kind: Annotated[str, typer.Option(help="detector, pose or trajectory.")] = "pose",
+    kind: Annotated[
+        str | None,
+        typer.Option(help="detector, pose or trajectory.  [default: the lifters that are in it]", show_default=False),
+    ] = None,
     skeleton_2d: Annotated[
         str | None,
         typer.Option(help="Keypoints that a VideoPose3D checkpoint takes.  [default: by its name]", show_default=False),
     ] = None,
     causal: Annotated[bool, typer.Option("--causal", help="The VideoPose3D checkpoint is causal.")] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Frames per second that a VideoPose3D checkpoint was trained at.  [default: 50; HumanEva 60]",
+            show_default=False,
+        ),
+    ] = None,
     licence: Annotated[
         str | None, typer.Option(help="Under which the weights may be used.", show_default=False)
     ] = None,
@@ -84,6 +100,7 @@ def weights_add(
     trained_on: Annotated[
         str | None, typer.Option(help="The data that they were trained on.", show_default=False)
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Add weights of your own, under a name that other commands take.
 
@@ -93,32 +110,43 @@ def weights_add(
     vp3d infer video.mp4 --lifter pretrained_h36m_cpn
 
     A checkpoint of VideoPose3D (.bin) is converted: only its tensors are read, nothing in it is run. Its trajectory
-    model, if it has one, is added as NAME-trajectory.
+    model, if it has one, is added as NAME-trajectory; --kind trajectory adds it alone, as NAME.
     """
+    from vp3d_cli.weights import KINDS
+
+    if kind is not None and kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(KINDS)}", param_hint="--kind")
+    foreign = kind != "detector" and file.suffix != ".safetensors"
+    if not foreign and (causal or skeleton_2d is not None or rate is not None):
+        raise typer.BadParameter("--causal, --skeleton-2d and --rate describe checkpoints of VideoPose3D (.bin)")
+    said: dict[str, Any] = {
+        key: text for key, text in (("licence", licence), ("trained_on", trained_on)) if text is not None
+    }
+    if foreign:
+        from vp3d_cli.lift.official import add_official
+
+        described: dict[str, Any] = {"skeleton_2d": skeleton_2d, "causal": causal, "rate_hz": rate}
+        entries = add_official(
+            file, name or file.stem, only=kind, source=source, overwrite=overwrite, **described, **said
+        )
+    else:
+        entries = [_add_own(file, name or file.stem, kind, source=source, overwrite=overwrite, **said)]
+    for entry in entries:
+        print(entry.path)
+
+
+def _add_own(file: Path, name: str, kind: str | None, **options: Any) -> WeightFile:
+    """Add a detector's file as it is, or a lifter file, which says what it is."""
     from vp3d_cli.weights import add_weights
 
-    name = name or file.stem
-    if kind == "pose" and file.suffix != ".safetensors":
-        from vp3d_cli.lift.official import LICENCE, add_official
+    if kind != "detector" and file.is_file():
+        from vp3d_cli.lift.checkpoint import read_lifter_info
 
-        entries = add_official(
-            file,
-            name,
-            skeleton_2d=skeleton_2d,
-            causal=causal,
-            licence=licence or LICENCE,
-            source=source,
-            trained_on=trained_on,
-        )
-        for entry in entries:
-            print(entry.path)
-        return
-    if causal or skeleton_2d is not None:
-        raise typer.BadParameter("--causal and --skeleton-2d describe checkpoints of VideoPose3D (.bin)")
-    added = add_weights(
-        file, name, kind=kind, licence=licence or "unknown", source=source, trained_on=trained_on or "unknown"
-    )
-    print(added.path)
+        task = read_lifter_info(file).task
+        if kind not in (None, task):
+            raise WeightsError(f"{file} is a {task} model, not a {kind} model; leave out --kind")
+        kind = task
+    return add_weights(file, name, kind=kind or "pose", **options)
 
 
 @weights_app.command("export")
@@ -136,16 +164,23 @@ def weights_export(
     \b
     vp3d weights export mine --format videopose3d --out mine.bin
 
-    Only what VideoPose3D can run: temporal lifters on screen coordinates without confidence.
+    Only what VideoPose3D can run: temporal lifters on screen coordinates without confidence, and trajectory lifters
+    that answer in metres, which only its own do.
     """
     if format != "videopose3d":
         raise typer.BadParameter(f"{format!r} is not videopose3d", param_hint="--format")
     from vp3d_cli.files import check_target
-    from vp3d_cli.lift.official import load_part, write_official
+    from vp3d_cli.lift.official import load_part, unsaid, write_official
 
     check_target(out, overwrite)
     beside = None if trajectory is None else load_part(trajectory, "trajectory")
-    write_official(out, load_part(name, "pose"), beside, overwrite=overwrite)
+    lifter = load_part(name, "pose")
+    write_official(out, lifter, beside, overwrite=overwrite)
+    if options := unsaid(out.stem, lifter[1]):
+        print_warning(
+            f"VideoPose3D's format does not say everything; if it comes back: vp3d weights add {out} "
+            f"{' '.join(options)}"
+        )
     print(out)
 
 

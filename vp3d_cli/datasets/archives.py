@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from vp3d_cli.types import FloatArray
 
 Symmetry = tuple[tuple[int, ...], tuple[int, ...]]
 
+_MADE_UP = "made_up"  # what archives that nobody was recorded for say of themselves
 # VideoPose3D's names of layouts, and the skeletons that they are. Its archives of exact Human3.6M keypoints have no
 # name; then left and right joints, which differ between any two skeletons here, tell which one it is.
 _SPELLINGS = {"h36m": "h36m17", "coco": "coco17", "humaneva15": "humaneva15", "mpii": "mpii16"}
@@ -33,9 +35,11 @@ class Positions3D:
     Attributes:
         subjects: {subject: {action: (T, J, 3) float32}}, metres, world axes; as many joints as the file has (a
             Human3.6M archive has 32: see :func:`vp3d_cli.datasets.splits.select_joints`).
+        made_up: the file says of itself that nobody was recorded.
     """
 
     subjects: dict[str, dict[str, FloatArray]]
+    made_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Positions2D:
 
     Attributes:
         subjects: {subject: {action: [(T, J, 2) float32 of each camera]}}, pixels.
-        layout: name of the skeleton (``h36m17``, ``coco17``, ``humaneva15``, ``mpii16``); another name as it stands
-            in the file; "" if the file has none and its symmetry is of no known skeleton.
+        layout: name of the skeleton (``h36m17``, ``coco17``, ``humaneva15``, ``hourglass16``, ``mpii16``); another name
+            as it stands in the file; "" if the file has none and its symmetry is of no known skeleton.
         num_joints: J.
         symmetry: indices of the left joints, and of their counterparts.
         video_metadata: facts of each video of a custom archive, such as ``{"w": 1920, "h": 1080}``.
@@ -75,7 +79,8 @@ def read_positions_3d(path: str | Path) -> Positions3D:
     if len(counts) > 1:
         numbers = ", ".join(map(str, sorted(counts)))
         raise InputError(f"{path}: sequences have different numbers of joints ({numbers}); prepare the data again")
-    return Positions3D(subjects)
+    metadata = values.get("metadata")
+    return Positions3D(subjects, isinstance(metadata, dict) and metadata.get(_MADE_UP) is True)
 
 
 def read_positions_2d(path: str | Path) -> Positions2D:
@@ -108,16 +113,27 @@ def read_positions_2d(path: str | Path) -> Positions2D:
 
 
 def write_positions_3d(
-    path: str | Path, subjects: Mapping[str, Mapping[str, FloatArray]], overwrite: bool = False
+    path: str | Path,
+    subjects: Mapping[str, Mapping[str, FloatArray]],
+    overwrite: bool = False,
+    *,
+    made_up: bool = False,
 ) -> None:
-    """Write an archive of 3D joints: {subject: {action: (T, J, 3)}}, metres, world axes.
+    """Write an archive of 3D joints.
+
+    Args:
+        path: target.
+        subjects: {subject: {action: (T, J, 3)}}, metres, world axes.
+        overwrite: replace a file that is there.
+        made_up: mark it as such, in metadata that VideoPose3D does not look at.
 
     Raises:
         OutputError: it exists and ``overwrite`` is not set, or cannot be written.
     """
-    plain = {s: {a: _packed(array) for a, array in actions.items()} for s, actions in subjects.items()}
+    # One object for equal names: a pickle refers back to it, so that the same values give the same bytes.
+    plain = {intern(s): {intern(a): _packed(array) for a, array in acts.items()} for s, acts in subjects.items()}
     with replacing(Path(path), overwrite) as file:
-        save_npz_objects(file, {"positions_3d": plain})
+        save_npz_objects(file, {"positions_3d": plain, **({"metadata": {_MADE_UP: True}} if made_up else {})})
 
 
 def write_positions_2d(
@@ -145,7 +161,8 @@ def write_positions_2d(
         raise InputError(f"{path}: unknown layout {layout!r}; known: {', '.join(SKELETONS)}")
     skeleton = SKELETONS[layout]
     plain = {
-        s: {a: [_packed(array) for array in cameras] for a, cameras in acts.items()} for s, acts in subjects.items()
+        intern(s): {intern(a): [_packed(array) for array in cameras] for a, cameras in acts.items()}
+        for s, acts in subjects.items()
     }
     for subject, actions in plain.items():
         for action, arrays in actions.items():
@@ -161,6 +178,15 @@ def write_positions_2d(
         metadata["video_metadata"] = {name: dict(video) for name, video in video_metadata.items()}
     with replacing(Path(path), overwrite) as file:
         save_npz_objects(file, {"positions_2d": plain, "metadata": metadata})
+
+
+def frames_not_finite(values: FloatArray) -> str:
+    """Which frames of (T, ...) have values that are not finite, in words; "" if none."""
+    frames = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if len(frames) < 2:
+        return f"frame {frames[0]}" if len(frames) else ""
+    alone = len(frames) == frames[-1] - frames[0] + 1
+    return f"frames {frames[0]} to {frames[-1]}" if alone else f"{len(frames)} frames from {frames[0]} to {frames[-1]}"
 
 
 def _packed(array: FloatArray) -> FloatArray:

@@ -42,7 +42,7 @@ def read_sources(source: Path) -> Sequences:
     """
     subjects: Sequences = {}
     for file in read_files(source, _is_wanted):
-        subject, sequence = _subject(file), _sequence(file.path)
+        subject, sequence = subject_of(file), sequence_of(file.path)
         if action_name(sequence) not in SPEC.actions:
             continue  # "_ALL", and what users keep beside the data
         if sequence in subjects.setdefault(subject, {}):
@@ -81,22 +81,27 @@ def _is_wanted(path: PurePosixPath) -> bool:
     if name.startswith("."):
         return False
     if name.endswith(".h5"):
-        return "3D_positions" in folders  # h36m.zip has others of keypoints
+        return "3D_positions" in folders  # h36m.zip has others of keypoints: see datasets/hourglass.py
     if not name.endswith((".cdf", ".cdf.mat")):
         return False
     features = [folder for folder in folders if re.match(r"(D[23]_|Raw)", folder)]
     return all(folder == "D3_Positions" for folder in features)
 
 
-def _subject(file: SourceFile) -> str:
-    """The folder ``S1``, or the archive ``Poses_D3_Positions_S1.tgz``, that is nearest to the file."""
+def subject_of(file: SourceFile) -> str:
+    """Whose a file is: the folder ``S1``, or the archive ``Poses_D3_Positions_S1.tgz``, that is nearest to it.
+
+    Raises:
+        InputError: there is none.
+    """
     for part in reversed(file.path.parts[:-1]):
         if match := _SUBJECT.fullmatch(part):
             return match[1]
     raise InputError(f"{file.where}: no folder says whose it is; keep the folders S1, S5 ... of the download")
 
 
-def _sequence(path: PurePosixPath) -> str:
+def sequence_of(path: PurePosixPath) -> str:
+    """The sequence that a file is of, by its name: ``WalkingDog_1.cdf.mat`` is ``WalkDog 1``."""
     name = re.sub(r"((\.cdf)?\.mat|\.cdf|\.h5)$", "", path.name, flags=re.IGNORECASE)
     action, _, take = name.replace("_", " ").strip().partition(" ")
     action = _RENAMED.get(action, action)
@@ -144,6 +149,16 @@ def _read_mat(file: SourceFile) -> Any:
 
 def _read_h5(file: SourceFile) -> Any:
     """(T, 96) millimetres of ``h36m.zip``, which keeps them as (96, T)."""
+    return read_h5(file, "3D_positions").T
+
+
+def read_h5(file: SourceFile, name: str) -> Any:
+    """An array of an HDF5 file.
+
+    Raises:
+        InputError: damaged, or without it.
+        MissingDependencyError: h5py is not installed.
+    """
     try:
         import h5py
     except ImportError as error:
@@ -152,7 +167,7 @@ def _read_h5(file: SourceFile) -> Any:
         ) from error
     try:
         with h5py.File(io.BytesIO(file.data), "r") as archive:
-            return np.asarray(archive["3D_positions"]).T
+            return np.asarray(archive[name])
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise damaged(file, error) from error
 

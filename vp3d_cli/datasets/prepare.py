@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from vp3d_cli.datasets import human36m, humaneva
+from vp3d_cli.datasets import hourglass, human36m, humaneva
 from vp3d_cli.datasets.archives import (
     Positions2D,
+    frames_not_finite,
     read_positions_2d,
     read_positions_3d,
     write_positions_2d,
@@ -26,6 +28,7 @@ Joints = dict[str, dict[str, FloatArray]]
 Keypoints = dict[str, dict[str, list[FloatArray]]]
 _TAKES = 2  # of every action, by every subject of Human3.6M
 EXACT = "gt"  # how archives of exact keypoints are called
+MADE_UP = "made-up data: results on it say nothing about the real data set"
 
 
 @dataclass
@@ -36,11 +39,13 @@ class Prepared:
         joints: {subject: {sequence: (T, J, 3)}}, metres.
         files: what was written.
         notes: what the user should know, one sentence each.
+        made_up: nobody was recorded.
     """
 
     joints: Joints
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    made_up: bool = False
 
 
 def prepare(dataset: str, source: Path, out: Path, *, partial: bool = False, overwrite: bool = False) -> Prepared:
@@ -61,13 +66,34 @@ def prepare(dataset: str, source: Path, out: Path, *, partial: bool = False, ove
         MissingDependencyError: a library that reads such files is not installed.
     """
     spec = dataset_spec(dataset)
-    make_folder(out)
-    check_target(out / spec.file_3d, overwrite)
-    check_target(out / spec.file_2d(EXACT), overwrite)
-    archive = _archive_in(source, spec)
-    if archive is not None:
-        return _from_archive(spec, archive, source, out, partial, overwrite)
-    if dataset == "human36m":
+    with folder_of_results(out):
+        check_target(out / spec.file_3d, overwrite)
+        check_target(out / spec.file_2d(EXACT), overwrite)
+        archive = _archive_in(source, spec)
+        if archive is not None:
+            return _from_archive(spec, archive, source, out, partial, overwrite)
+        return _from_download(spec, source, out, partial, overwrite)
+
+
+@contextmanager
+def folder_of_results(folder: Path) -> Iterator[None]:
+    """Make a folder if its parent is there; take it away again if nothing gets into it before an exception.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    new = not folder.exists()
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def _from_download(spec: DatasetSpec, source: Path, out: Path, partial: bool, overwrite: bool) -> Prepared:
+    if spec.name == "human36m":
         result = Prepared(human36m.read_sources(source))
         keypoints = None
     else:
@@ -77,7 +103,12 @@ def prepare(dataset: str, source: Path, out: Path, *, partial: bool = False, ove
             if frames:
                 result.notes.append(f"{subject}: {frames} frames are not finite and left out; sequences end there")
     _clean(spec, result, source, partial)
+    detections = hourglass.read_sources(source) if spec.name == "human36m" else {}
+    for kind in detections:
+        check_target(out / spec.file_2d(kind), overwrite)
     _write(spec, result, keypoints, out, overwrite)
+    for kind, found in detections.items():
+        _write_detections(spec, kind, found, result, out, overwrite)
     return result
 
 
@@ -108,7 +139,8 @@ def _clean(spec: DatasetSpec, result: Prepared, source: Path, partial: bool) -> 
             result.notes.append(f"{subject}, {sequence} is corrupt in the original data and left out, as in the paper")
     found = ", ".join(result.joints) or "nobody"
     others = [subject for subject in result.joints if subject not in spec.subjects]
-    result.joints = {subject: result.joints[subject] for subject in spec.subjects if result.joints.get(subject)}
+    # In one order, whatever that of the files was: the same data make the same archives, and train the same models.
+    result.joints = {s: dict(sorted(result.joints[s].items())) for s in spec.subjects if result.joints.get(s)}
     if not result.joints:
         raise InputError(f"{source}: none of {spec.title}'s subjects ({', '.join(spec.subjects)}), but {found}")
     if others:
@@ -141,19 +173,34 @@ def _write(spec: DatasetSpec, result: Prepared, keypoints: Keypoints | None, out
     if keypoints is None and spec.name == "human36m":
         keypoints = exact_keypoints(result.joints)
     if keypoints is not None:
-        keypoints = {subject: keypoints[subject] for subject in result.joints}
+        keypoints = _of_joints(keypoints, result.joints)
         target = out / spec.file_2d(EXACT)
         write_positions_2d(target, keypoints, spec.skeleton, overwrite=overwrite)
         result.files.append(target)
-    write_positions_3d(out / spec.file_3d, result.joints, overwrite=overwrite)
+    write_positions_3d(out / spec.file_3d, result.joints, overwrite, made_up=result.made_up)
     result.files.insert(0, out / spec.file_3d)
+
+
+def _of_joints(keypoints: Keypoints, joints: Joints) -> Keypoints:
+    """The keypoints of those sequences that there are joints of, in the same order."""
+    return {s: {n: keypoints[s][n] for n in own if n in keypoints.get(s, {})} for s, own in joints.items()}
+
+
+def _write_detections(
+    spec: DatasetSpec, kind: str, found: Positions2D, result: Prepared, out: Path, overwrite: bool
+) -> None:
+    target = out / spec.file_2d(kind)
+    write_positions_2d(target, _of_joints(found.subjects, result.joints), found.layout, overwrite=overwrite)
+    result.files.append(target)
+    result.notes += compare(found, result.joints, target.name)
 
 
 def _from_archive(
     spec: DatasetSpec, archive: Path, source: Path, out: Path, partial: bool, overwrite: bool
 ) -> Prepared:
-    """Check archives that exist, and copy them."""
-    result = Prepared(read_positions_3d(archive).subjects)
+    """Check archives that exist, and copy them; joints are put in order."""
+    read = read_positions_3d(archive)
+    result = Prepared(read.subjects, made_up=read.made_up, notes=[MADE_UP] if read.made_up else [])
     for subject, sequences in result.joints.items():
         for sequence, values in sequences.items():
             where = f"{archive}: {subject}, {sequence}"
@@ -177,7 +224,7 @@ def _from_archive(
         return result
     if not own:
         result.notes.append(f"no {spec.file_2d(EXACT)} beside it: exact keypoints come with the original data only")
-    write_positions_3d(out / spec.file_3d, result.joints, overwrite=overwrite)
+    write_positions_3d(out / spec.file_3d, result.joints, overwrite, made_up=result.made_up)
     result.files.insert(0, out / spec.file_3d)
     return result
 
@@ -196,6 +243,15 @@ def compare(keypoints: Positions2D, joints: Mapping[str, Mapping[str, FloatArray
     ]
     if absent:
         notes.append(f"{name}: has no keypoints of {_some(absent)}")
+    broken = [
+        f"{subject}, {sequence}, camera {number + 1}: {frames_not_finite(view)}"
+        for subject, sequences in joints.items()
+        for sequence in sequences
+        for number, view in enumerate(keypoints.subjects.get(subject, {}).get(sequence, []))
+        if not np.isfinite(view).all()
+    ]
+    if broken:
+        notes.append(f"{name}: keypoints are not finite, which nothing can be trained or tested on: {_some(broken)}")
     different = shorter = 0
     for subject, sequences in joints.items():
         for sequence, values in sequences.items():

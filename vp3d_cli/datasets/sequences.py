@@ -6,13 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vp3d_cli.datasets.archives import Positions2D, Positions3D, read_positions_2d, read_positions_3d
+import numpy as np
+
+from vp3d_cli.datasets.archives import (
+    Positions2D,
+    Positions3D,
+    frames_not_finite,
+    read_positions_2d,
+    read_positions_3d,
+)
 from vp3d_cli.datasets.cameras import DatasetCamera, cameras_of
-from vp3d_cli.datasets.prepare import compare
+from vp3d_cli.datasets.prepare import MADE_UP, compare
 from vp3d_cli.datasets.splits import CORRUPT, DatasetSpec, dataset_spec, select_joints
 from vp3d_cli.errors import InputError
-from vp3d_cli.skeletons import SKELETONS
+from vp3d_cli.skeletons import SKELETONS, get_skeleton
 from vp3d_cli.types import FloatArray
+
+# Nobody's hip is so near to the head, or so far away, metres: millimetres, centimetres and inches are found out.
+_LEAST_SIZE_M, _LARGEST_SIZE_M = 0.02, 10.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Archives:
         self.file_2d = folder / self.spec.file_2d(keypoints)
         for path in (file_3d, self.file_2d):
             _must_exist(path, folder, self.spec, option)
+        self._head = get_skeleton(self.spec.skeleton).index("head")
         self.joints: Positions3D = read_positions_3d(file_3d)
         self.keypoints: Positions2D = read_positions_2d(self.file_2d)
         if self.keypoints.layout not in SKELETONS:
@@ -78,12 +90,13 @@ class Archives:
                 raise InputError(f"{self.folder}: no {what} of {', '.join(missing)}, but of {', '.join(subjects)}")
 
     def notes(self, subjects: Sequence[str]) -> list[str]:
-        """What the user should know of these subjects, one sentence each: lengths that differ, keypoints missing."""
+        """What the user should know of these subjects, one sentence each: made-up data, lengths that differ..."""
         joints = {subject: self.joints.subjects[subject] for subject in subjects}
-        return compare(self.keypoints, joints, self.file_2d.name)
+        made_up = [MADE_UP] if self.joints.made_up else []
+        return made_up + compare(self.keypoints, joints, self.file_2d.name)
 
     def sequences(self, subject: str, actions: tuple[str, ...] = ()) -> Iterator[RecordedSequence]:
-        """The sequences of a subject, without those that are corrupt or that nobody saw.
+        """The sequences of a subject by name, without those that are corrupt or that nobody saw.
 
         Keypoints that go on after the joints have ended, or the other way round, are cut, as the paper does.
 
@@ -92,10 +105,11 @@ class Archives:
             actions: only those whose names begin with one of these; all if empty.
 
         Raises:
-            InputError: another number of joints or cameras than the data set has.
+            InputError: another number of joints or cameras than the data set has; values that are not finite; joints
+                in another unit than metres.
         """
         known = cameras_of(self.spec.name, subject, self._cameras)
-        for name, recorded in self.joints.subjects[subject].items():
+        for name, recorded in sorted(self.joints.subjects[subject].items()):
             seen = self.keypoints.subjects[subject].get(name, [])
             named = not actions or name.startswith(actions)
             if not named or not any(map(len, seen)) or (subject, name) in CORRUPT[self.spec.name]:
@@ -106,7 +120,29 @@ class Archives:
             frames = min(len(recorded), *(len(view) for view, _ in pairs))
             joints = select_joints(recorded[:frames], self.spec, f"{self.spec.file_3d}: {subject}, {name}")
             if frames:
-                yield RecordedSequence(subject, name, joints, [(view[:frames], camera) for view, camera in pairs])
+                sequence = RecordedSequence(subject, name, joints, [(view[:frames], camera) for view, camera in pairs])
+                self._check(sequence)
+                yield sequence
+
+    def _check(self, sequence: RecordedSequence) -> None:
+        who, joints = f"{sequence.subject}, {sequence.name}", sequence.joints
+        if broken := frames_not_finite(joints):
+            raise InputError(
+                f"{self.spec.file_3d}: {who}: joints of {broken} are not finite; prepare the data from the original "
+                "download"
+            )
+        for keypoints, camera in sequence.views:
+            if broken := frames_not_finite(keypoints):
+                raise InputError(
+                    f"{self.file_2d.name}: {who}, camera {camera.name}: keypoints of {broken} are not finite; fill "
+                    "them in, or take the sequence out"
+                )
+        size = float(np.median(np.linalg.norm(joints[:, self._head] - joints[:, 0], axis=-1)))
+        if not _LEAST_SIZE_M < size < _LARGEST_SIZE_M:
+            raise InputError(
+                f"{self.spec.file_3d}: {who}: {size:.3g} m from hip to head; joints must be in metres, prepare the "
+                "data again"
+            )
 
 
 def keypoints_in(folder: Path, dataset: str) -> list[str]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from vp3d_cli.data.motion import MotionClip
 from vp3d_cli.datasets.archives import write_positions_2d, write_positions_3d
 from vp3d_cli.datasets.cameras import DatasetCamera, cameras_of
-from vp3d_cli.datasets.prepare import EXACT, Prepared
+from vp3d_cli.datasets.prepare import EXACT, MADE_UP, Prepared
 from vp3d_cli.datasets.splits import CORRUPT, DATASETS
 from vp3d_cli.datasets.steering import steer
 from vp3d_cli.errors import ConfigError
@@ -108,7 +108,7 @@ def synthesize(
         for name in layouts
         if name != EXACT
     }
-    result = Prepared({})
+    result = Prepared({}, made_up=True)
     archives: dict[str, dict[str, dict[str, list[FloatArray]]]] = {layout: {} for layout in layouts}
     for done, (subject, name) in enumerate(names):
         performance = people[subject].perform(subject, name, frames, generator)
@@ -125,9 +125,9 @@ def synthesize(
         target = out / SPEC.file_2d(keypoints)
         write_positions_2d(target, archives[keypoints], layout, overwrite=overwrite)
         result.files.append(target)
-    write_positions_3d(out / SPEC.file_3d, result.joints, overwrite=overwrite)
+    write_positions_3d(out / SPEC.file_3d, result.joints, overwrite, made_up=True)
     result.files.insert(0, out / SPEC.file_3d)
-    result.notes.append("made up: results on it say nothing about the real data set")
+    result.notes.append(MADE_UP)
     return result
 
 

@@ -20,7 +20,7 @@ import torch
 from vp3d_cli import metrics
 from vp3d_cli.datasets.cameras import DatasetCamera
 from vp3d_cli.datasets.sequences import Archives, RecordedSequence, keypoints_in
-from vp3d_cli.datasets.splits import DatasetSpec, action_name, dataset_spec
+from vp3d_cli.datasets.splits import DATASETS, DatasetSpec, action_name, dataset_spec
 from vp3d_cli.errors import InputError, WeightsError
 from vp3d_cli.evaluate.published import Experiment, Published, published_for
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_poses, score_roots
@@ -44,7 +44,7 @@ class DatasetExam:
 
     Attributes:
         folder: of the archives.
-        dataset: ``human36m`` or ``humaneva``.
+        dataset: ``human36m`` or ``humaneva``; "" for the one whose joints the lifter answers with.
         keypoints: such as ``gt``; "" for those that the lifter was trained on.
         subjects: the data set's usual test subjects if empty.
         actions: only sequences whose names begin with one of these; what the literature evaluates if empty.
@@ -53,7 +53,7 @@ class DatasetExam:
     """
 
     folder: Path
-    dataset: str = "human36m"
+    dataset: str = ""
     keypoints: str = ""
     subjects: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()
@@ -93,6 +93,7 @@ def evaluate_dataset(lifter: Lifter, exam: DatasetExam, report: Report | None = 
         InputError: archives are missing or damaged, subjects are missing, joints or cameras do not fit.
         WeightsError: the lifter was trained on other joints than these.
     """
+    exam = dataclasses.replace(exam, dataset=exam.dataset or _dataset_of(lifter))
     spec = dataset_spec(exam.dataset)
     keypoints = exam.keypoints or _keypoints_of(lifter, exam)
     archives = Archives(exam.folder, exam.dataset, keypoints, cameras=exam.cameras)
@@ -118,7 +119,10 @@ def evaluate_dataset(lifter: Lifter, exam: DatasetExam, report: Report | None = 
     scores = [_score(case, answers, lifter) for case, answers in _in_order(cases, spec).items()]
     notes = archives.notes(subjects) + _rate_notes(lifter, spec)
     usual = set(subjects) == set(spec.test) and set(actions) == set(_USUAL_ACTIONS[spec.name])
-    known = published_for(_experiment(lifter, exam, keypoints)) if usual and _is_the_papers(lifter.info) else None
+    experiment = _experiment(lifter, exam, keypoints) if usual else None
+    known = None if experiment is None else published_for(experiment)
+    if known is not None and experiment is not None and experiment.unlabelled:
+        notes.append(f"{lifter.name}: its semi-supervised loss is not quite the paper's, see docs/reproducing.md")
     return DatasetResult([*scores, mean_scores("mean", scores)], keypoints, notes, known)
 
 
@@ -192,6 +196,11 @@ def _in_order(cases: Mapping[str, list[_Answer]], spec: DatasetSpec) -> dict[str
     return {case: cases[case] for case in sorted(cases, key=place)}
 
 
+def _dataset_of(lifter: Lifter) -> str:
+    """The data set with the joints that a lifter answers with; Human3.6M if there is none."""
+    return next((name for name, spec in DATASETS.items() if spec.skeleton == lifter.rule.skeleton_3d), "human36m")
+
+
 def _keypoints_of(lifter: Lifter, exam: DatasetExam) -> str:
     """The keypoints that a lifter was trained on or, if it does not say, the only ones that there are."""
     trained = _trained_on(lifter.info)
@@ -251,22 +260,30 @@ def _trained_on(info: LifterInfo) -> Mapping[str, Any]:
     return trained if isinstance(trained, Mapping) else {}
 
 
-def _is_the_papers(info: LifterInfo) -> bool:
-    """Whether a lifter is one that the paper's tables of supervised training have: in full, nothing left out."""
+def _experiment(lifter: Lifter, exam: DatasetExam, keypoints: str) -> Experiment | None:
+    """Which of the paper's experiments a lifter is from; None if it is from none of them."""
+    info = lifter.info
     if info.task != "pose" or info.architecture != "temporal" or info.rule.normalization != "screen":
-        return False
-    if "from" in info.training:  # an official checkpoint
-        return "semi" not in str(info.training["from"])
+        return None
+    frames, causal = TemporalConfig(**info.config).receptive_field, bool(info.config.get("causal"))
+    known = Experiment(exam.dataset, keypoints, frames, causal, exam.flip_test)
+    if "from" in info.training:  # an official checkpoint; of a semi-supervised one nobody knows what was labelled
+        return None if "semi" in str(info.training["from"]) else known
     trained, semi, loop = _trained_on(info), info.training.get("semi", {}), info.training.get("train", {})
-    if not trained.get("folder"):
-        return False
-    spec = dataset_spec(str(trained["name"]))
-    in_full = trained["subset"] == 1 and trained["downsample"] == 1
-    everyone = set(trained["train"] or spec.train) == set(spec.train)
-    return in_full and everyone and not semi.get("subjects") and not semi.get("footage") and bool(loop.get("flips"))
+    if not trained.get("folder") or trained["downsample"] != 1 or trained.get("actions") or not loop.get("flips"):
+        return None
+    everyone = dataset_spec(str(trained["name"])).train
+    labelled = tuple(trained["train"]) or everyone
+    if trained["subset"] != 1 or set(labelled) != set(everyone):
+        known = dataclasses.replace(known, labels=f"{trained['subset']:g} of {','.join(sorted(labelled))}")
+    if semi.get("footage"):
+        return None
+    return _with_unlabelled(known, semi, {*everyone} - {*labelled}) if semi.get("subjects") else known
 
 
-def _experiment(lifter: Lifter, exam: DatasetExam, keypoints: str) -> Experiment:
-    config = lifter.info.config
-    frames = TemporalConfig(**config).receptive_field if lifter.info.architecture == "temporal" else 0
-    return Experiment(exam.dataset, keypoints, frames, bool(config.get("causal")), exam.flip_test)
+def _with_unlabelled(known: Experiment, semi: Mapping[str, Any], others: set[str]) -> Experiment | None:
+    """The same in semi-supervised training; None if that was not on all others, or left out what the paper has."""
+    terms = semi.get("trajectory", 1.0) > 0 and semi.get("reprojection", 1.0) > 0
+    if not terms or semi.get("placed_by", "trajectory") != "trajectory" or not others <= {*semi["subjects"]}:
+        return None
+    return dataclasses.replace(known, unlabelled=True, bones=semi.get("bone_lengths", 1.0) > 0)

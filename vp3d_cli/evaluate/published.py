@@ -37,7 +37,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is told apart by published rows of fully supervised models; all on the usual subjects.
+    """What is told apart by published rows; all on the usual subjects.
 
     Attributes:
         dataset: ``human36m`` or ``humaneva``.
@@ -45,6 +45,9 @@ class Experiment:
         frames: receptive field.
         causal: sees no future.
         flip: with test-time augmentation.
+        labels: what is labelled, such as ``0.1 of S1`` or ``1 of S1,S5``; "" for all of the usual subjects.
+        unlabelled: semi-supervised: trained without labels on the others.
+        bones: with the bone-length term, if ``unlabelled``.
     """
 
     dataset: str
@@ -52,6 +55,9 @@ class Experiment:
     frames: int
     causal: bool
     flip: bool
+    labels: str = ""
+    unlabelled: bool = False
+    bones: bool = True
 
 
 def published(name: str) -> Published | None:

@@ -82,7 +82,8 @@ def smooth_trajectory(
     ten times worse, so depth (its logarithm, which is what size gives) and place are smoothed apart.
 
     Args:
-        root: (T, 3) metres, evenly spaced in time; NaN where unknown, which is filled from around it.
+        root: (T, 3) metres, evenly spaced in time; NaN where unknown, which is filled from around it, as are frames
+            that are not in front of the camera.
         weights: (T,) trust in each frame; 0 where unknown.
         rate_hz: frames per second.
         depth_s, across_s: standard deviations of the two Gaussian kernels, seconds.
@@ -90,7 +91,8 @@ def smooth_trajectory(
     Returns:
         (T, 3) metres; all NaN if nothing is known.
     """
-    known = np.isfinite(root).all(axis=1) & (weights > 0)
+    # What is said to stand at the camera or behind it is a mistake, and depth has a logarithm only in front of it.
+    known = np.isfinite(root).all(axis=1) & (root[:, 2] > 0) & (weights > 0)
     if not known.any():
         return np.full_like(root, np.nan)
     certain = np.where(known[:, None], root, 1.0)

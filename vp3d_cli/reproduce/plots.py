@@ -84,8 +84,8 @@ def _actions(done: Mapping[str, RowResult]) -> Figure | None:
         axes.bar([place + shift for place in range(len(cases))], values, 0.4, color=colour, label=label)
     axes.set_xticks(range(len(cases)), cases, rotation=40, ha="right")
     _finish(axes, "y", "MPJPE (mm)")
-    axes.set_title(name)
-    axes.legend(frameon=False)
+    axes.set_title(name, loc="left")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False)
     return figure
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vp3d_cli import __version__
+from vp3d_cli.datasets.prepare import MADE_UP
 from vp3d_cli.evaluate.published import Published, published
 from vp3d_cli.files import replacing
 from vp3d_cli.reproduce.journal import Journal, RowResult
 from vp3d_cli.reproduce.plots import draw_plots
-from vp3d_cli.reproduce.rows import GROUPS, Row, all_rows
+from vp3d_cli.reproduce.rows import GROUPS, SEMI, UNLIKE_THE_PAPER, Row, all_rows
 
 PAPER = (
     "Pavllo, Feichtenhofer, Grangier, Auli: 3D human pose estimation in video with temporal convolutions and "
@@ -157,6 +158,7 @@ def compose(journal: Journal, plots: dict[str, tuple[str, bytes]]) -> Document:
         members = [(row, result) for row, result in rows if row.group == group]
         if members:
             document.parts += [f"## {group}", _table(members, sources)]
+            document.parts += [UNLIKE_THE_PAPER] if group == SEMI else []
         after = {GROUPS[0]: "actions", GROUPS[3]: "labels"}.get(group, "")
         if members and after in plots:
             document.parts.append((after, *plots[after]))
@@ -176,6 +178,8 @@ def _introduction(journal: Journal, done: int, rows: int) -> str:
         f"Ours beside those of {PAPER}. {done} of {rows} rows are done. Errors are millimetres, MPJVE millimetres per "
         "frame; means over the actions, each of which counts the same; lower is better. Root: error of the root joint."
     )
+    if any(MADE_UP in result.notes for result in journal.rows.values()):
+        text += " This is made-up data: ours say nothing about the real data set, and are not to be compared."
     counts = {"epoch": journal.epochs, "channel": journal.channels}
     unlike = [f"{n} {what}{'s' if n != 1 else ''}" for what, n in counts.items() if n is not None]
     if unlike:

@@ -11,9 +11,16 @@ from typer.testing import CliRunner
 
 from vp3d_cli.cli import app
 from vp3d_cli.data.motion import MotionClip, read_motion
-from vp3d_cli.datasets.archives import Positions2D, Positions3D, read_positions_2d, read_positions_3d
+from vp3d_cli.datasets.archives import (
+    Positions2D,
+    Positions3D,
+    read_positions_2d,
+    read_positions_3d,
+    write_positions_3d,
+)
 from vp3d_cli.datasets.cameras import cameras_of
-from vp3d_cli.datasets.prepare import exact_keypoints
+from vp3d_cli.datasets.prepare import exact_keypoints, prepare
+from vp3d_cli.datasets.sequences import Archives
 from vp3d_cli.datasets.splits import DATASETS, select_joints
 from vp3d_cli.datasets.steering import steer
 from vp3d_cli.datasets.synthetic import synthesize
@@ -51,6 +58,19 @@ def test_schema_of_the_real_one(joints: Positions3D, exact: Positions2D, made: P
     assert exact.layout == "h36m17"
     assert read_positions_2d(made / "data_2d_h36m_cpn_ft_h36m_dbb.npz").layout == "h36m17"
     assert read_positions_2d(made / "data_2d_h36m_detectron_pt_coco.npz").layout == "coco17"
+
+
+def test_it_says_of_itself_that_it_is_made_up(made: Path, joints: Positions3D, tmp_path: Path) -> None:
+    assert joints.made_up
+    assert Archives(made, "human36m", "gt").notes(("S9",))[0].startswith("made-up data")
+    # Also after it was prepared once more; VideoPose3D, which looks for nothing else, finds the joints.
+    again = prepare("human36m", made / "data_3d_h36m.npz", tmp_path / "out")
+    assert again.notes[0].startswith("made-up data")
+    assert again.files[0].read_bytes() == (made / "data_3d_h36m.npz").read_bytes()
+    with np.load(again.files[0], allow_pickle=True) as archive:
+        assert tuple(archive["positions_3d"].item()) == SPEC.subjects
+    write_positions_3d(tmp_path / "data_3d_h36m.npz", joints.subjects)
+    assert not read_positions_3d(tmp_path / "data_3d_h36m.npz").made_up
 
 
 def test_exact_keypoints_are_what_preparation_would_make(joints: Positions3D, exact: Positions2D) -> None:

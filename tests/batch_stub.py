@@ -11,10 +11,12 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,11 +58,20 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(_POLL_S)
 
 
-def write_video(path: Path, does: str = "pose", step_s: float = 0.0, note: str = "") -> Path:
-    """A stub video; ``note`` makes its content another."""
+def write_video(
+    path: Path, does: str = "pose", step_s: float = 0.0, note: str = "", parts: int = 0, in_part: int = -1
+) -> Path:
+    """A stub video; ``note`` makes its content another. In parts, it does what it does in part ``in_part``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_MAGIC + json.dumps({"does": does, "step_s": step_s, "note": note}).encode())
+    told = {"does": does, "step_s": step_s, "note": note} | ({"parts": parts, "in_part": in_part} if parts else {})
+    path.write_bytes(_MAGIC + json.dumps(told).encode())
     return path
+
+
+def stamps_of(video: Path) -> list[dict[str, Any]]:
+    """For each part of a video that was done: its number, on which machine, and from when to when."""
+    files = video.with_suffix(".stamps").glob("*.json")
+    return sorted((json.loads(file.read_text()) for file in files), key=lambda stamp: stamp["part"])
 
 
 def plan_of(folder: Path, out: Path, render: Path | None = None) -> list[BatchItem]:
@@ -102,10 +113,14 @@ class StubProcessor:
             told = json.loads(content.removeprefix(_MAGIC))
         except ValueError:
             raise VideoError(f"{order.video} cannot be read as a video") from None
-        for i in range(STEPS):
-            progress("detect", i, STEPS)
-            time.sleep(told["step_s"])
-        self._happen(told["does"], order)
+        if order.share is None:
+            for i in range(STEPS):
+                progress("detect", i, STEPS)
+                time.sleep(told["step_s"])
+            self._happen(told["does"], order)
+        else:
+            assert len(list(_kept(order).iterdir())) == told["parts"]
+            shutil.rmtree(_kept(order))
         half = b""
         for kind in order.needed:
             if kind == "pose":
@@ -122,6 +137,25 @@ class StubProcessor:
                 if told["does"] == "crash while drawing":
                     os.kill(os.getpid(), signal.SIGSEGV)
             yield Made(kind, 4, 1, [told["note"]] if told["note"].startswith("warn") else [])
+
+    def share(self, order: Order, progress: Progress) -> dict[str, Any]:
+        """Parts of as many frames each as a video has in one piece; who does one leaves a stamp beside the video."""
+        told = json.loads(Path(order.video).read_bytes().removeprefix(_MAGIC))
+        assert order.share is not None
+        if order.share["do"] == "plan":
+            return {"event": "planned", "parts": [{"frames": STEPS, "number": i} for i in range(told.get("parts", 0))]}
+        number, began = order.share["part"]["number"], time.time()
+        if (_kept(order) / str(number)).exists():
+            return {"event": "part", "kept": True}
+        for i in range(STEPS):
+            progress("detect", i, STEPS)
+            time.sleep(told["step_s"])
+        if number == told["in_part"]:
+            self._happen(told["does"], order)
+        write(_kept(order) / str(number))
+        stamp = {"part": number, "machine": os.getppid(), "began": began, "ended": time.time()}
+        write(Path(order.video).with_suffix(".stamps") / f"{uuid.uuid4().hex}.json", json.dumps(stamp).encode())
+        return {"event": "part", "kept": False}
 
     def _happen(self, does: str, order: Order) -> None:
         flag = Path(order.video).with_suffix(".flag")
@@ -151,6 +185,10 @@ class StubProcessor:
                 file.write(b" ")
         if does == "print":
             print("{this is no report")
+
+
+def _kept(order: Order) -> Path:
+    return Path(str(order.keep)).with_suffix("")
 
 
 def arrays_of(out: Path) -> dict[str, dict[str, np.ndarray[Any, Any]]]:

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from vp3d_cli.batch import plan_items
 from vp3d_cli.batch.cores import choose_jobs, free_bytes
 from vp3d_cli.batch.fingerprint import is_unchanged, take_fingerprint
-from vp3d_cli.batch.folder import STATE, BatchFolder
-from vp3d_cli.batch.inputs import BatchInput, find_inputs, looks_like_video
+from vp3d_cli.batch.folder import BatchFolder
+from vp3d_cli.batch.inputs import STATE, BatchInput, find_inputs, looks_like_video
 from vp3d_cli.batch.journal import History, Journal
+from vp3d_cli.batch.places import with_absolute_paths
 from vp3d_cli.errors import ConfigError, InputError, OutputError
+from vp3d_cli.settings import InferSettings
 
 MADE: dict[str, Any] = {
     "kind": "pose",
@@ -108,6 +110,9 @@ def test_glob_takes_names_or_places(tmp_path: Path) -> None:
     assert places(find_inputs([tmp_path], globs=["*.mkv"])) == ["a.mkv", "cam1/b.mkv", "cam2/a.mkv"]
     assert places(find_inputs([tmp_path], globs=["cam1/*"])) == ["cam1/a.webm", "cam1/b.mkv"]
     assert places(find_inputs([tmp_path], globs=["b.*", "cam2/*"])) == ["cam1/b.mkv", "cam2/a.mkv"]
+    write_video(tmp_path / "Cam3" / "A.MOV")
+    for glob in ("*.mov", "cam3/*", "*.MOV"):
+        assert places(find_inputs([tmp_path], globs=[glob])) == ["Cam3/A.MOV"]
 
 
 def test_several_arguments_keep_their_common_tree(tmp_path: Path) -> None:
@@ -126,6 +131,9 @@ def test_results_are_not_searched_and_a_missing_argument_is_an_error(tmp_path: P
     assert places(find_inputs([tmp_path / "out"], exclude=[tmp_path / "out"])) == ["drawn.mkv"]
     with pytest.raises(InputError, match="no such file"):
         find_inputs([tmp_path, tmp_path / "missing"])
+    (tmp_path / "out" / STATE).mkdir()  # of a batch before
+    assert places(find_inputs([tmp_path])) == ["a.mkv"]
+    assert places(find_inputs([tmp_path / "out"])) == ["drawn.mkv"]
 
 
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
@@ -134,7 +142,23 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "clips" / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "loop").symlink_to(tmp_path / "clips")
     (tmp_path / "clips" / "gone.mkv").symlink_to(tmp_path / "nowhere")
-    assert places(find_inputs([tmp_path / "clips"])) == ["link/a.mkv"]
+    (tmp_path / "clips" / "notes").symlink_to(tmp_path / "nowhere")
+    assert places(find_inputs([tmp_path / "clips"])) == ["gone.mkv", "link/a.mkv"]  # one that leads nowhere will fail
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_folder_has_its_own_place_and_not_that_of_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backwards: bool
+) -> None:
+    write_video(tmp_path / "m" / "deep" / "real" / "a.mkv")
+    (tmp_path / "a link").symlink_to(tmp_path / "m" / "deep" / "real")
+    (tmp_path / "z link").symlink_to(tmp_path / "m" / "deep" / "real")
+    write_video(tmp_path / "afar" / "b.mkv").parent.rename(tmp_path.with_name(f"{tmp_path.name} afar"))
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to(tmp_path.with_name(f"{tmp_path.name} afar"))
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: sorted(real(folder), key=lambda e: e.name, reverse=backwards))
+    assert places(find_inputs([tmp_path])) == ["m/deep/real/a.mkv", "one/b.mkv"]
 
 
 # Where results go.
@@ -174,6 +198,27 @@ def test_a_result_never_replaces_a_video(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv").rename(tmp_path / "a.mp4")
     with pytest.raises(ConfigError, match="one of the videos"):
         plan_of(tmp_path, tmp_path / "out", render=tmp_path)
+
+
+def test_workers_are_told_paths_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.safetensors", "map.toml", "net.onnx"):
+        write(Path(name))
+    told = with_absolute_paths(
+        InferSettings(
+            detector="rtmpose:weights=net.onnx,boxes_weights=people",
+            lifter="mine.safetensors",
+            trajectory="default",
+            keypoints="points",
+            joint_map="map.toml",
+        )
+    )
+    assert told.detector == f"rtmpose:weights={tmp_path}/net.onnx,boxes_weights=people"
+    assert (told.lifter, told.trajectory) == (f"{tmp_path}/mine.safetensors", "default")
+    assert (told.keypoints, told.joint_map) == (f"{tmp_path}/points", f"{tmp_path}/map.toml")
+    assert with_absolute_paths(told) == told
+    afar = InferSettings(keypoints="s3://lab/points")
+    assert with_absolute_paths(afar) == afar
 
 
 def test_keypoints_are_those_of_the_same_place(tmp_path: Path) -> None:

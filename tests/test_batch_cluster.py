@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import pytest
 from batch_stub import assert_same_results, options_of, plan_of, statuses, wait_for, write_video
 from conftest import DEMO, RunCli
 
-from vp3d_cli.batch import BatchItem, BatchOptions, run_batch
-from vp3d_cli.batch.folder import STATE
+from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, run_batch
+from vp3d_cli.batch.inputs import STATE
 from vp3d_cli.batch.journal import History
 from vp3d_cli.batch.schedule import Listener
 from vp3d_cli.errors import ConfigError, MissingDependencyError, Vp3dError
@@ -377,6 +377,38 @@ def test_folders_that_workers_do_not_see(tmp_path: Path, cluster: Cluster, monke
         run_batch(plan_of(clips, out), out, on(cluster))
 
 
+def test_workers_need_not_have_the_working_folder_of_the_batch(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the cluster was started elsewhere
+    make_clips(Path("clips"), 3)
+    planned = Planned("clips/cam0/take2.mkv")
+    rows = run_batch(plan_of(Path("clips"), Path("out"), Path("drawn")), Path("out"), on(cluster), planned)
+    # One that vanishes costs neither the others nor a machine; and the room is what the cluster has.
+    assert statuses(rows) == {"cam0/take0.mkv": "done", "cam0/take2.mkv": "failed", "cam1/take1.mkv": "done"}
+    assert "no such video" in rows[1].reason
+    assert planned.reasons == []
+    assert planned.jobs == 2
+    assert sorted(str(path) for path in Path("drawn").rglob("*.mp4")) == [
+        "drawn/cam0/take0.mp4",
+        "drawn/cam1/take1.mp4",
+    ]
+    assert set(journal(Path("out")).made) >= {"cam0/take0.npz", "../drawn/cam0/take0.mp4"}
+
+
+class Planned(Recorder):
+    """Takes a video away when all is planned."""
+
+    def __init__(self, video: str) -> None:
+        super().__init__()
+        self._video = Path(video)
+        self.jobs = 0
+
+    def planned(self, todo: Sequence[BatchItem], settled: Sequence[BatchRow], jobs: int, threads: int) -> None:
+        self._video.unlink()
+        self.jobs = jobs
+
+
 def _elsewhere(order: Any) -> Any:
     import dataclasses
 
@@ -395,6 +427,7 @@ def test_no_workers_no_scheduler_no_dask(tmp_path: Path, monkeypatch: pytest.Mon
         run_batch(plan_of(clips, out), out, options_of(scheduler="carrier-pigeon://there", patience_s=0.0))
     try:
         cluster.start_scheduler()
+        wait_for(lambda: "Scheduler at:" in (folder / "scheduler.log").read_text())
         with pytest.raises(Vp3dError, match="has no workers; start some"):
             run_batch(plan_of(clips, out), out, on(cluster, patience_s=3.0))
     finally:

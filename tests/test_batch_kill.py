@@ -16,7 +16,7 @@ from batch_stub import assert_same_results, wait_for, write_video
 from clips import CODECS, VARIABLE_RATE, run_ffmpeg
 from conftest import DEMO
 
-from vp3d_cli.batch.folder import STATE
+from vp3d_cli.batch.inputs import STATE
 from vp3d_cli.batch.journal import History
 
 HERE = Path(__file__).resolve().parent

@@ -25,8 +25,8 @@ from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, judge_batch, plan_
 from vp3d_cli.batch import folder_afar as locks
 from vp3d_cli.batch.fingerprint import glance, is_unchanged, sha256_of_place, take_fingerprint
 from vp3d_cli.batch.folder import BatchFolder
-from vp3d_cli.batch.inputs import find_inputs
-from vp3d_cli.batch.journal import STATE, JournalAfar, read_history
+from vp3d_cli.batch.inputs import STATE, find_inputs
+from vp3d_cli.batch.journal import JournalAfar, read_history
 from vp3d_cli.batch.schedule import Listener
 from vp3d_cli.errors import InputError, MissingDependencyError, OutputError
 from vp3d_cli.remote import Url, to_place

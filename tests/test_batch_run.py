@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from batch_stub import options_of, plan_of, statuses, use_stub, write, write_video
 from conftest import RunCli
+from rich.console import Console
 
 from vp3d_cli.batch import BatchItem, BatchOptions, judge_batch, plan_items, run_batch
-from vp3d_cli.batch.folder import STATE
-from vp3d_cli.batch.inputs import find_inputs
+from vp3d_cli.batch.inputs import STATE, BatchInput, find_inputs
+from vp3d_cli.batch.journal import History, read_history
+from vp3d_cli.batch.plan import judge
 from vp3d_cli.batch.schedule import Listener
+from vp3d_cli.commands.batch_display import BatchDisplay
 from vp3d_cli.errors import OutputError, Vp3dError, WeightsError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.settings import InferSettings
+
+MADE = {"path": "/a", "size": 1, "mark": "", "sha256": ""}
 
 
 @pytest.fixture(autouse=True)
@@ -145,8 +151,63 @@ def test_a_dry_run_says_why_and_writes_nothing(tmp_path: Path) -> None:
     run(clips, out)
     before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
     fast = options_of(settings=InferSettings(smooth=3.0, flip=False))
-    assert [verdict.why for verdict in judge_batch(plan_of(clips, out), out, fast)] == ["flip, smooth changed", "new"]
+    told = [verdict.because() for verdict in judge_batch(plan_of(clips, out), out, fast)]
+    assert told == ["flip, smooth changed", "new"]
     assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
+
+
+def test_what_changed_is_told_once_and_as_the_user_knows_it() -> None:
+    def told(**now: Any) -> str:
+        before = {"settings": {"lifter": "a", "fov_deg": 60}, "lifter": "1", "detector": "d 1", "version": "1"}
+        history = History()
+        history.made["a.npz"] = {"kind": "pose", "recipe": before, "input": MADE, "output": MADE}
+        item = BatchItem(BatchInput(Path("/a"), PurePosixPath("a"), 1), {"pose": Path("/")}, {}, {"pose": "a.npz"})
+        return judge(item, history, {**before, **now}).because(lambda field: f"--{field}")
+
+    assert told(settings={"lifter": "b", "fov_deg": 70}, lifter="2") == "--fov_deg, --lifter changed"
+    assert told(lifter="2") == "the weights of the lifter changed"
+    assert told(version="2", detector="", keypoints="9") == "the keypoints, vp3d itself changed"
+    assert told(settings={"lifter": "a", "fov_deg": 60, "flip": True}) == "--flip changed"
+
+
+def test_poses_of_one_folder_do_not_replace_those_of_another(tmp_path: Path) -> None:
+    one, two, out = tmp_path / "one", tmp_path / "two", tmp_path / "out"
+    write_video(one / "a.mkv", note="1")
+    write_video(two / "a.mkv", note="2")
+    write_video(two / "b.mkv", note="3")
+    run(one, out)
+    pose = (out / "a.npz").read_bytes()
+    for settings in (InferSettings(), InferSettings(smooth=3.0)):
+        (row, other), started = run(two, out, options_of(settings=settings))
+        assert (row.status, other.status, started.count("a.mkv")) == ("failed", "done", 0)
+        assert row.reason == f"{out}/a.npz was made from {one}/a.mkv; choose another --out, or pass --overwrite"
+        assert (out / "a.npz").read_bytes() == pose
+    # Another name for the same folder, and the same video elsewhere, are no other video.
+    (tmp_path / "link").symlink_to(one)
+    write_video(one / "a.mkv", note="4")
+    assert statuses(run(tmp_path / "link", out)[0]) == {"a.mkv": "done"}
+    shutil.copytree(one, tmp_path / "copy")
+    assert statuses(run(tmp_path / "copy", out)[0]) == {"a.mkv": "skipped"}
+    # One that has gone can be replaced, and so can any with --overwrite.
+    shutil.rmtree(tmp_path / "copy")
+    assert statuses(run(two, out)[0]) == {"a.mkv": "done", "b.mkv": "done"}
+    assert statuses(run(one, out, options_of(overwrite=True))[0]) == {"a.mkv": "done"}
+
+
+def test_a_link_that_leads_nowhere_fails(tmp_path: Path) -> None:
+    write_video(tmp_path / "clips" / "a.mkv")
+    (tmp_path / "clips" / "b.mkv").symlink_to(tmp_path / "nowhere.mkv")
+    rows, _ = run(tmp_path / "clips", tmp_path / "out")
+    assert statuses(rows) == {"a.mkv": "done", "b.mkv": "failed"}
+
+
+def test_a_journal_knows_results_by_relative_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("clips/a.mkv"))
+    run(Path("clips"), Path("out"), render=Path("drawn"))
+    assert set(read_history(Path("out")).made) == {"a.npz", "../drawn/a.mp4"}
+    rows, started = run(tmp_path / "clips", tmp_path / "out", render=tmp_path / "drawn")
+    assert (statuses(rows), started) == ({"a.mkv": "skipped"}, [])
 
 
 def test_nobody_is_not_looked_for_twice(tmp_path: Path) -> None:
@@ -235,7 +296,7 @@ def test_fewer_workers_do_where_no_more_can_be_loaded(tmp_path: Path, monkeypatc
 def test_weights_that_change_meanwhile_end_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips, out = tmp_path / "clips", tmp_path / "out"
     for name in "ab":
-        write_video(clips / f"{name}.mkv", step_s=0.3)
+        write_video(clips / f"{name}.mkv", step_s=60.0)  # the second worker loads before the first is through
 
     class Changer(Recorder):
         def planned(self, todo: Any, settled: Any, jobs: int, threads: int) -> None:
@@ -339,7 +400,9 @@ def test_batch_prints_a_table_and_ends_with_0_if_all_is_done(vp3d: RunCli) -> No
     assert [line.split()[1] for line in outcome.stdout.splitlines()[2:]] == ["skipped", "skipped"]
     outcome = vp3d("batch", "clips", "--out", "poses", "--smooth", "2", "--dry-run")
     assert outcome.code == 0
-    assert "smooth changed" in outcome.stdout
+    assert "--smooth changed" in outcome.stdout
+    outcome = vp3d("batch", ".", "--out", "more", "--dry-run")
+    assert [line.split()[0] for line in outcome.stdout.splitlines()[2:]] == ["clips/a.mkv", "clips/cam/b.mkv"]
 
 
 def test_exit_status_of_failures(vp3d: RunCli) -> None:
@@ -391,6 +454,32 @@ def test_bars_on_a_terminal(vp3d: RunCli, monkeypatch: pytest.MonkeyPatch) -> No
     outcome = vp3d("batch", "clips", "--out", "poses")
     assert "finding people" in outcome.stderr
     assert "3/3 videos, 1 failed" in outcome.stderr
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 120, 200])
+def test_bars_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    videos = [BatchInput(Path(f"/{name}"), PurePosixPath(name * 50), 9) for name in "ab"]
+    items = plan_items(videos, Path("out"), roots={"pose": Path("out")}, suffixes={"pose": ".npz"})
+    display = BatchDisplay(quiet=False)
+    bars = display._progress
+    assert bars is not None
+    display.planned(items, [], 2, 1)
+    for item in items:
+        display.started(item)
+        display.progress(item, "detect", 1234, 5678)
+    text = Console(width=columns, file=io.StringIO()).render_lines(bars.get_renderable())
+    lines = ["".join(segment.text for segment in line).rstrip() for line in text]
+    assert len(lines) == 3
+    whole, *each = lines
+    assert "0/2 videos" in whole
+    assert "0:00:00" in whole  # since when
+    for line in each:
+        assert "finding people 1234/5678" in line
+        assert line.count(":") == 2  # one time, whole: what is left
+        assert len(re.findall("[━╸╺]", line)) == min(24, max(6, (columns - 44) // 3))
+        assert len(line) <= columns
 
 
 def test_batch_has_the_options_of_infer(run_cli: RunCli) -> None:

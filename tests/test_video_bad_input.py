@@ -36,6 +36,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_missing(tmp_path: Path) -> None:
     assert "no such video" in refusal(tmp_path / "missing.mp4")
     assert "no such image" in refusal(tmp_path / "missing.png")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "moved.mp4")
+    assert f"is a link to {tmp_path}/moved.mp4, which is not there" in refusal(tmp_path / "link.mp4")
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
@@ -57,6 +59,15 @@ def test_zero_bytes(tmp_path: Path) -> None:
 def test_noise(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).bytes(50_000)
     assert "cannot be read as a video" in refusal(write(tmp_path / "noise.mp4", noise))
+
+
+def test_a_damaged_matroska_file_tells_its_damage(tmp_path: Path) -> None:
+    whole = bytearray(make_clip(tmp_path / "whole.mkv", frames=5).read_bytes())
+    cluster = whole.index(b"\x1f\x43\xb6\x75")  # where the frames are (RFC 9559, section 5.1.3)
+    whole[cluster + 12 :] = np.random.default_rng(0).bytes(len(whole) - cluster - 12)
+    message = refusal(write(tmp_path / "damaged.mkv", bytes(whole)))
+    assert "no frame of it can be decoded" in message
+    assert "frame=" not in message  # ffmpeg's count of what it did comes last, and is no reason
 
 
 def test_mp4_without_its_index(clip: Path, tmp_path: Path) -> None:

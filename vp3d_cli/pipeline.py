@@ -90,6 +90,7 @@ def infer(
     side_by_side: SideBySide = in_processes,
     source: str | None = None,
     keep: Path | None = None,
+    spent_s: float = 0.0,
 ) -> Pose3D:
     """Find everyone in a video and lift them to 3D.
 
@@ -104,6 +105,7 @@ def infer(
         side_by_side: how the parts of a long video are done, if the settings ask for parts.
         source: where ``video`` is a copy from, for the provenance; None if it is none.
         keep: for what was found, should the detector fail; removed when ``out`` is there. By default beside ``out``.
+        spent_s: seconds that others have spent on parts of it before, for the timing in the provenance.
 
     Returns:
         Everyone's motion.
@@ -133,9 +135,10 @@ def infer(
         motions.append(lift_person(track, times, lifter, intrinsics, size_wh, settings, trajectory))
     report("lift", len(motions) * len(times), len(motions) * len(times))
 
-    seconds = time.perf_counter() - started
+    people = stand(motions, times)
+    seconds = time.perf_counter() - started + spent_s
     pose = Pose3D(
-        people=stand(motions, times),
+        people=people,
         frame_times_s=times,
         fps=scene.info.fps,
         video_size_wh=size_wh,

@@ -1,7 +1,7 @@
 """A batch whose videos are done by the workers of a dask cluster: ``vp3d batch --scheduler tcp://HOST:PORT``.
 
-To the batch a :class:`Slot` is a worker like any other. What it is given is submitted as a task of dask, which chooses
-the machine, and hands the video to another one when that machine dies; ``cluster_task.py`` is what runs there.
+To the batch a slot is a worker like any other. What it is given is submitted as a task of dask, which chooses the
+machine, and hands the video to another one when that machine dies; ``cluster_task.py`` is what runs there.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from vp3d_cli.batch import cluster_task
-from vp3d_cli.batch.messages import Order, Setup
+from vp3d_cli.batch.cluster_parts import SharedVideo, can_be_shared
+from vp3d_cli.batch.cluster_slot import Receiver, Slot
+from vp3d_cli.batch.messages import JOIN, Failure, Order, Setup
 from vp3d_cli.batch.staff import error_of
 from vp3d_cli.batch.watch import Limits
 from vp3d_cli.errors import ConfigError, MissingDependencyError, Vp3dError
@@ -28,101 +29,6 @@ if TYPE_CHECKING:
 
 _CONNECT_S = 5.0  # for one attempt
 _POLL_S = 0.5
-_READ_BYTES = 1 << 16
-
-
-class Slot:
-    """Room for one video on the cluster.
-
-    Attributes:
-        name: for unfinished files.
-        ready: always: it is dask that waits for a machine.
-        blameless: it has ended because the cluster did.
-    """
-
-    def __init__(self, name: str, submit: Callable[[Slot, Order], None], ready: Mapping[str, Any]) -> None:
-        """Nothing is submitted yet.
-
-        Args:
-            name: that no other slot has.
-            submit: hands an order to the cluster.
-            ready: the first report.
-        """
-        self.name = name
-        self.ready = False
-        self.blameless = False
-        self._submit = submit
-        self._reports: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._bell, self._ring = os.pipe()
-        os.set_blocking(self._ring, False)
-        self._lock = threading.Lock()
-        self._closed = False
-        self._words = self._end = ""
-        self.tell(dict(ready))
-
-    def fileno(self) -> int:
-        """What to wait on for reports."""
-        return self._bell
-
-    def give(self, order: Order) -> None:
-        """Submit a video."""
-        self._words = ""
-        self._submit(self, order)
-
-    def tell(self, report: dict[str, Any] | None) -> None:
-        """Add a report, from any thread; None is the last."""
-        with self._lock:
-            if not self._closed:
-                self._reports.put(report)
-                with contextlib.suppress(BlockingIOError):  # it has rung often enough
-                    os.write(self._ring, b"!")
-
-    def finish(self, reports: Sequence[dict[str, Any]]) -> None:
-        """Add all that a task returned."""
-        for report in reports:
-            if report["event"] == "lost":
-                self._words = report["words"]
-                self.end(report["reason"])
-            else:
-                self._words = report.get("words", self._words)
-                self.tell(report)
-
-    def end(self, reason: str, blameless: bool = False) -> None:
-        """No more reports will come."""
-        self._end, self.blameless = reason, blameless
-        self.tell(None)
-
-    def read(self) -> tuple[list[dict[str, Any]], bool]:
-        """Reports that have come, and whether these were the last."""
-        reports: list[dict[str, Any]] = []
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._bell, _READ_BYTES)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                report = self._reports.get_nowait()
-                if report is None:
-                    return reports, True
-                reports.append(report)
-        return reports, False
-
-    def words(self) -> str:
-        """What the process that had the video wrote to standard error."""
-        return self._words
-
-    def how_it_ended(self) -> str:
-        """Why there are no more reports."""
-        return self._end
-
-    def show_where_it_hangs(self) -> None:
-        """The machine that has the video sees to that."""
-
-    def close(self) -> None:
-        """Let go."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                os.close(self._bell)
-                os.close(self._ring)
 
 
 class ClusterStaff:
@@ -163,7 +69,8 @@ class ClusterStaff:
         self._address, self._setup, self._patience_s = address, setup, patience_s
         self._limits = {**asdict(limits), "retries": 0}
         self._batch = f"vp3d-{uuid.uuid4().hex}"
-        self._slots: dict[str, Slot] = {}  # by the key of the task
+        self._lock = threading.RLock()  # held by who submits, or ends
+        self._slots: dict[str, Receiver] = {}  # by the key of the task
         self._futures: dict[str, Future] = {}
         self._unfit: dict[str, dict[str, Any]] = {}  # workers that cannot do this batch, and what they said
         self._fatal: Vp3dError | None = None
@@ -206,7 +113,7 @@ class ClusterStaff:
 
     def hire(self, number: int) -> Slot:
         """Room for one more video."""
-        return Slot(f"{os.getpid()}-{number}", self._submit, {"event": "ready", "identity": dict(self.identity)})
+        return Slot(f"{os.getpid()}-{number}", self._take, {"event": "ready", "identity": dict(self.identity)})
 
     def welcome(self, worker: Slot, report: Mapping[str, Any]) -> None:
         """A slot is always ready."""
@@ -238,10 +145,10 @@ class ClusterStaff:
 
     def end(self, workers: Sequence[Slot], patience_s: float) -> None:
         """End the processes of this batch on all workers, and take back what was submitted."""
-        futures = [self._futures.pop(key) for key, slot in list(self._slots.items()) if slot in workers]
-        for key, slot in list(self._slots.items()):
-            if slot in workers:
-                del self._slots[key]
+        with self._lock:
+            for slot in workers:
+                slot.ended = True  # no further part of its video is submitted
+            futures = self._taken_back(workers)
         if self._client.status == "running":
             # A cluster that does not answer sees for itself that nobody waits any more.
             with contextlib.suppress(Exception):
@@ -299,9 +206,22 @@ class ClusterStaff:
 
     # Videos.
 
-    def _submit(self, slot: Slot, order: Order) -> None:
+    def _take(self, slot: Slot, order: Order) -> None:
+        if not can_be_shared(self._setup.settings, order):
+            self._submit(slot, order)
+            return
+        patient = not self._limits["fail_fast"]
+        SharedVideo(slot, order, self._submit, self._withdraw, self._lock, patient).begin()
+
+    def _submit(self, slot: Receiver, order: Order) -> None:
+        with self._lock:
+            if not slot.owner.ended:
+                self._submit_now(slot, order)
+
+    def _submit_now(self, slot: Receiver, order: Order) -> None:
         key = f"{self._batch}-{uuid.uuid4().hex}"
         self._slots[key] = slot
+        joins = order.share is not None and order.share["do"] == JOIN  # before other videos' parts
         arguments = (self._batch, self._setup.to_json(), order.to_json(), self._limits, dict(self.identity))
         try:
             future = self._client.submit(
@@ -310,6 +230,7 @@ class ClusterStaff:
                 key=key,
                 pure=False,
                 workers=list(self._fit()) if self._unfit else None,
+                priority=int(joins),
             )
         except Exception as error:  # noqa: BLE001 (dask raises what it likes when its connection is gone)
             self._slots.pop(key)
@@ -328,14 +249,16 @@ class ClusterStaff:
             try:
                 reports = future.result(timeout=_CONNECT_S)
             except Exception as error:  # noqa: BLE001 (whatever kept it from us, the video is done again)
-                slot.end(f"its result did not arrive ({error})", blameless=True)
+                slot.elsewhere(f"its result did not arrive ({error})")
                 return
             last = reports[-1]
-            if last["event"] == "unable":
+            if last["event"] == "unable" and not os.path.exists(last.get("unseen", os.sep)):
+                slot.tell(_no_video(last["unseen"]))  # nor do we see it: the machine is as good as ours
+            elif last["event"] == "unable":
                 self._unfit[last["address"]] = {**last, "message": f"{last['address']}: {last['message']}"}
-                slot.end(f"the worker {last['address']} cannot do it: {last['message']}", blameless=True)
+                slot.elsewhere(f"the worker {last['address']} cannot do it: {last['message']}")
             elif last["event"] == "unwanted":
-                slot.end("its worker was cut off", blameless=True)
+                slot.elsewhere("its worker was cut off")
             else:
                 slot.finish(reports)
         elif future.status == "cancelled":
@@ -355,6 +278,21 @@ class ClusterStaff:
         if slot is not None:
             slot.tell(report)
 
+    def _taken_back(self, slots: Sequence[Slot]) -> list[Future]:
+        """Hear no more of the tasks of these slots."""
+        with self._lock:
+            keys = [key for key, receiver in list(self._slots.items()) if receiver.owner in slots]
+            for key in keys:
+                self._slots.pop(key, None)
+            return [future for key in keys if (future := self._futures.pop(key, None)) is not None]
+
+    def _withdraw(self, slot: Slot) -> None:
+        """Have nobody work for a slot any more."""
+        futures = self._taken_back([slot])
+        if futures and self._client.status == "running":
+            with contextlib.suppress(Exception):  # a cluster that does not answer sees for itself
+                self._client.cancel(futures, force=True)
+
     def _abandon(self, reason: str) -> None:
         """Nothing that was submitted will be heard of again."""
         self._futures.clear()
@@ -362,6 +300,12 @@ class ClusterStaff:
             slot = self._slots.pop(key, None)
             if slot is not None:
                 slot.end(reason, blameless=True)
+
+
+def _no_video(path: str) -> dict[str, Any]:
+    """The report on a video that is not there any more."""
+    message = f"no such video: {path}; it was removed, or its disk is away: run again when it is back"
+    return {"event": "failed", **asdict(Failure("InputError", message))}
 
 
 def _gone(address: str, what: str) -> Vp3dError:

@@ -281,7 +281,7 @@ def _own_places(order: Order, folder: str) -> Order:
     batch has their result moved into place.
 
     Raises:
-        _Unable: files of the batch are not to be seen from this machine.
+        _Unable: files of the batch are not to be seen from this machine; ``unseen`` is the video, if it is that.
     """
     own = uuid.uuid4().hex
     staged: dict[str, str] = {}
@@ -297,7 +297,8 @@ def _own_places(order: Order, folder: str) -> Order:
         staged[kind] = str(place.parent / own / place.name)
     video = to_place(order.video)
     if isinstance(video, Path) and not video.exists():
-        raise _Unable(_unable(_not_seen(video, FileNotFoundError(2, "No such file or directory"))))
+        message = _not_seen(video, FileNotFoundError(2, "No such file or directory"))
+        raise _Unable({**_unable(message), "unseen": str(video)})
     return dataclasses.replace(order, staged=staged, scratch=folder)
 
 

@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Protocol
 
 from vp3d_cli.batch.folder_afar import HoldAfar, holder_name, is_alive
-from vp3d_cli.batch.journal import STATE, open_journal, read_history
+from vp3d_cli.batch.inputs import STATE
+from vp3d_cli.batch.journal import open_journal, read_history
 from vp3d_cli.errors import MissingDependencyError, OutputError
 from vp3d_cli.remote import Place, Url
 

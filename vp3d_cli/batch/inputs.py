@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +15,7 @@ from vp3d_cli.remote import Place, Url, facts_of, reaching
 
 # One image in a folder is a poster or a thumbnail; two are a very short film.
 _FEWEST_IMAGES = 2
+STATE = ".vp3d-batch"  # a folder that has this one in it holds results
 # A file with such a name was meant to be a video: when its content is broken, that is a failure, and no other file.
 # ".ts" is missing: TypeScript; transport streams are known by their content.
 _VIDEO_SUFFIXES = frozenset(
@@ -70,14 +72,16 @@ def find_inputs(
 
     Folders are searched to the bottom. A file found there counts if its first bytes are those of a video, or its name
     is and its content will then be complained of; a folder of at least two images, and no video, counts as one video.
-    Hidden files and folders are left out. A file that is named in ``arguments`` counts whatever it is.
+    Hidden files and folders are left out, and so are folders that a batch has written into. A file or folder that is
+    named in ``arguments`` counts whatever it is. A link that leads nowhere counts if its name is that of a video.
 
     The place of a video is its path within the folder that is searched; with several arguments, its path within the
     deepest folder that they have in common.
 
     Args:
         arguments: files and folders; all paths, or all URLs of one store.
-        globs: if any, only what matches one of them: the name, or with a ``/`` in the pattern the place.
+        globs: if any, only what matches one of them, capitals or not: the name, or with a ``/`` in the pattern the
+            place.
         exclude: folders that are not searched: where results go.
 
     Raises:
@@ -164,6 +168,8 @@ def _search_afar(root: Url, closed: Collection[PurePosixPath]) -> Iterator[tuple
     while pending:
         folder, path = pending.pop()
         entries = [(PurePosixPath(info["name"]).name, info) for info in folder.entries()]
+        if folder != root and any(name == STATE for name, _ in entries):
+            continue
         entries = [(name, info) for name, info in entries if not _hidden(name)]
         files = [(name, info) for name, info in entries if info["type"] == "file"]
         videos = [(name, info) for name, info in files if looks_like_video(folder / name)]
@@ -203,26 +209,38 @@ def _common_base(roots: Sequence[Path]) -> Path:
 
 
 def _search(root: Path, closed: Collection[Path]) -> Iterator[tuple[Path, int]]:
-    """Videos below a folder, each with its bytes; links to folders are followed, once each."""
-    pending, seen = [root], set[tuple[int, int]]()
-    while pending:
-        folder = pending.pop()
+    """Videos below a folder, each with its bytes; links to folders are followed, once each.
+
+    A folder that links lead to, too, has its own place; links come last, in order, so that each run finds the same.
+    """
+    pending, linked, seen = [root], deque[Path](), set[tuple[int, int]]()
+    while pending or linked:
+        folder = pending.pop() if pending else linked.popleft()
         try:
             status = folder.stat()
-            entries = [entry for entry in os.scandir(folder) if not _hidden(entry.name)]
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
             yield folder, 0  # it may hold videos: whoever opens it will say why they cannot be read
             continue
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
-        files = [entry for entry in entries if entry.is_file()]
+        if folder != root and any(entry.name == STATE for entry in entries):
+            continue
+        entries = [entry for entry in entries if not _hidden(entry.name)]
+        files = [entry for entry in entries if entry.is_file() or _leads_nowhere(entry)]
         videos = [entry for entry in files if looks_like_video(Path(entry.path))]
-        images = [entry for entry in files if is_image(entry.name)]
+        images = [entry for entry in files if is_image(entry.name) and entry.is_file()]
         yield from ((Path(entry.path), _size(entry)) for entry in videos)
         if not videos and len(images) >= _FEWEST_IMAGES:
             yield folder, sum(map(_size, images))
-        pending += [Path(entry.path) for entry in entries if entry.is_dir() and Path(entry.path) not in closed]
+        for entry in entries:
+            if entry.is_dir() and Path(entry.path) not in closed:
+                (linked if entry.is_symlink() else pending).append(Path(entry.path))
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def _size(entry: os.DirEntry[str]) -> int:
@@ -233,7 +251,9 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 
 def _matches(place: PurePosixPath, globs: Sequence[str]) -> bool:
-    return not globs or any(fnmatchcase(str(place) if "/" in glob else place.name, glob) for glob in globs)
+    return not globs or any(
+        fnmatchcase((str(place) if "/" in glob else place.name).casefold(), glob.casefold()) for glob in globs
+    )
 
 
 def _hidden(name: str) -> bool:

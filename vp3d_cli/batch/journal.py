@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Any
 
 from vp3d_cli.batch.fingerprint import Fingerprint
+from vp3d_cli.batch.inputs import STATE
 from vp3d_cli.errors import OutputError, Vp3dError
 from vp3d_cli.remote import Place, Url, remove, write
 
-STATE = ".vp3d-batch"
 _SUFFIX = ".jsonl"
 
 # What an entry that is read again must have.

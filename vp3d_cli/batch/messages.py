@@ -1,8 +1,8 @@
 """What goes between the batch and its workers: lines of JSON, orders one way and reports the other.
 
 Orders: :class:`Order`. Reports: ``ready`` (models are loaded: ``identity``, ``gpus``), ``progress`` (``stage``,
-``done``, ``total``), ``made`` (a result is whole where it is staged: ``kind`` and facts), ``finished``, ``failed``
-(:class:`Failure`).
+``done``, ``total``), ``made`` (a result is whole where it is staged: ``kind`` and facts), ``planned`` and ``part`` (a
+share of a video is done, see :mod:`vp3d_cli.batch.shares`), ``finished``, ``failed`` (:class:`Failure`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vp3d_cli.settings import InferSettings
+
+PLAN, PART, JOIN = "plan", "part", "join"  # shares of a video; see :mod:`vp3d_cli.batch.shares`
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Order:
         scratch: a folder of the worker's machine, for copies of what is elsewhere.
         copies: such copies that are here already, and what they are copies of.
         keep: file, or a URL, for what was found, should the detector fail, for the next attempt; None to keep nothing.
+        share: what of it is to be done, if several machines do it together; see :mod:`vp3d_cli.batch.shares`.
     """
 
     video: str
@@ -73,6 +76,7 @@ class Order:
     scratch: str
     copies: Mapping[str, str] = field(default_factory=dict)
     keep: str | None = None
+    share: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """As one line."""

@@ -1,13 +1,17 @@
-"""Where results go: a file that is whole gets its name, be it here or in a store elsewhere."""
+"""Where files are: their names for workers and for the journal; a result that is whole gets its own."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vp3d_cli.batch.fingerprint import Fingerprint, glance
+from vp3d_cli.detect.base import parse_detector
 from vp3d_cli.errors import OutputError
 from vp3d_cli.remote import Place, Url, rename, send, to_place
+from vp3d_cli.settings import InferSettings
 
 
 def move(staged: str, target: Place, sha256: str) -> Fingerprint:
@@ -37,6 +41,39 @@ def move(staged: str, target: Place, sha256: str) -> Fingerprint:
         return Fingerprint(glance(target), sha256)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error.strerror or error}); choose another folder") from error
+
+
+def absolute(place: Place) -> Place:
+    """The same place for who has another working folder: a worker on another machine."""
+    return place if isinstance(place, Url) else place.absolute()
+
+
+def with_absolute_paths(settings: InferSettings) -> InferSettings:
+    """The same settings for who has another working folder.
+
+    Lifters, and the options of a detector, may be names: these are paths where there is such a file.
+
+    Raises:
+        ConfigError: the options of the detector are none.
+    """
+    changes: dict[str, Any] = {}
+    for field in ("lifter", "trajectory"):
+        name: str | None = getattr(settings, field)
+        if name is not None:
+            changes[field] = _absolute_if_file(name)
+    for field in ("keypoints", "joint_map"):
+        path: str | None = getattr(settings, field)
+        if path is not None:
+            changes[field] = str(absolute(to_place(path)))
+    detector, options = parse_detector(settings.detector)
+    if options:
+        told = ",".join(f"{key}={_absolute_if_file(value)}" for key, value in options.items())
+        changes["detector"] = f"{detector}:{told}"
+    return replace(settings, **changes)
+
+
+def _absolute_if_file(name: str) -> str:
+    return str(Path(name).absolute()) if Path(name).is_file() else name
 
 
 def relative_name(place: Place, folder: Place) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,9 +14,9 @@ from vp3d_cli.batch.fingerprint import Fingerprint, is_unchanged, sha256_of_plac
 from vp3d_cli.batch.inputs import BatchInput
 from vp3d_cli.batch.journal import History
 from vp3d_cli.batch.places import relative_name, same_file
-from vp3d_cli.errors import ConfigError, OutputError, PoseFileError
+from vp3d_cli.errors import ConfigError, InputError, MissingDependencyError, OutputError, PoseFileError
 from vp3d_cli.export.npz import read_npz
-from vp3d_cli.remote import Place, Url
+from vp3d_cli.remote import Place, Url, to_place
 
 # What can be made of a video.
 POSE, RENDER, KEYPOINTS, PREVIEW = "pose", "render", "keypoints", "preview"
@@ -23,6 +24,7 @@ KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
 
 # What a result was made with: version, settings, hashes of weights. Compared as JSON holds it.
 Recipe = Mapping[str, Any]
+_MODELS = ("detector", "lifter", "trajectory")  # of which a recipe has the hash of the weights, beside the settings
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Verdict:
 
     Attributes:
         needed: kinds of result that are missing or no longer good; empty where all is done.
-        why: the reason, for people.
+        why: the reason, with fields of the settings in angle brackets; :meth:`because` is for people.
         failure: it cannot succeed, and why.
         nobody: the failure is that nobody is in it, as an earlier batch found.
         recipe: what its results are to be made with.
@@ -63,6 +65,10 @@ class Verdict:
     failure: str | None = None
     nobody: bool = False
     recipe: Recipe = field(default_factory=dict)
+
+    def because(self, name: Callable[[str], str] = str) -> str:
+        """The reason, for users who know the fields of the settings by the names that ``name`` gives."""
+        return re.sub(r"<(\w+)>", lambda setting: name(setting[1]), self.why)
 
 
 def plan_items(
@@ -128,6 +134,10 @@ def judge(item: BatchItem, history: History, recipe: Recipe, *, overwrite: bool 
             (), failure=f"{known['message']} (known from an earlier run; --overwrite looks again)", nobody=True
         )
     reasons = {kind: _fault(item, kind, history, recipe) for kind in kinds}
+    taken = [kind for kind in kinds if reasons[kind] == _OF_ANOTHER]
+    if taken:
+        target, source = item.targets[taken[0]], _input_of(history.made[item.keys[taken[0]]]).glance.path
+        return Verdict(kinds, failure=f"{target} was made from {source}; choose another --out, or pass --overwrite")
     foreign = [item.targets[kind] for kind in kinds if reasons[kind] == _FOREIGN]
     if foreign:
         return Verdict(
@@ -144,7 +154,7 @@ def started_name(kind: str, key: str) -> str:
     return f"{kind} {key}"
 
 
-_FOREIGN = "foreign"
+_FOREIGN, _OF_ANOTHER = "foreign", "of another video"
 
 
 def _fault(item: BatchItem, kind: str, history: History, recipe: Recipe) -> str:
@@ -154,9 +164,13 @@ def _fault(item: BatchItem, kind: str, history: History, recipe: Recipe) -> str:
         return "new" if entry is None else f"{kind} is gone"
     if entry is None or entry["kind"] != kind:
         return "was not finished" if started_name(kind, item.keys[kind]) in history.started else _FOREIGN
+    before = _input_of(entry)
+    another = _is_another(item.input.path, before.glance.path)
+    if another and not is_unchanged(item.input.path, before):
+        return _OF_ANOTHER
     if entry["recipe"] != recipe:
         return _difference(entry["recipe"], recipe)
-    if not is_unchanged(item.input.path, _input_of(entry)):
+    if not another and not is_unchanged(item.input.path, before):
         return "the video has changed"
     if not is_unchanged(target, Fingerprint.from_json(entry["output"])):
         return f"{kind} was changed or damaged"
@@ -166,6 +180,21 @@ def _fault(item: BatchItem, kind: str, history: History, recipe: Recipe) -> str:
         except PoseFileError:
             return f"{kind} is damaged"
     return ""
+
+
+def _is_another(path: Place, before: str) -> bool:
+    """Whether a result was made from another file than this one, which is still there."""
+    if before == str(path):
+        return False
+    old = to_place(before)
+    try:
+        if isinstance(old, Path) and isinstance(path, Path):
+            return not os.path.samefile(old, path)
+        return old.exists()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, InputError, MissingDependencyError):
+        return True  # it cannot be reached, and what was made from it may be wanted
 
 
 def _is_there(target: Place) -> bool:
@@ -182,17 +211,21 @@ def _input_of(entry: Mapping[str, Any]) -> Fingerprint:
 
 
 def _difference(before: Recipe, now: Recipe) -> str:
-    """What a result was made with that is now different, in words."""
-    changed: list[str] = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if old == new:
-            continue
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changed += [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    """What a result was made with that is now different, in words; fields of the settings in angle brackets."""
+    changed = [f"<{name}>" for name in _changed(before.get("settings", {}), now.get("settings", {}))]
+    others = [name for name in _changed(before, now) if name != "settings"]
+    for name in others:
+        if name in _MODELS:
+            # Other settings take another model, and keypoints of another tool take none.
+            if f"<{name}>" not in changed and (name != "detector" or "keypoints" not in others):
+                changed.append(f"the weights of the {name}")
         else:
-            changed.append(key)
+            changed.append("vp3d itself" if name == "version" else f"the {name}")
     return f"{', '.join(changed)} changed"
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
 
 
 def _result_names(places: Sequence[PurePosixPath], stems: Sequence[str]) -> list[PurePosixPath]:

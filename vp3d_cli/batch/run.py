@@ -16,6 +16,7 @@ from vp3d_cli.batch.fingerprint import glance
 from vp3d_cli.batch.folder import BatchFolder
 from vp3d_cli.batch.journal import History, read_history
 from vp3d_cli.batch.messages import Setup
+from vp3d_cli.batch.places import with_absolute_paths
 from vp3d_cli.batch.plan import BatchItem, Recipe, Verdict, judge
 from vp3d_cli.batch.report import FAILED, LEFT, SKIPPED, BatchRow, write_report
 from vp3d_cli.batch.schedule import Listener, Schedule, Task
@@ -95,7 +96,9 @@ def run_batch(
             staff.load()
             tasks, rows = _sort_out(items, folder, {**_recipe(options), **staff.identity}, options.overwrite)
             jobs, threads = staff.size(max(1, len(tasks)), options.jobs, options.threads)
-            listener.planned([task.item for task in tasks], list(rows.values()), jobs, threads)
+            staff.check()  # the room on a cluster is what it is now
+            todo = [task.item for task in tasks]
+            listener.planned(todo, list(rows.values()), min(jobs, staff.capacity), threads)
             schedule = Schedule(folder, options.limits, listener, staff, jobs, rows)
             with _reporting(items, rows, out):
                 schedule.run(tasks)
@@ -149,7 +152,8 @@ def _staff(options: BatchOptions, lock_handles: Sequence[int] = ()) -> Crew[Any]
         Vp3dError: it is a cluster that cannot be reached.
     """
     threads = options.threads or 1
-    setup = Setup(options.settings, options.format, options.command, threads, os.getpid(), options.processor)
+    settings = with_absolute_paths(options.settings)
+    setup = Setup(settings, options.format, options.command, threads, os.getpid(), options.processor)
     if options.scheduler is None:
         return Staff(setup, lock_handles)
     from vp3d_cli.batch.cluster import ClusterStaff

@@ -16,7 +16,7 @@ from typing import Any
 from vp3d_cli.batch.fingerprint import Fingerprint, Glance, glance
 from vp3d_cli.batch.folder import BatchFolder
 from vp3d_cli.batch.messages import Order
-from vp3d_cli.batch.places import move
+from vp3d_cli.batch.places import absolute, move
 from vp3d_cli.batch.plan import BatchItem, Recipe, check_room, started_name
 from vp3d_cli.batch.report import DONE, FAILED, BatchRow
 from vp3d_cli.batch.staff import LOADING_S, Crew, Hand, error_of, workers_die
@@ -158,8 +158,8 @@ class Schedule:
             root = item.roots[kind]
             check_room(root, LEAST_FREE_BYTES)
             place = self._folder.staging(root, f"{desk.worker.name}/{kind}")
-            staged[kind] = str(place / f"{kind}{item.targets[kind].suffix}")
-        scratch = self._folder.scratch(desk.worker.name)
+            staged[kind] = str(absolute(place / f"{kind}{item.targets[kind].suffix}"))
+        scratch = self._folder.scratch(desk.worker.name).absolute()
         self._folder.journal.append(
             "started", video=str(item.input.path), results=[started_name(kind, item.keys[kind]) for kind in task.needed]
         )
@@ -348,12 +348,15 @@ class Schedule:
 
 
 def _order(task: Task, staged: Mapping[str, str], scratch: Path, keep: Place | None) -> Order:
-    """What a worker is told; what only this process can see is copied for it."""
+    """What a worker is told: paths from the root, as its working folder may be another one.
+
+    What only this process can see is copied for it.
+    """
     copies: dict[str, str] = {}
 
     def visible(place: Place, name: str) -> str:
         if not isinstance(place, Url) or place.shared:
-            return str(place)
+            return str(absolute(place))
         folder = scratch / name
         folder.mkdir(parents=True, exist_ok=True)
         copy = str(fetch(place, folder))
@@ -362,12 +365,12 @@ def _order(task: Task, staged: Mapping[str, str], scratch: Path, keep: Place | N
 
     item = task.item
     targets = {
-        kind: visible(target, kind) if is_read(kind, task.needed) else str(target)
+        kind: visible(target, kind) if is_read(kind, task.needed) else str(absolute(target))
         for kind, target in item.targets.items()
     }
     keypoints = None if item.keypoints is None else visible(item.keypoints, "keypoints")
     video = visible(item.input.path, "video")
-    kept = None if keep is None else str(keep)
+    kept = None if keep is None else str(absolute(keep))
     return Order(video, keypoints, task.needed, targets, staged, str(scratch), copies, kept)
 
 

@@ -53,6 +53,14 @@ class Processor(Protocol):
         """
         ...
 
+    def share(self, order: Order, progress: Progress) -> dict[str, Any]:
+        """Do a share of a video that several machines do together, and report; see :mod:`vp3d_cli.batch.shares`.
+
+        Raises:
+            Vp3dError: it cannot be done.
+        """
+        ...
+
 
 class Pipeline:
     """The processor of ``vp3d batch``: the stages of :mod:`vp3d_cli.pipeline`, models loaded once."""
@@ -67,12 +75,13 @@ class Pipeline:
         import torch
 
         from vp3d_cli import pictures, pipeline
+        from vp3d_cli.batch import shares
 
         # onnxruntime and the libraries under numpy have it from the environment.
         torch.set_num_threads(setup.threads)
         cv2.setNumThreads(setup.threads)
         self._setup = setup
-        self._stages, self._pictures = pipeline, pictures
+        self._stages, self._pictures, self._shares = pipeline, pictures, shares
         self._models = pipeline.Models(setup.settings)
         self._wants_pose = setup.format == ""
         self.identity = {"version": __version__, "detector": "", "lifter": ""}
@@ -91,10 +100,12 @@ class Pipeline:
         common: dict[str, Any] = {"settings": settings, "progress": progress, "models": self._models}
         common |= {"command": self._setup.command, "source": order.copies.get(order.video)}
         common |= {"keep": None if order.keep is None else Path(order.keep)}
+        if order.share is not None:
+            common["side_by_side"] = self._shares.taken_together(order, self._models.detector)
         pose = None
         if "pose" in order.needed:
             staged = order.staged["pose"]
-            pose = self._stages.infer(order.video, staged, **common)
+            pose = self._stages.infer(order.video, staged, **common, spent_s=_spent_s(order))
             yield Made("pose", pose.num_frames, pose.num_people, list(pose.provenance.get("warnings", ())))
         if "render" in order.needed:
             if pose is None:
@@ -108,6 +119,10 @@ class Pipeline:
             count = _Counter(progress)
             warnings = self._stages.find_keypoints(order.video, staged, **{**common, "progress": count}, format=format)
             yield Made("keypoints", count.frames, 0, warnings)
+
+    def share(self, order: Order, progress: Progress) -> dict[str, Any]:
+        """Plan the parts of a video, or do one."""
+        return self._shares.do_share(order, self._setup.settings, self._models.detector, progress)
 
 
 class _Counter:
@@ -148,7 +163,7 @@ def carry_out(processor: Processor, order: Order, progress: Progress) -> Iterato
         Vp3dError: what the processor raises.
     """
     video = to_place(order.video)
-    started = time.monotonic()
+    started = time.monotonic() - _spent_s(order)
     before = _glance_if_there(video)
     kept = _kept_afar(order, progress)
     local = _brought_here(order, progress, kept)
@@ -170,6 +185,11 @@ def carry_out(processor: Processor, order: Order, progress: Progress) -> Iterato
             "warnings": made.warnings,
             "seconds": time.monotonic() - started,
         }
+
+
+def _spent_s(order: Order) -> float:
+    """Seconds in which others did their shares of a video."""
+    return 0.0 if order.share is None else float(order.share["spent_s"])
 
 
 def _kept_afar(order: Order, progress: Progress) -> KeptAfar | None:

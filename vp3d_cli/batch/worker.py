@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from vp3d_cli.batch.messages import Failure, Order, Setup
+from vp3d_cli.batch.messages import JOIN, Failure, Order, Setup
 from vp3d_cli.batch.work import Processor, carry_out
 from vp3d_cli.errors import DetectorError, Vp3dError
 
@@ -75,8 +75,11 @@ def _load(setup: Setup, reports: _Reports) -> Processor | None:
 
 def _serve(processor: Processor, order: Order, reports: _Reports) -> None:
     try:
-        for facts in carry_out(processor, order, reports.progress):
-            reports.send("made", **facts)
+        if order.share is not None and order.share["do"] != JOIN:
+            reports.send(**processor.share(order, reports.progress))
+        else:
+            for facts in carry_out(processor, order, reports.progress):
+                reports.send("made", **facts)
     except Exception as error:  # noqa: BLE001 (goes to the batch, which tells the user)
         if not isinstance(error, Vp3dError) or isinstance(error, DetectorError):
             traceback.print_exc()

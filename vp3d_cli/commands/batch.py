@@ -157,10 +157,17 @@ def print_plan(items: Sequence[BatchItem], out: Place, kept: BatchOptions) -> No
     rows: list[tuple[str, ...]] = [("video", "plan", "because", "results")]
     for item, verdict in zip(items, judge_batch(items, out, kept), strict=True):
         plan = "fail" if verdict.failure is not None else "do" if verdict.needed else "skip"
-        because = verdict.failure or verdict.why or "done"
+        because = verdict.failure or verdict.because(_flag) or "done"
         results = ", ".join(str(item.targets[kind]) for kind in verdict.needed or item.targets)
         rows.append((str(item.input.place), plan, because, results))
     print(format_table([[printable(cell) for cell in row] for row in rows]))
+
+
+def _flag(field: str) -> str:
+    """What the command line calls a field of the settings; of one that only an earlier version had, its name."""
+    from vp3d_cli.settings import InferSettings
+
+    return options.flag_of(field) if hasattr(InferSettings, field) else field
 
 
 def run(items: Sequence[BatchItem], out: Place, kept: BatchOptions, quiet: bool) -> list[BatchRow]:

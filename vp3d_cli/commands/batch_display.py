@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from vp3d_cli.batch.plan import RENDER, BatchItem
 from vp3d_cli.batch.report import FAILED, SKIPPED, BatchRow
@@ -18,8 +19,19 @@ from vp3d_cli.progress import TITLES
 
 # Share of a video's time that each stage takes, about: without and with a drawing.
 _SHARES = {False: {"detect": 0.97, "lift": 0.03}, True: {"detect": 0.6, "lift": 0.02, "render": 0.38}}
-_NAME_WIDTH = 36
+# Characters of a line: what a video is at ("finding people 1234/5678"), two times, and the gaps between five columns.
+_STATE_WIDTH = 26
+_FIXED_WIDTH = _STATE_WIDTH + 2 * len("0:00:00") + 4
+_NAME_WIDTH, _BAR_WIDTH = 36, 24  # at most; what is there is shared out between them
+_LEAST_WIDTH = 6
 _SPEED_WINDOW_S = 300.0  # videos differ: the time left is told from the speed over some of them
+
+
+class _WholeElapsedColumn(TimeElapsedColumn):
+    """Time since the batch began; nothing for its videos."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.fields.get("whole") else Text("")
 
 
 class BatchDisplay(Listener):
@@ -35,12 +47,13 @@ class BatchDisplay(Listener):
         self._parts: dict[int, float] = {}  # bytes of running videos that are through, about
         self._began = time.monotonic()
         console = Console(stderr=True)
+        self._name_width, bar_width = widths(console.width)
         self._progress = (
             Progress(
                 TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=bar_width),
                 TextColumn("{task.fields[state]}", markup=False),
-                TimeElapsedColumn(),
+                _WholeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=console,
                 speed_estimate_period=_SPEED_WINDOW_S,
@@ -83,15 +96,15 @@ class BatchDisplay(Listener):
         workers = f"{jobs} at a time, {threads} {'thread' if threads == 1 else 'threads'} each"
         self._say(f"{len(todo)} {'video' if len(todo) == 1 else 'videos'} to do, {workers}; {skipped} done before")
         if self._progress is not None and todo:
-            self._whole = self._progress.add_task("all", total=self._bytes_total, state=self._state())
+            self._whole = self._progress.add_task("all", total=self._bytes_total, state=self._state(), whole=True)
 
     def started(self, item: BatchItem) -> None:
         """Add a bar."""
         self._parts[id(item)] = 0.0
         if self._progress is not None:
             name = printable(str(item.input.place))
-            short = name if len(name) <= _NAME_WIDTH else f"…{name[1 - _NAME_WIDTH :]}"
-            self._bars[id(item)] = self._progress.add_task(short.ljust(_NAME_WIDTH), total=1.0, state="")
+            short = name if len(name) <= self._name_width else f"…{name[1 - self._name_width :]}"
+            self._bars[id(item)] = self._progress.add_task(short.ljust(self._name_width), total=1.0, state="")
 
     def progress(self, item: BatchItem, stage: str, done: int, total: int | None) -> None:
         """Move its bar, and that of the whole."""
@@ -101,7 +114,7 @@ class BatchDisplay(Listener):
         self._parts[id(item)] = part * max(1, item.input.size)
         if self._progress is not None and id(item) in self._bars:
             state = f"{TITLES[stage]} {done}/{'?' if total is None else total}"
-            self._progress.update(self._bars[id(item)], completed=part, state=f"{state:26s}")
+            self._progress.update(self._bars[id(item)], completed=part, state=state.ljust(_STATE_WIDTH))
             self._move_whole()
 
     def postponed(self, item: BatchItem, reason: str) -> None:
@@ -153,6 +166,13 @@ class BatchDisplay(Listener):
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def widths(console: int) -> tuple[int, int]:
+    """Characters for the name of a video and for its bar, on a console of so many: the rest of the line is fixed."""
+    room = console - _FIXED_WIDTH
+    bar = min(_BAR_WIDTH, max(_LEAST_WIDTH, room // 3))
+    return min(_NAME_WIDTH, max(_LEAST_WIDTH, room - bar)), bar
 
 
 def fraction(stage: str, done: int, total: int | None, drawn: bool) -> float:

@@ -137,7 +137,11 @@ def plan_segments(video: str | Path, settings: InferSettings, keep: Path | None 
 
 
 def detect_segment(
-    segment: Segment, report: Progress = lambda stage, done, total: None, detector: Detector | None = None
+    segment: Segment,
+    report: Progress = lambda stage, done, total: None,
+    detector: Detector | None = None,
+    *,
+    resumed: bool = True,
 ) -> Seen:
     """Find everyone in one part of a video, or take what an earlier run has kept of it.
 
@@ -146,6 +150,7 @@ def detect_segment(
         report: called with ("detect", done, total) as frames are watched, those for warming up included; may raise
             StoppedError, and what was found so far is kept.
         detector: of the same settings; None loads it.
+        resumed: a part that is kept was found by an earlier run, which the user should know.
 
     Raises:
         DetectorError: the detector failed; what was found before is kept.
@@ -161,7 +166,8 @@ def detect_segment(
         seen = _watch(segment, stretch, detector, report)
     else:
         report("detect", segment.frames, segment.frames)
-        seen.warnings.append(f"{segment.keep.parent} had parts of the video from a run that failed")
+        if resumed:
+            seen.warnings.append(f"{segment.keep.parent} had parts of the video from a run that failed")
     own = int(np.searchsorted(seen.times_s, segment.start_s))
     return Seen(
         times_s=seen.times_s[own:],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -159,6 +160,8 @@ def _probe_command(path: Path) -> list[str]:
 
 
 def _check_readable(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise VideoError(f"{path} is a link to {os.readlink(path)}, which is not there; mend the link, or remove it")
     if not path.exists():
         raise VideoError(f"no such video: {path}; check the spelling and the folder")
     if not path.is_file():
@@ -190,11 +193,20 @@ def _no_picture(path: Path, report: str, ran: subprocess.CompletedProcess[bytes]
         return VideoError(f"{path} has {what}; give a file with a video track")
     if container & _NOT_VIDEO or "moov atom not found" in report:
         why = "it holds something else"
+    elif container:
+        why = f"no frame of it can be decoded: {_complaint(path)}"
     else:
         why = program.reason(ran.stderr, ran.returncode)
     return VideoError(
         f"{path} cannot be read as a video ({why}); check that it plays, or convert it with ffmpeg to mp4"
     )
+
+
+def _complaint(path: Path) -> str:
+    """What ffmpeg says of a video that it opens and gets no frame of: its errors alone, the last of which tells."""
+    source = ffmpeg.input(program.as_url(path), v="error", protocol_whitelist="file")
+    ran = program.run(program.command(source.output("-", map="0:V:0", f="null", **{"frames:v": 1})))
+    return program.reason(ran.stderr, ran.returncode) if ran.stderr.strip() else "there is none in it"
 
 
 def _examine_images(path: Path, image_fps: float) -> Media:

@@ -1,7 +1,6 @@
 """What passes between the stages: frozen dataclasses, checked when made.
 
-Dimensions: T frames, t of them in which one person is in view, P people in the whole video, N people in one frame,
-J = 17 joints.
+Dimensions: T frames, t of which one person is in view for, P people in all, N people in one frame, J = 17 joints.
 Pixels are those of the image as displayed (rotation metadata applied), x right, y down, origin at the top-left
 corner. Missing is NaN with confidence 0.
 """
@@ -190,8 +189,6 @@ class Track2D:
 
     def over(self, frames: int) -> Track2D:
         """The same person in all frames of a video of so many."""
-        if len(self) == frames:
-            return self
         keypoints, boxes = (over_all(a, self.first, frames) for a in (self.keypoints, self.boxes_xyxy))
         scores, observed = (over_all(a, self.first, frames, 0) for a in (self.scores, self.observed))
         return Track2D(self.person_id, keypoints, scores, boxes, observed)
@@ -377,8 +374,7 @@ class Pose3D:
             arrays: ``joints_3d``, ``trajectory``, ``joints_world``, ``keypoints_2d``, ``scores_2d``, ``boxes_xyxy``
                 and ``observed``, each (P, T, ...).
             person_ids: P identities.
-            frame_times_s: (T,) seconds.
-            others: the other attributes.
+            frame_times_s, others: the other attributes.
 
         Raises:
             ShapeError: arrays of different P, T or joints.
@@ -386,9 +382,8 @@ class Pose3D:
         sizes: dict[str, int] = {"P": len(person_ids), "T": len(frame_times_s)}
         for name, of in POSE_ARRAYS.items():
             check_shape(name, arrays[name], ("P", "T", *of.shape), sizes)
-        rows = ({name: arrays[name][p] for name in POSE_ARRAYS} for p in range(len(person_ids)))
-        people = tuple(person_of(own, person_id) for own, person_id in zip(rows, person_ids, strict=True))
-        return cls(people, frame_times_s, **others)
+        people = (person_of({name: arrays[name][p] for name in POSE_ARRAYS}, own) for p, own in enumerate(person_ids))
+        return cls(tuple(people), frame_times_s, **others)
 
 
 def person_of(arrays: Mapping[str, NDArray[Any]], person_id: int) -> Person3D:

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from vp3d_cli.errors import ShapeError
 from vp3d_cli.ground import to_world
+from vp3d_cli.ground.upright import Footprints
 from vp3d_cli.skeletons import H36M17
 
 Array = NDArray[Any]
@@ -369,3 +370,13 @@ def test_who_comes_late_is_stood_as_if_the_video_began_with_them() -> None:
     times = np.arange(len(relative[0]) + 30) / FPS
     late = to_world([relative[0].astype(np.float32)], [root[0].astype(np.float32)], None, times, [30])
     np.testing.assert_allclose(late.joints_world[0], whole.joints_world[0], atol=1e-3)
+
+
+def test_of_many_people_those_who_stood_most_say_which_way_is_up() -> None:
+    person = np.array([0, 1, 1, 2, 3])
+    footprints = Footprints(np.arange(15.0).reshape(5, 3), person, np.array([0.9, 0.5, 0.5, 0.2, 0.7]))
+    assert footprints.of_those_who_stood_most(4) is footprints
+    kept = footprints.of_those_who_stood_most(2)
+    assert kept.person.tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(kept.place, footprints.place[:3])
+    np.testing.assert_array_equal(kept.weight, footprints.weight[:3])

@@ -25,7 +25,12 @@ class SettingsError(ConfigError):
 
     def naming(self, name: Callable[[str], str]) -> str:
         """The message for users who know the fields by other names; ``name`` tells the name of a field."""
-        return re.sub(r"<(\w+)>", lambda field: name(field[1]), self._message)
+        return naming(self._message, name)
+
+
+def naming(text: str, name: Callable[[str], str]) -> str:
+    """A text whose ``<fields>`` of the settings, in angle brackets, are called what ``name`` calls them."""
+    return re.sub(r"<(\w+)>", lambda field: name(field[1]), text)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from vp3d_cli.batch.places import relative_name, same_file
 from vp3d_cli.errors import ConfigError, InputError, MissingDependencyError, OutputError, PoseFileError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.remote import Place, Url, to_place
+from vp3d_cli.settings import naming
 
 # What can be made of a video.
 POSE, RENDER, KEYPOINTS, PREVIEW = "pose", "render", "keypoints", "preview"
@@ -68,7 +68,7 @@ class Verdict:
 
     def because(self, name: Callable[[str], str] = str) -> str:
         """The reason, for users who know the fields of the settings by the names that ``name`` gives."""
-        return re.sub(r"<(\w+)>", lambda setting: name(setting[1]), self.why)
+        return naming(self.why, name)
 
 
 def plan_items(

@@ -1,10 +1,13 @@
-"""vp3d_cli/resumable.py: a detector that fails in the middle of a video costs nothing that it had done."""
+"""vp3d_cli/resumable.py: whatever ends a run in the middle of a video costs nothing that the detector had done."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import failing_detector
@@ -14,11 +17,11 @@ from batch_stub import options_of, plan_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
 
-from vp3d_cli import pipeline, resumable
+from vp3d_cli import pipeline, resumable, seeing
 from vp3d_cli.batch import run_batch
 from vp3d_cli.batch.journal import STATE
 from vp3d_cli.detect.base import DETECTORS
-from vp3d_cli.errors import DetectorError
+from vp3d_cli.errors import DetectorError, OutputError
 from vp3d_cli.export.npz import read_npz
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.video import VideoReader
@@ -112,6 +115,107 @@ def test_a_detector_that_tells_its_memory_looks_at_nothing_twice(
     assert sum(detector.seen for detector in made) == looks
 
 
+class CtrlC:
+    """Raises KeyboardInterrupt before the n-th line that is run of the file that detection is in."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.lines = after, 0
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename != seeing.__file__:
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.after:
+                raise KeyboardInterrupt
+        return self
+
+    def run(self, work: Callable[[], object]) -> None:
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            work()
+        finally:
+            sys.settrace(before)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_ctrl_c_loses_nothing_wherever_it_comes(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    made: list[failing_detector.Remembering] = []
+
+    def make(device: str) -> failing_detector.Remembering:
+        made.append(failing_detector.Remembering())
+        return made[-1]
+
+    out = tmp_path / "points.npz"
+    monkeypatch.setitem(DETECTORS, SETTINGS.detector, dataclasses.replace(DETECTORS[SETTINGS.detector], loader=make))
+    monkeypatch.setattr(resumable, "_WORTH_KEEPING_S", 0.0)
+    settings = dataclasses.replace(SETTINGS, detect_every=every)
+
+    def find() -> None:
+        pipeline.find_keypoints(clip, out, settings=settings, overwrite=True)
+
+    whole, counted = pipeline.watch(clip, settings, pipeline.silent), CtrlC(-1)
+    looks = made.pop().seen
+    counted.run(find)
+    for after in np.random.default_rng(every).choice(counted.lines, 8, replace=False) + 1:
+        made.clear()
+        with contextlib.suppress(KeyboardInterrupt):
+            CtrlC(int(after)).run(find)
+            pytest.fail(f"line {after} was never reached")
+        seen = pipeline.watch(clip, settings, pipeline.silent, keep=resumable.partial_of(out))
+        for track, undisturbed in zip(seen.tracks, whole.tracks, strict=True):
+            np.testing.assert_array_equal(track.keypoints, undisturbed.keypoints)
+        np.testing.assert_array_equal(seen.times_s, whole.times_s)
+        assert looks <= sum(detector.seen for detector in made) <= looks + 3  # those that the detector had at the time
+        resumable.forget(resumable.partial_of(out))
+
+
+def test_ctrl_c_says_what_is_kept_and_keeps_nothing_of_a_moment(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
+) -> None:
+    def stop(self: failing_detector.Forgetful, frames: object) -> None:
+        if self._frame == 48:
+            raise KeyboardInterrupt
+        return real(self, frames)  # type: ignore[arg-type, return-value]
+
+    real = failing_detector.Forgetful.detect
+    monkeypatch.setattr(failing_detector.Forgetful, "detect", stop)
+    monkeypatch.chdir(tmp_path)
+    command = ("infer", clip, "--out", "pose.npz", "--detector", failing_detector.NAME, "--quiet")
+    outcome = run_cli(*command)
+    assert (outcome.code, outcome.error_lines) == (130, ["vp3d: error: stopped by Ctrl-C"])
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(resumable, "_WORTH_KEEPING_S", 0.0)
+    outcome = run_cli(*command)
+    assert outcome.code == 130
+    assert outcome.error_lines == [
+        "vp3d: error: stopped by Ctrl-C; the 48 frames before are kept in pose.npz.partial-detections.npz: run the "
+        "same command again to go on from there, or remove that file to begin anew"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["pose.npz.partial-detections.npz"]
+
+
+def test_what_was_found_is_kept_until_the_result_is_written(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("pose.npz cannot be written: No space left on device")
+
+    whole, out = pipeline.infer(clip, settings=SETTINGS), tmp_path / "pose.npz"
+    with monkeypatch.context() as context:
+        context.setattr(resumable, "_WORTH_KEEPING_S", 0.0)
+        context.setattr(pipeline, "export_pose", full)
+        with pytest.raises(OutputError, match="No space"):
+            pipeline.infer(clip, out, settings=SETTINGS)
+    models = pipeline.Models(SETTINGS)
+    assert_equal(pipeline.infer(clip, out, settings=SETTINGS, models=models), whole)
+    assert models.detector.seen <= failing_detector.MEMORY + 1  # type: ignore[attr-defined]
+    assert [path.name for path in tmp_path.iterdir()] == ["pose.npz"]
+
+
 @pytest.mark.parametrize("at", ["10", "20"])
 def test_frames_between_those_looked_at(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     settings = dataclasses.replace(SETTINGS, detect_every=3)
@@ -174,7 +278,7 @@ def test_the_command_says_so_on_one_line(
     ]
     outcome = run_cli(*command[:-1])
     assert outcome.code == 0
-    assert "vp3d: warning: pose.npz.partial-detections.npz had the first 48 frames from a run that failed" in (
+    assert "vp3d: warning: pose.npz.partial-detections.npz had the first 48 frames from a run that did not end" in (
         outcome.stderr
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["failed", "pose.npz"]
@@ -246,7 +350,7 @@ def test_a_full_disk_is_no_further_trouble(clip: Path, tmp_path: Path, monkeypat
 
     monkeypatch.setenv("FAIL_AT", "50")
     monkeypatch.setattr(resumable, "write_partial", full)
-    with pytest.raises(DetectorError, match=r"out of memory\); what it found before could not be kept .*No space"):
+    with pytest.raises(DetectorError, match=r"out of memory\); what was found before could not be kept .*No space"):
         pipeline.infer(clip, tmp_path / "pose.npz", settings=SETTINGS)
 
 

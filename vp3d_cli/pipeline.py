@@ -104,7 +104,7 @@ def infer(
         models: of the same settings, already loaded; None loads them.
         side_by_side: how the parts of a long video are done, if the settings ask for parts.
         source: where ``video`` is a copy from, for the provenance; None if it is none.
-        keep: for what was found, should the detector fail; removed when ``out`` is there. By default beside ``out``.
+        keep: for what was found, should ``out`` not come to be; removed when it is there. By default beside ``out``.
         spent_s: seconds that others have spent on parts of it before, for the timing in the provenance.
 
     Returns:
@@ -192,7 +192,7 @@ def watch(
 
     Args:
         video, settings, report, models, side_by_side: see :func:`infer`.
-        keep: for what was found, should the detector fail (see :mod:`vp3d_cli.resumable`).
+        keep: for what was found, should it not come to a result (see :mod:`vp3d_cli.resumable`).
 
     Raises:
         DetectorError: the detector failed in the middle of the video.

@@ -1,10 +1,13 @@
-"""What a detector found before it failed in the middle of a video: kept beside the result, for the next run to go on.
+"""What was found in a video before the detector failed, or Ctrl-C came: kept for the next run to go on from there.
 
-The file is written whole or not at all, says which video, detector, weights and part it belongs to, and is removed
-when the result is there. The next run begins some seconds before the frame that failed, or, if that is nearer, at the
-camera cut before it. A detector that follows people from frame to frame must know who was in view: one that tells its
-memory (:class:`vp3d_cli.detect.base.Remembering`) is given it back, and the result is that of an undisturbed run; one
-that does not watches those seconds again.
+The file lies beside the result, is written whole or not at all, says which video, detector, weights and part it belongs
+to, and is removed when the result is there. What took long is also kept when all is found, until the result is written:
+the disk may be full.
+
+The next run begins some seconds before the frame where the last one ended, or, if that is nearer, at the camera cut
+before it. A detector that follows people from frame to frame must know who was in view: one that tells its memory
+(:class:`vp3d_cli.detect.base.Remembering`) is given it back, and the result is that of an undisturbed run; one that
+does not watches those seconds again.
 
 Of a video that is done in parts (:mod:`vp3d_cli.segments`) there is a folder instead, with such a file for each part
 that is whole or was begun.
@@ -18,7 +21,7 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,8 @@ SUFFIX = ".partial-detections.npz"
 # watched from the beginning (docs/scaling.md has the differences). The memory of the embedded detector is 20 frames,
 # that for cuts 8.
 WARM_UP_S = 3.0
+# What took less is found again as quickly; a file that nobody asked for would only lie in the way.
+_WORTH_KEEPING_S = 10.0
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError)
 
 
@@ -104,12 +109,12 @@ def detect_resumably(
         reader: of these frames, open.
         detector: finds people.
         report: called with ("detect", done, total); may raise StoppedError.
-        keep: for what was found, should the detector fail or be stopped; what an earlier run has left there is made
-            use of. None keeps nothing.
+        keep: for what was found; what an earlier run has left there is made use of. None keeps nothing.
 
     Raises:
         DetectorError: the detector failed; says where what it found is kept.
         StoppedError: ``report`` raised it.
+        KeyboardInterrupt: Ctrl-C; says where what was found is kept.
         VideoError: the video cannot be read.
     """
     before = None if keep is None else read_partial(keep, stretch, detector)
@@ -125,12 +130,12 @@ def detect_resumably(
         if stretch.in_parts
         else f"{keep} had the first {len(before.times_s)} frames"
     )
-    seen.warnings[:] = [*_once(before.warnings, rest.warnings), f"{had} from a run that failed"]
+    seen.warnings[:] = [*_once(before.warnings, rest.warnings), f"{had} from a run that did not end"]
     return seen
 
 
 class _Keeper:
-    """Keeps what was seen when a detector fails."""
+    """Keeps what was seen when a detector fails or is stopped; ``note`` tells the user where."""
 
     def __init__(self, path: Path | None, stretch: Stretch) -> None:
         self._path, self._stretch = path, stretch
@@ -142,11 +147,11 @@ class _Keeper:
         try:
             write_partial(self._path, seen, self._stretch)
         except (OutputError, OSError) as error:
-            self.note = f"; what it found before could not be kept ({error})"
+            self.note = f"what was found before could not be kept ({error})"
             return
         if not self._stretch.in_parts:
             self.note = (
-                f"; the {len(seen.times_s)} frames before are kept in {self._path}: run the same command again to go "
+                f"the {len(seen.times_s)} frames before are kept in {self._path}: run the same command again to go "
                 "on from there, or remove that file to begin anew"
             )
 
@@ -166,11 +171,15 @@ def _detect(
     def joined(rest: Seen) -> Seen:
         return rest if before is None else _join(before, rest, skipped)
 
-    def keep(rest: Seen) -> None:
+    def keep(rest: Seen, why: BaseException) -> None:
         frames.close()  # then it has said all that there is to say of what it read
         seen = joined(rest)
-        seen.warnings[:] = _once(seen.warnings, [] if before is None else before.warnings, frames.warnings)
-        keeper.keep(seen)
+        if seen.busy_s >= _WORTH_KEEPING_S or not isinstance(why, KeyboardInterrupt):
+            keeper.keep(told(seen))
+
+    def told(seen: Seen) -> Seen:
+        had = [] if before is None else before.warnings
+        return replace(seen, warnings=_once(seen.warnings, had, frames.warnings))
 
     def shifted(stage: str, done: int, of: int | None) -> None:
         report(stage, skipped + done, None if of is None else max(of, skipped + done))
@@ -186,8 +195,13 @@ def _detect(
             interrupted=keep,
         )
     except DetectorError as error:
-        raise DetectorError(f"{error}{keeper.note}") from error.__cause__
-    return joined(seen)
+        raise DetectorError("; ".join(filter(None, [str(error), keeper.note]))) from error.__cause__
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(keeper.note) from None
+    seen = joined(seen)
+    if seen.busy_s >= _WORTH_KEEPING_S and not stretch.in_parts:
+        keeper.keep(told(seen))
+    return seen
 
 
 def _once(*warnings: Sequence[str]) -> list[str]:

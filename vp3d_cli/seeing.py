@@ -67,7 +67,7 @@ def detect(
     total: int | None = None,
     every: int = 1,
     first: int = 0,
-    interrupted: Callable[[Seen], None] = lambda seen: None,
+    interrupted: Callable[[Seen, BaseException], None] = lambda seen, why: None,
 ) -> Seen:
     """Run the detector over frames of one video, in order. A frame is dropped as soon as it was seen.
 
@@ -78,11 +78,12 @@ def detect(
         total: number of frames, about.
         every: look at frames whose number is a multiple of this, and at the first and last frame of each shot.
         first: number of the first frame in the whole video.
-        interrupted: called with what was seen before, when the detector fails or is stopped.
+        interrupted: called with what was seen before, and why, when the detector fails or is stopped.
 
     Raises:
         DetectorError: the detector failed.
         StoppedError: ``report`` raised it.
+        KeyboardInterrupt: Ctrl-C.
     """
     lookout = _Lookout(detector, every, first)
     times: list[float] = []
@@ -95,14 +96,18 @@ def detect(
                 report("detect", len(times), max(total, len(times)) if total else None)
         lookout.end_shot()
         report("detect", len(times), len(times))
-    except (DetectorError, StoppedError):
-        interrupted(lookout.seen(times))
+        return lookout.seen(times)
+    except (DetectorError, StoppedError, KeyboardInterrupt) as why:
+        interrupted(lookout.seen(times), why)
         raise
-    return lookout.seen(times)
 
 
 class _Lookout:
-    """Takes frames one by one, and hands those that matter to the detector, as many at once as it likes."""
+    """Takes frames one by one, and hands those that matter to the detector, as many at once as it likes.
+
+    Ctrl-C may come between any two lines; :meth:`seen` is right at all times: a frame waits before it counts, until
+    what was found in it is there.
+    """
 
     def __init__(self, detector: Detector, every: int, first: int) -> None:
         self.people: list[Keypoints2D] = []
@@ -113,7 +118,7 @@ class _Lookout:
         self._cut_detector = CutDetector()
         self._waiting: list[tuple[int, FrameBGR]] = []
         self._skipped: tuple[int, FrameBGR] | None = None  # the last frame, if the detector did not look at it
-        self._memory: dict[str, Any] | None = None
+        self._memory: dict[str, Any] | None = None  # while frames wait: of before them
         detector.reset(first // every)
 
     @property
@@ -130,9 +135,9 @@ class _Lookout:
             self.end_shot()
             self.cuts.append(index)
             self._detector.reset((self._first + index) // self._every)
-        self.people.append(Keypoints2D.empty())
-        self.looked.append(False)
         self._skipped = (index, image)
+        self.looked.append(False)
+        self.people.append(Keypoints2D.empty())
         if index == 0 or begins or (self._first + index) % self._every == 0:
             self._wait_with(index, image)
 
@@ -154,12 +159,12 @@ class _Lookout:
             source={"detector": {"name": detector.name, "sha256": detector.sha256}},
             looked=None if self._every == 1 else np.array(self.looked[:end], np.bool_),
             busy_s=self.busy_s,
-            memory=self._memory if self._waiting else self._remembered(),
+            memory=self._remembered() if self._memory is None else self._memory,
         )
 
     def _wait_with(self, index: int, image: FrameBGR) -> None:
-        self._skipped = None
         self._waiting.append((index, image))
+        self._skipped = None
         if len(self._waiting) >= self._detector.batch_size:
             self._look()
 
@@ -176,7 +181,7 @@ class _Lookout:
             ) from error
         for (index, _), people in zip(self._waiting, found, strict=True):
             self.people[index], self.looked[index] = people, True
-        self._waiting = []
+        self._waiting, self._memory = [], None
         self.busy_s += time.perf_counter() - started
 
     def _remembered(self) -> dict[str, Any] | None:

@@ -190,7 +190,7 @@ def make(
 
 @contextmanager
 def telling_what_is_kept() -> Iterator[SideBySide]:
-    """Have Ctrl-C say what is kept of a video that is done in parts; gives what does them.
+    """Have Ctrl-C say what is kept, also of a video that is done in parts; gives what does them.
 
     Raises:
         KeyboardInterrupt: with this as its message.
@@ -205,8 +205,8 @@ def telling_what_is_kept() -> Iterator[SideBySide]:
 
     try:
         yield side_by_side
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(kept_note(planned)) from None
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(str(stopped) or kept_note(planned)) from None
 
 
 def preview_job(job: Job, run: Run) -> None:

@@ -167,7 +167,7 @@ def detect_segment(
     else:
         report("detect", segment.frames, segment.frames)
         if resumed:
-            seen.warnings.append(f"{segment.keep.parent} had parts of the video from a run that failed")
+            seen.warnings.append(f"{segment.keep.parent} had parts of the video from a run that did not end")
     own = int(np.searchsorted(seen.times_s, segment.start_s))
     return Seen(
         times_s=seen.times_s[own:],

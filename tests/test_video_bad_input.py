@@ -70,6 +70,13 @@ def test_a_damaged_matroska_file_tells_its_damage(tmp_path: Path) -> None:
     assert "frame=" not in message  # ffmpeg's count of what it did comes last, and is no reason
 
 
+def test_a_matroska_file_that_ends_before_its_first_frame_says_so(tmp_path: Path) -> None:
+    whole = make_clip(tmp_path / "whole.mkv", frames=5).read_bytes()
+    begun = whole[: whole.index(b"\x1f\x43\xb6\x75") + 40]  # a few bytes of the first frame
+    message = refusal(write(tmp_path / "cut.mkv", begun))
+    assert "no frame of it can be decoded: File ended prematurely)" in message
+
+
 def test_mp4_without_its_index(clip: Path, tmp_path: Path) -> None:
     whole = clip.read_bytes()
     message = refusal(write(tmp_path / "stopped.mp4", whole[: len(whole) // 2]))

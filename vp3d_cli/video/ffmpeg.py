@@ -20,10 +20,11 @@ from vp3d_cli.errors import MissingDependencyError
 # 1 MiB is the most that Linux grants an ordinary user (/proc/sys/fs/pipe-max-size).
 PIPE_BYTES = 1 << 20
 
-_LINE_PREFIX = re.compile(r"^(\[[^\]]* @ [^\]]*\]\s*)?(Error opening input: )?")
-# What ffmpeg says after the reason, and what it says of every run.
+_LINE_PREFIX = re.compile(r"^(\[[^\]]* @ [^\]]*\]\s*)*(Error opening input: )?")
+# What ffmpeg says after the reason (a filter and an encoder that got no frame), and what it says of every run.
 _SAYS_NOTHING = re.compile(
     r"^(Conversion failed|Error opening (input|output) files?\b|At least one output file|Stream map ''"
+    r"|Cannot determine format of input|Could not open encoder before EOF"
     r"|Nothing was written|Task finished with error|Terminating thread|Last message repeated|\s*$)"
 )
 

@@ -168,6 +168,20 @@ class TestContract:
         assert np.abs(plain - theirs).max() > 1e-3
 
 
+@pytest.mark.parametrize("options", [case for name, case in CASES if name == "temporal"])
+@pytest.mark.parametrize("reversible", [True, False])
+def test_motion_that_runs_backwards(options: dict[str, Any], reversible: bool, tmp_path: Path) -> None:
+    """The same poses the other way round, of a lifter that knows such and sees as far back as ahead."""
+    lifter = Lifter(lifter_file(tmp_path, "temporal", options, rule=InputRule(reversible=reversible)), "cpu")
+    keypoints, scores = walk(30)
+    ahead = lifter.lift(keypoints, scores, CAMERA, SIZE)
+    back = lifter.lift(keypoints[::-1], scores[::-1], CAMERA, SIZE)[::-1]
+    same = np.abs(ahead - back).max() < 1e-5
+    assert same == (reversible and not options.get("causal"))
+    once = lifter.lift(keypoints, scores, CAMERA, SIZE, flip_test=False)
+    assert np.abs(once - ahead).max() > 1e-3
+
+
 def test_a_frame_is_answered_by_what_is_around_it(tmp_path: Path) -> None:
     """Output t belongs to input t: a change of the input moves the outputs within reach alone."""
     lifter = Lifter(lifter_file(tmp_path, "temporal", CASES[0][1]), "cpu")

@@ -59,6 +59,7 @@ def test_learns_and_describes_itself(archive: Path, tmp_path: Path) -> None:
     assert result.score == pytest.approx(min(float(row["score"]) for row in rows), rel=1e-4)
     info = read_lifter_info(result.best)
     assert (info.task, info.architecture, info.licence) == ("pose", "temporal", "made up for tests")
+    assert info.rule.reversible
     assert info.training["train"]["steps"] == 60
     plot_learning_curve(result.log, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5000

@@ -176,6 +176,7 @@ def test_a_run_in_the_manner_of_the_paper(folder: Path, tmp_path: Path) -> None:
     assert "other lengths" in notes[0]
     info = read_lifter_info(result.best)
     assert (info.rule.skeleton_2d, info.rule.skeleton_3d, info.rule.rate_hz) == ("h36m17", "h36m17", 50.0)
+    assert not info.rule.reversible
     assert info.config["in_features"] == 2
     assert "Human3.6M" in info.licence
 

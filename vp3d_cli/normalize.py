@@ -46,6 +46,7 @@ class InputRule:
         skeleton_2d, skeleton_3d: names in :mod:`vp3d_cli.skeletons`.
         edges: what a lifter sees beyond the ends of a video: the motion running back (``reflect``), or the first and
             last frame standing still (``repeat``, as in the paper). A causal lifter always has the second.
+        reversible: whether the lifter was trained on motion that ran backwards as often as forwards.
     """
 
     normalization: Normalization = "ray"
@@ -54,6 +55,7 @@ class InputRule:
     skeleton_2d: str = "coco17"
     skeleton_3d: str = "h36m17"
     edges: Edges = "reflect"
+    reversible: bool = False
 
     def __post_init__(self) -> None:
         if self.normalization not in get_args(Normalization):

@@ -54,7 +54,7 @@ class InferSettings:
             does it in one piece.
         smooth: strength; 0 is off, 1 usual.
         device: ``auto``, ``cpu`` or ``cuda``.
-        flip: average with the answer for the mirrored input.
+        flip: average the lifter's answers for the motion as it is, mirrored and, if it knows such, running backwards.
         height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
 
     Raises:

@@ -52,7 +52,7 @@ Segment = Annotated[
     typer.Option(metavar="MINUTES", help="Do parts of a long video at the same time.", show_default=False),
 ]
 Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
-Flip = Annotated[bool, typer.Option(help="Average with the mirrored pose: steadier, twice the lifting.")]
+Flip = Annotated[bool, typer.Option(help="Average with motion mirrored and backwards: better, 4 times the lifting.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)]
 Keypoints = Annotated[

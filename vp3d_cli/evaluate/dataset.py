@@ -48,7 +48,7 @@ class DatasetExam:
         keypoints: such as ``gt``; "" for those that the lifter was trained on.
         subjects: the data set's usual test subjects if empty.
         actions: only sequences whose names begin with one of these; what the literature evaluates if empty.
-        flip_test: average with the answer for the mirrored input.
+        flip_test: average over several ways to ask (:mod:`vp3d_cli.lift.averaging`).
         cameras: file of cameras of your own.
     """
 

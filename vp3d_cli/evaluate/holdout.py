@@ -16,13 +16,14 @@ from torch import Tensor
 from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion, score_poses, score_roots
+from vp3d_cli.lift.averaging import averaged
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file
 from vp3d_cli.lift.joints import to_h36m17
 from vp3d_cli.lift.pose import Lifter
-from vp3d_cli.normalize import decode_root, flip
+from vp3d_cli.normalize import decode_root
 from vp3d_cli.pipeline import lift_person
 from vp3d_cli.settings import InferSettings
-from vp3d_cli.skeletons import H36M17, get_skeleton
+from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.cameras import CameraRanges
 from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
 from vp3d_cli.train.pool import Batch, prepare
@@ -51,7 +52,7 @@ class HoldOut:
         windows: how many windows to draw.
         group_by: None to group by source, else a regular expression for the name of the clip, whose first group (or
             whole match) names the group; clips that do not match are in no group.
-        flip_test: average with the answer for the mirrored input, as inference does.
+        flip_test: average over several ways to ask, as inference does (:mod:`vp3d_cli.lift.averaging`).
     """
 
     clips: Sequence[MotionClip]
@@ -188,11 +189,8 @@ def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[tuple[Wi
 
 @torch.inference_mode()
 def _answer(model: Any, info: LifterInfo, batch: Batch, clips: Tensor, flip_test: bool) -> _Answers:
-    answer = model.forward_strided(batch.features)
-    if flip_test:
-        mirrored = model.forward_strided(flip(batch.features, get_skeleton(info.rule.skeleton_2d).flip_order))
-        order = get_skeleton(info.rule.skeleton_3d).flip_order if info.task == "pose" else (0,)
-        answer = (answer + flip(mirrored, order)) / 2
+    network = model.forward_strided
+    answer = averaged(network, batch.features, model.config, info) if flip_test else network(batch.features)
     if info.task == "trajectory":
         root = answer[:, :, 0]
         root = decode_root(root, batch.centre, batch.spread) if info.root == "scaled" else root

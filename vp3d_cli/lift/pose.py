@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vp3d_cli.devices import torch_device
 from vp3d_cli.errors import WeightsError
+from vp3d_cli.lift.averaging import averaged
 from vp3d_cli.lift.checkpoint import Task, load_lifter_file
 from vp3d_cli.lift.joints import as_trained, complete, shows_all, to_h36m17
 from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalModel
-from vp3d_cli.normalize import MIN_CONFIDENCE, LifterInput, decode_root, flip, normalize
-from vp3d_cli.skeletons import get_skeleton
+from vp3d_cli.normalize import MIN_CONFIDENCE, LifterInput, decode_root, normalize
 from vp3d_cli.types import FloatArray
 from vp3d_cli.weights import DEFAULT_LIFTER, find_lifter
 
@@ -75,7 +75,7 @@ class Lifter:
             scores: (T, 17) confidence 0..1.
             intrinsics: fx, fy, cx, cy in pixels.
             size_wh: of the image.
-            flip_test: average with the answer for the mirrored input (Pavllo et al. 2019, section 5).
+            flip_test: average over several ways to ask, see :func:`vp3d_cli.lift.averaging.averaged`.
 
         Returns:
             Of a pose lifter (T, 17, 3) metres, root-relative, camera axes, for a body of 1.7 m. Of a trajectory lifter
@@ -84,8 +84,8 @@ class Lifter:
         if shows_all(self.rule):
             keypoints = complete(keypoints, scores, MIN_CONFIDENCE)
         shown = as_trained(
-            torch.from_numpy(np.asarray(keypoints, np.float32)).to(self._device),
-            torch.from_numpy(np.asarray(scores, np.float32)).to(self._device),
+            torch.from_numpy(np.ascontiguousarray(keypoints, np.float32)).to(self._device),
+            torch.from_numpy(np.ascontiguousarray(scores, np.float32)).to(self._device),
             self.rule,
         )
         result = self.lift_as_trained(*shown, intrinsics, size_wh, flip_test=flip_test)
@@ -120,14 +120,9 @@ class Lifter:
             torch.tensor(size_wh, dtype=torch.float32, device=self._device),
             self.rule,
         )
-        if not flip_test:
-            answer = self._run(seen.features[None])[0]
-        else:
-            mirrored = flip(seen.features, get_skeleton(self.rule.skeleton_2d).flip_order)
-            answer, mirrored = self._run(torch.stack([seen.features, mirrored]))
-            order = get_skeleton(self.rule.skeleton_3d).flip_order if self.info.task == "pose" else (0,)
-            answer = (answer + flip(mirrored, order)) / 2
-        result: FloatArray = self._to_camera(answer, seen).cpu().numpy()
+        features = seen.features[None]
+        answer = averaged(self._run, features, self._config, self.info) if flip_test else self._run(features)
+        result: FloatArray = self._to_camera(answer[0], seen).cpu().numpy()
         return result
 
     def _to_camera(self, answer: Tensor, seen: LifterInput) -> Tensor:

@@ -65,6 +65,7 @@ def open_dataset(config: TrainConfig) -> DatasetViews:
             skeleton_2d=archives.keypoints.layout,
             skeleton_3d=spec.skeleton,
             rate_hz=spec.fps / wanted.downsample,
+            reversible=False,
         ),
         f"trained on {spec.title}, whose own terms apply",
         archives.notes((*train, *test)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from vp3d_cli.lift.base import LifterConfig
@@ -39,7 +39,7 @@ class Data(Protocol):
     """What was read, before the networks that see it are known."""
 
     rule: InputRule
-    """The input rule; a data set brings its skeletons and its frame rate."""
+    """The input rule; a data set brings its skeletons and its frame rate, and both say whether motion runs back."""
     licence: str
     """Of models trained on it."""
     notes: list[str]
@@ -70,7 +70,7 @@ class MotionData:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
         self._training, self._held_out, self.licence = load_clips(config.data)
-        self.rule, self.notes = config.input, list[str]()
+        self.rule, self.notes = replace(config.input, reversible=True), list[str]()
         self._footage = open_footage(config.semi.footage, self.rule) if config.semi.footage else []
 
     def material(self, reach: LifterConfig, device: str, state: Mapping[str, Any] | None) -> Material:

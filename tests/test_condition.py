@@ -201,6 +201,16 @@ def test_smooth_joints_in_metres() -> None:
     np.testing.assert_array_equal(smooth_joints(values, times(90), 0.0), values.astype(np.float32))
 
 
+def test_depth_is_smoothed_by_a_strength_of_its_own() -> None:
+    body = np.concatenate([STANDING / 200, np.zeros((17, 1))], axis=1)
+    values = body + 0.01 * np.random.default_rng(0).standard_normal((90, 17, 3))
+    once, both = smooth_joints(values, times(90), 1.5), smooth_joints(values, times(90), 0.5, depth=3.0)
+    np.testing.assert_allclose(both[..., 2], once[..., 2], atol=1e-6)
+    np.testing.assert_allclose(both[..., :2], smooth_joints(values, times(90), 0.5)[..., :2], atol=1e-6)
+    with pytest.raises(ConfigError, match="strength"):
+        smooth_joints(values, times(90), depth=-1.0)
+
+
 def test_smooth_joints_asks_for_what_it_needs() -> None:
     path = np.cumsum(np.full((20, 1, 3), 0.05), axis=0)
     with pytest.raises(ConfigError, match="body_size_m"):

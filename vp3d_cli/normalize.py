@@ -106,6 +106,11 @@ class LifterInput:
     centre: Tensor
     spread: Tensor
 
+    def of_frame(self, index: int) -> LifterInput:
+        """The same of one frame: (N, T, ...) to (N, ...)."""
+        rotations = None if self.rotations is None else self.rotations[:, index]
+        return LifterInput(self.features[:, index], rotations, self.centre[:, index], self.spread[:, index])
+
     def to_camera(self, joints: Tensor) -> Tensor:
         """Turn (..., J, 3) from answer axes to camera axes."""
         return joints if self.rotations is None else cast(Tensor, rotate_back(self.rotations, joints))

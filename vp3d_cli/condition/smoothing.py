@@ -48,7 +48,7 @@ def smooth(track: Track2D, times_s: NDArray[np.floating], strength: float = 1.0)
     usual = float(np.median(scores[scores > 0])) if (scores > 0).any() else 1.0
     weights = np.clip(scores / usual, math.sqrt(MIN_WEIGHT), 1.0) ** 2
     size = body_size(track.keypoints, track.scores, times)
-    keypoints = _smooth(track.keypoints.astype(np.float64), times, weights, size, strength)
+    keypoints = _smooth(track.keypoints.astype(np.float64), times, weights, size, (strength, strength))
     return replace(track, keypoints=keypoints.astype(np.float32))
 
 
@@ -58,6 +58,7 @@ def smooth_joints(
     strength: float = 1.0,
     *,
     body_size_m: float | None = None,
+    depth: float = 1.0,
 ) -> FloatArray:
     """Smooth 3D joints (or a trajectory) as :func:`smooth` does keypoints.
 
@@ -67,13 +68,14 @@ def smooth_joints(
         strength: as for :func:`smooth`.
         body_size_m: root-mean-square distance of the joints from their mean; None takes it from ``values``, which
             then must hold a body: for a single point give the size of the body that it belongs to.
+        depth: how many times as much the third coordinate is smoothed.
 
     Returns:
         (T, J, 3) smoothed.
 
     Raises:
-        ConfigError: ``strength`` is negative or not finite, or ``body_size_m`` is not positive, or is missing for a
-            single point.
+        ConfigError: ``strength`` or ``depth`` is negative or not finite, or ``body_size_m`` is not positive, or is
+            missing for a single point.
         InputError: the times do not rise.
         ShapeError: ``values`` is not (T, J, 3) or there is not one time per frame.
     """
@@ -88,10 +90,11 @@ def smooth_joints(
         size = np.full(sizes["T"], float(body_size_m))
     else:
         raise ConfigError(f"body_size_m must be positive, got {body_size_m}")
-    if _is_off(strength) or not len(values):
+    if _is_off(strength) or _is_off(depth * strength) or not len(values):
         return values.astype(np.float32)
     weights = np.ones(values.shape[:2])
-    return _smooth(values.astype(np.float64), times, weights, size, strength).astype(np.float32)
+    strengths = (strength, strength, depth * strength)
+    return _smooth(values.astype(np.float64), times, weights, size, strengths).astype(np.float32)
 
 
 def _is_off(strength: float) -> bool:
@@ -101,20 +104,20 @@ def _is_off(strength: float) -> bool:
 
 
 def _smooth(
-    values: DoubleArray, times_s: DoubleArray, weights: DoubleArray, size: DoubleArray, strength: float
+    values: DoubleArray, times_s: DoubleArray, weights: DoubleArray, size: DoubleArray, strengths: tuple[float, ...]
 ) -> DoubleArray:
-    """Smooth (T, J, D) with weights (T, J) and body size (T,); NaN splits a joint's series."""
+    """Smooth (T, J, D) with weights (T, J), body size (T,) and D strengths; NaN splits a joint's series."""
     times = spread_times(times_s)
     result = np.array(values)
     at_once = max(1, _SAMPLES_AT_ONCE // len(values))
     for first in range(0, values.shape[1], at_once):
         joints = slice(first, first + at_once)
-        result[:, joints] = _smooth_some(values[:, joints], times, weights[:, joints], size, strength)
+        result[:, joints] = _smooth_some(values[:, joints], times, weights[:, joints], size, strengths)
     return result
 
 
 def _smooth_some(
-    values: DoubleArray, times: DoubleArray, weights: DoubleArray, size: DoubleArray, strength: float
+    values: DoubleArray, times: DoubleArray, weights: DoubleArray, size: DoubleArray, strengths: tuple[float, ...]
 ) -> DoubleArray:
     """Smooth a few joints, (T, J, D): what was seen of each, end to end, in one banded system."""
     seen = np.isfinite(values).all(axis=-1)
@@ -127,9 +130,13 @@ def _smooth_some(
     pilot = fit_spline(flat, at, weight, series, PILOT_HZ)
     speed = _speed(pilot, at, series) / size[frame]
     speed = fit_spline(speed[:, None], at, np.ones_like(at), series, SPEED_HZ, order=1)[:, 0]
-    cutoff = (REST_HZ + HZ_PER_SPEED * np.maximum(speed, 0.0)) / strength
+    cutoff = REST_HZ + HZ_PER_SPEED * np.maximum(speed, 0.0)
     result = np.array(values)
-    result[frame, joint] = fit_spline(flat, at, weight, series, cutoff)
+    for strength in sorted(set(strengths)):
+        alike = [i for i, own in enumerate(strengths) if own == strength]
+        result[frame[:, None], joint[:, None], alike] = fit_spline(
+            flat[:, alike], at, weight, series, cutoff / strength
+        )
     return result
 
 

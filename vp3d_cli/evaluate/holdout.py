@@ -11,22 +11,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from vp3d_cli.camera import to_rays
 from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion, score_poses, score_roots
+from vp3d_cli.lift.anchoring import anchor
 from vp3d_cli.lift.averaging import averaged
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file
-from vp3d_cli.lift.joints import to_h36m17
+from vp3d_cli.lift.joints import as_trained, to_h36m17
 from vp3d_cli.lift.pose import Lifter
-from vp3d_cli.normalize import decode_root
+from vp3d_cli.lift.trajectory import fit_trajectory
+from vp3d_cli.normalize import decode_root, normalize
 from vp3d_cli.pipeline import lift_person
 from vp3d_cli.settings import InferSettings
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.cameras import CameraRanges
 from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
-from vp3d_cli.train.pool import Batch, prepare
 from vp3d_cli.train.sources import split, validation_settings
 from vp3d_cli.types import FloatArray, Track2D
 from vp3d_cli.weights import find_lifter
@@ -114,8 +115,9 @@ def evaluate_windows(lifter: str, hold_out: HoldOut, report: Report) -> list[Sco
     """Score single poses, with exact keypoints and with simulated detections.
 
     Windows are drawn as in training, but poses are not invented: sources count the same, rare poses more than common
-    ones, cameras and bodies are random. The same windows serve every lifter of the same frame rate. Each pose has its
-    own scale (N-MPJPE of Rhodin et al. 2018).
+    ones, cameras and bodies are random. The same windows serve every lifter of the same frame rate. Poses are brought
+    onto their keypoints as inference does (:mod:`vp3d_cli.lift.anchoring`). Each pose has its own scale (N-MPJPE of
+    Rhodin et al. 2018).
 
     Returns:
         For exact keypoints ("clean") and for simulated detections ("detected") one for all windows, then one for each
@@ -129,9 +131,9 @@ def evaluate_windows(lifter: str, hold_out: HoldOut, report: Report) -> list[Sco
     groups = hold_out.groups()
     answers: dict[str, list[_Answers]] = {"clean": [], "detected": []}
     done = 0
-    for windows, batches in _exam(model.config, info, hold_out):
-        for name, batch in batches.items():
-            answers[name].append(_answer(model, info, batch, windows.clips, hold_out.flip_test))
+    for windows in _exam(model.config, info, hold_out):
+        for name, parts in answers.items():
+            parts.append(_answer(model, info, windows, name == "clean", hold_out.flip_test))
         done += len(windows.clips)
         report("lift", done, max(done, hold_out.windows))
     scores = []
@@ -158,17 +160,16 @@ class _Answers(NamedTuple):
     clips: NDArray[np.int64]
 
 
-def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[tuple[Windows, dict[str, Batch]]]:
-    """Windows in chunks, and the same prepared for a lifter: exact and detected."""
+def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[Windows]:
+    """Windows of the frames that a lifter sees, in chunks."""
     before, after = max(_REACH, config.frames_before), max(_REACH, config.frames_after)
     settings = validation_settings(EngineSettings())
     edges = info.rule.beyond_ends(config.frames_after)
     engine = DataEngine(hold_out.clips, before + 1 + after, info.rule.rate_hz, settings, "cpu", _SEED, before, edges)
     frames = slice(before - config.frames_before, before + config.frames_after + 1)
-    outputs = range(config.frames_before, config.frames_before + 1)
     for start in range(0, hold_out.windows, _WINDOWS_AT_ONCE):
         whole = engine.draw(min(_WINDOWS_AT_ONCE, hold_out.windows - start))
-        cut = Windows(
+        yield Windows(
             whole.keypoints[:, frames],
             whole.scores[:, frames],
             whole.clean_keypoints[:, frames],
@@ -178,25 +179,28 @@ def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[tuple[Wi
             whole.root[:, frames],
             whole.clips,
         )
-        yield (
-            cut,
-            {
-                "clean": prepare(cut, info.rule, outputs, clean=True),
-                "detected": prepare(cut, info.rule, outputs),
-            },
-        )
 
 
 @torch.inference_mode()
-def _answer(model: Any, info: LifterInfo, batch: Batch, clips: Tensor, flip_test: bool) -> _Answers:
+def _answer(model: Any, info: LifterInfo, windows: Windows, clean: bool, flip_test: bool) -> _Answers:
+    """What a lifter says of windows, in camera axes, with what inference adds to it."""
+    at = model.config.frames_before
+    keypoints = windows.clean_keypoints if clean else windows.keypoints
+    scores = torch.ones_like(windows.scores) if clean else windows.scores
+    cameras = windows.intrinsics[:, None]
+    seen = normalize(*as_trained(keypoints, scores, info.rule), cameras, windows.size_wh[:, None], info.rule)
     network = model.forward_strided
-    answer = averaged(network, batch.features, model.config, info) if flip_test else network(batch.features)
+    answer = averaged(network, seen.features, model.config, info) if flip_test else network(seen.features)
+    if info.task == "trajectory" and info.root == "scaled":
+        answer = decode_root(answer[:, :, 0], seen.centre[:, at, None], seen.spread[:, at, None])[:, :, None]
+    said = seen.of_frame(at).to_camera(answer[:, 0]).numpy()
     if info.task == "trajectory":
-        root = answer[:, :, 0]
-        root = decode_root(root, batch.centre, batch.spread) if info.root == "scaled" else root
-        return _Answers(root[:, 0].numpy(), batch.root[:, 0].numpy(), clips.numpy())
-    joints = to_h36m17(answer[:, 0].numpy(), info.rule.skeleton_3d)
-    return _Answers(joints, batch.joints[:, 0].numpy(), clips.numpy())
+        return _Answers(said[:, 0], windows.root[:, at].numpy(), windows.clips.numpy())
+    joints = to_h36m17(said, info.rule.skeleton_3d)
+    rays = to_rays(keypoints[:, at], cameras).numpy()  # each window has a camera of its own
+    sight = (rays, scores[:, at].numpy(), (1.0, 1.0, 0.0, 0.0))
+    joints, _ = anchor(joints, fit_trajectory(joints, *sight)[0], *sight)
+    return _Answers(joints, windows.joints[:, at].numpy(), windows.clips.numpy())
 
 
 def _score(name: str, answers: _Answers, info: LifterInfo) -> Scores:

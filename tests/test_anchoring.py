@@ -1,0 +1,112 @@
+"""vp3d_cli/lift/anchoring.py: joints go to where their keypoints are seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from test_trajectory import CAMERA, COCO, H36M, scene
+
+from vp3d_cli.camera import project, to_rays
+from vp3d_cli.lift.anchoring import anchor
+from vp3d_cli.lift.trajectory import fit_trajectory
+from vp3d_cli.skeletons import COCO17, H36M17
+
+
+def lifted(frames: int = 40, across_m: float = 0.02) -> tuple[np.ndarray, ...]:
+    """What a lifter says that is some way off across the line of sight: joints, the fit's root, the truth of both."""
+    joints, root, keypoints, scores = scene(frames)
+    said = joints.copy()
+    said[:, H36M, :2] += across_m * np.random.default_rng(1).normal(size=(frames, 12, 2)).astype(np.float32)
+    return said, fit_trajectory(said, keypoints, scores, CAMERA)[0], joints, root, keypoints, scores
+
+
+def off_px(joints: np.ndarray, root: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(project((joints + root[:, None])[:, H36M], CAMERA) - keypoints[:, COCO], axis=-1)
+
+
+def test_joints_come_nearer_to_the_truth_and_to_their_keypoints() -> None:
+    said, path, truth, root, keypoints, scores = lifted()
+    given = said.copy(), path.copy()
+    joints, moved = anchor(said, path, keypoints, np.where(scores > 0, 1.0, 0.0), CAMERA)
+    assert joints.dtype == said.dtype
+    assert off_px(joints, moved, keypoints).mean() < 0.6 * off_px(said, path, keypoints).mean()
+    before = np.linalg.norm((said + path[:, None] - truth - root[:, None])[:, H36M], axis=-1)
+    after = np.linalg.norm((joints + moved[:, None] - truth - root[:, None])[:, H36M], axis=-1)
+    assert after.mean() < 0.75 * before.mean()
+    for ours, theirs in zip((said, path), given, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_depths_stay_and_the_root_stays_the_hips_middle() -> None:
+    said, path, *_, keypoints, scores = lifted()
+    said[:, 0] = 0.0
+    joints, moved = anchor(said, path, keypoints, scores, CAMERA)
+    np.testing.assert_array_equal(joints[..., 2], said[..., 2])
+    np.testing.assert_array_equal(moved[:, 2], path[:, 2])
+    np.testing.assert_array_equal(joints[:, 0], 0.0)
+    hips = [H36M17.index("left_hip"), H36M17.index("right_hip")]
+    shift = (joints - said)[:, hips].mean(axis=1)
+    np.testing.assert_allclose(shift, 0.0, atol=1e-6)
+    assert np.abs(moved - path).max() > 1e-3
+
+
+def test_the_middle_of_the_body_follows_hips_and_shoulders() -> None:
+    said, path, *_, keypoints, scores = lifted()
+    joints, _ = anchor(said, path, keypoints, scores, CAMERA)
+    way = joints - said
+    shoulders = way[:, [H36M17.index("left_shoulder"), H36M17.index("right_shoulder")]].mean(axis=1)
+    for joint, share in {"thorax": 1.0, "neck": 1.0, "head": 1.0, "spine": 0.5}.items():
+        np.testing.assert_allclose(way[:, H36M17.index(joint)], share * shoulders, atol=1e-6)
+
+
+@pytest.mark.parametrize("why", ["not seen", "no confidence"])
+def test_a_joint_without_a_keypoint_stays_with_the_body(why: str) -> None:
+    said, path, *_, keypoints, scores = lifted()
+    wrist = COCO17.index("left_wrist")
+    if why == "not seen":
+        keypoints[:, wrist] = np.nan
+    else:
+        keypoints[:, wrist] += 300.0
+        scores[:, wrist] = 0.0
+    joints, moved = anchor(said, path, keypoints, scores, CAMERA)
+    wrist = H36M17.index("left_wrist")
+    np.testing.assert_allclose((joints[:, wrist] + moved)[:, :2], (said[:, wrist] + path)[:, :2], atol=1e-6)
+
+
+def test_the_surer_a_keypoint_the_more_it_counts() -> None:
+    said, path, *_, keypoints, scores = lifted()
+    shares = []
+    for confidence in (0.1, 0.3, 0.6, 1.0):
+        joints, moved = anchor(said, path, keypoints, np.where(scores > 0, confidence, 0.0), CAMERA)
+        shares.append(off_px(joints, moved, keypoints).mean())
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0.9 * off_px(said, path, keypoints).mean()
+
+
+def test_a_keypoint_far_away_moves_a_joint_by_less_than_one_nearby() -> None:
+    said, path, *_, keypoints, scores = lifted(across_m=0.0)
+    elbow, at = COCO17.index("right_elbow"), H36M17.index("right_elbow")
+    ways = []
+    for metres in (0.05, 0.5):
+        there = keypoints.copy()
+        there[:, elbow, 0] += metres * CAMERA[0] / (said[:, at, 2] + path[:, 2])
+        ways.append(np.abs(anchor(said, path, there, scores, CAMERA)[0] - said)[:, at, 0].mean())
+    assert 0.0005 < ways[1] < ways[0] < 0.05
+
+
+def test_where_the_root_is_not_known_nothing_moves() -> None:
+    said, path, *_, keypoints, scores = lifted()
+    path[5:8] = np.nan
+    joints, moved = anchor(said, path, keypoints, scores, CAMERA)
+    np.testing.assert_array_equal(joints[5:8], said[5:8])
+    assert np.isnan(moved[5:8]).all()
+    assert np.isfinite(np.delete(moved, [5, 6, 7], axis=0)).all()
+
+
+def test_rays_in_place_of_pixels() -> None:
+    said, path, *_, keypoints, scores = lifted()
+    rays = to_rays(keypoints.astype(np.float64), CAMERA)
+    joints, moved = anchor(said, path, keypoints, scores, CAMERA)
+    same = anchor(said, path, rays, scores, (1.0, 1.0, 0.0, 0.0))
+    np.testing.assert_allclose(same[0], joints, atol=1e-6)
+    np.testing.assert_allclose(same[1], moved, atol=1e-6)

@@ -123,7 +123,8 @@ def load_lifter_file(path: Path, device: torch.device | str = "cpu") -> tuple[nn
         WeightsError: not a lifter file, or tensors that do not fit the architecture (the message names them).
     """
     info = read_lifter_info(path)
-    model = build_model(info.architecture, info.config)
+    with torch.device("meta"):  # no memory and no random numbers for parameters that the file brings
+        model = build_model(info.architecture, info.config)
     with safe_open(path, framework="pt") as file:
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     load_state(model, _restored(tensors), path)
@@ -147,7 +148,7 @@ def _restored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         scale = tensors.get(name + _SCALE)
         if scale is not None:
-            state[name] = tensor.float() * _over_rows(scale, tensor)
+            state[name] = tensor * _over_rows(scale, tensor)
         else:
             state[name] = tensor.float() if tensor.is_floating_point() else tensor
     return state
@@ -174,4 +175,4 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise WeightsError(f"{path} does not fit the architecture: {'; '.join(wrong[:3])}{more}")
-    model.load_state_dict(dict(state))
+    model.load_state_dict(dict(state), assign=True)

@@ -2,7 +2,7 @@
 
 python tools/compare_after_lifting.py --motion mocap.npz --lifter pose-27
 
-Each row sets what ``vp3d_cli.pipeline`` and ``vp3d_cli.lift.anchoring`` have as constants, and measures whole shots (at
+Each row sets what ``vp3d_cli.pipeline`` and ``vp3d_cli.lift`` have as constants, and measures whole shots (at
 60 frames per second, from simulated detections to motion) and single poses with it.
 """
 
@@ -14,15 +14,17 @@ from unittest.mock import patch
 
 from vp3d_cli import pipeline
 from vp3d_cli.evaluate.holdout import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
-from vp3d_cli.lift import anchoring
+from vp3d_cli.lift import anchoring, bones
 from vp3d_cli.settings import InferSettings
 
 _RATE_HZ = 60.0
-# Smoothing across and in depth, each times that of the keypoints; anchoring's confidence and distance.
+_OFF = 1e6  # no keypoint is so confident that it moves a joint; no depth so doubtful that a bone's length moves it
+# Smoothing across and in depth, each times that of the keypoints; anchoring's confidence and distance; trust in bones.
 _CASES = (
-    (2.0, 2.0, 1e6, 0.05),  # no keypoint is so confident: none moves a joint
-    *((2.0, 2.0, *case) for case in ((1.0, 0.05), (0.7, 0.05), (0.5, 0.05), (0.5, 0.03), (0.3, 0.1))),
-    *((*case, 0.7, 0.05) for case in ((1.0, 2.0), (1.0, 3.0), (2.0, 3.0), (2.0, 4.0), (3.0, 3.0))),
+    (2.0, 2.0, _OFF, 0.05, _OFF),
+    *((2.0, 2.0, *case, _OFF) for case in ((1.0, 0.05), (0.7, 0.05), (0.5, 0.05), (0.5, 0.03), (0.3, 0.1))),
+    *((*case, 0.7, 0.05, _OFF) for case in ((1.0, 2.0), (1.0, 3.0), (2.0, 3.0), (2.0, 4.0), (3.0, 3.0))),
+    *((2.0, 3.0, 0.7, 0.05, trust) for trust in (3.0, 1.0, 0.5, 0.3, 0.1)),
 )
 
 
@@ -36,14 +38,15 @@ def main() -> None:
     given = parser.parse_args()
 
     hold_out = HoldOut(held_out_clips([given.motion], [given.lifter]), given.windows)
-    print("| across, depth | e, f | shots N / P, velocity | exact N / P | detected N / P |")
-    print("|---|---|---|---|---|")
-    for across, depth, confidence, far_m in _CASES:
+    print("| across, depth | e, f | trust | shots N / P, velocity | exact N / P | detected N / P |")
+    print("|---|---|---|---|---|---|")
+    for across, depth, confidence, far_m, trust in _CASES:
         with (
             patch.object(pipeline, "_LIFTED_SMOOTHING", across),
             patch.object(pipeline, "_DEPTH_SMOOTHING", depth / across),
             patch.object(anchoring, "_EVEN_CONFIDENCE", confidence),
             patch.object(anchoring, "_FAR_M", far_m),
+            patch.object(bones, "_TRUST", trust),
         ):
             shots = evaluate_shots(given.lifter, hold_out, [_RATE_HZ], given.shots, InferSettings(), pipeline.silent)[0]
             windows = {case.name: case for case in evaluate_windows(given.lifter, hold_out, pipeline.silent)}
@@ -51,7 +54,10 @@ def main() -> None:
             f"{windows[name].n_mpjpe:.1f} / {windows[name].p_mpjpe:.1f}" for name in ("clean", "detected")
         )
         motion = f"{shots.n_mpjpe:.1f} / {shots.p_mpjpe:.1f}, {shots.mpjve:.2f}"
-        print(f"| {across:g}, {depth:g} | {confidence:g}, {100 * far_m:g} cm | {motion} | {poses} |", flush=True)
+        print(
+            f"| {across:g}, {depth:g} | {confidence:g}, {100 * far_m:g} cm | {trust:g} | {motion} | {poses} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from vp3d_cli.files import check_target
 from vp3d_cli.ground import to_world
 from vp3d_cli.keypoint_files import write_keypoints
 from vp3d_cli.lift.anchoring import anchor
+from vp3d_cli.lift.bones import steady_bones
 from vp3d_cli.lift.pose import LIFTER_HEIGHT_M, Lifter, load_lifter
 from vp3d_cli.lift.trajectory import fit_trajectory, smooth_trajectory
 from vp3d_cli.resumable import Stretch, detect_resumably, forget, partial_of
@@ -275,6 +276,7 @@ def lift_person(
         lifted = smooth_joints(lifted, even_times, _LIFTED_SMOOTHING * settings.smooth, depth=_DEPTH_SMOOTHING)
         path, trust = fit_trajectory(lifted, keypoints, scores, intrinsics)
         lifted, path = anchor(lifted, path, keypoints, scores, intrinsics)
+        lifted = steady_bones(lifted)
         if trajectory is not None:
             steps = uniform_times(own_times, trajectory.rule.rate_hz)
             seen, trusted = (resample(values, even_times, steps) for values in (keypoints, scores))

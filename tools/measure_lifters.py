@@ -1,6 +1,6 @@
 """Measure lifters side by side and write the table of the model card (for developers).
 
-python tools/measure_lifters.py --motion mocap.npz pose-27 pose-243 open-27 causal-27 --calibrated beam_gt.npz --video cam01.mp4 --video cam02.mp4
+python tools/measure_lifters.py --motion mocap.npz --calibrated beam_gt.npz --video cam01.mp4 pose-27 pose-243 open-27
 python tools/measure_lifters.py --motion mocap.npz runs/simple/best.safetensors runs/gru/best.safetensors
 
 Errors are those of ``vp3d evaluate --motion`` on windows that all of the lifters held out; with ``--calibrated`` also

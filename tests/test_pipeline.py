@@ -13,7 +13,7 @@ import pytest
 from conftest import RunCli
 
 from tests.motions import ARCHIVE_JOINTS, walk
-from vp3d_cli import metrics
+from vp3d_cli import metrics, pipeline
 from vp3d_cli.camera import Intrinsics, project
 from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError, WeightsError
 from vp3d_cli.export.npz import read_npz
@@ -212,6 +212,27 @@ def test_height_sets_the_scale_and_the_distance() -> None:
     np.testing.assert_allclose(child.joints, usual.joints / 2, atol=5e-3)
     np.testing.assert_allclose(child.root, usual.root / 2, rtol=0.03, atol=0.02)
     assert np.median(usual.root[:, 2]) == pytest.approx(5.0, abs=0.8)
+
+
+def test_what_was_lifted_is_brought_onto_the_keypoints_and_keeps_its_bones(monkeypatch: pytest.MonkeyPatch) -> None:
+    lifter = load_lifter(device="cpu")
+    track, times, _ = walking_track(30.0)
+    coco, h36m = (list(indices) for indices in zip(*COCO_TO_H36M, strict=True))
+    bones = np.array(H36M17.bones)
+
+    def measured() -> tuple[float, float]:
+        """How far joints are from their keypoints, pixels, and how much bones change their length, metres."""
+        motion = lift_person(track, times, lifter, CAMERA, (1280, 720), InferSettings())
+        seen = project((motion.joints + motion.root[:, None])[:, h36m], CAMERA)
+        lengths = np.linalg.norm(motion.joints[:, bones[:, 1]] - motion.joints[:, bones[:, 0]], axis=-1)
+        return float(np.linalg.norm(seen - track.keypoints[:, coco], axis=-1).mean()), float(lengths.std(axis=0).mean())
+
+    off, stretch = measured()
+    with monkeypatch.context() as context:
+        context.setattr(pipeline, "anchor", lambda joints, root, *_: (joints, root))
+        assert off < 0.9 * measured()[0]
+    monkeypatch.setattr(pipeline, "steady_bones", lambda joints: joints)
+    assert stretch < 0.9 * measured()[1]
 
 
 def test_a_trajectory_model_says_where_they_are() -> None:

@@ -10,17 +10,26 @@ import pytest
 from motion_files import joint, y_up_to_z_up
 from scipy.spatial.transform import Rotation
 
+from vp3d_cli.data.asfamc import find_asf, read_amc
 from vp3d_cli.data.bvh import read_bvh
 from vp3d_cli.data.humanoid import FACE_M, motion_joints, to_z_up
 from vp3d_cli.data.motion import read_motion
+from vp3d_cli.data.recording import Recording
 from vp3d_cli.errors import InputError
 from vp3d_cli.metrics import p_mpjpe
+from vp3d_cli.types import FloatArray
 
 FRAMES = 5
 
 
+def as_the_skeleton_has_it(recording: Recording) -> FloatArray:
+    """(F, 22, 3) z up, before thorax and spine are put where those of all recordings are (test_trunk.py)."""
+    return to_z_up([motion_joints(recording)])[0]
+
+
 def test_joints_are_where_the_skeleton_has_them(tmp_path: Path) -> None:
-    clip = read_motion(made.write_bvh(tmp_path / "walks" / "a.bvh"))[0]
+    file = made.write_bvh(tmp_path / "walks" / "a.bvh")
+    clip, joints = read_motion(file)[0], as_the_skeleton_has_it(read_bvh(file))
     positions, rotations = made.forward_kinematics(made.random_angles(FRAMES), made.root_path(FRAMES))
     truth = {name: y_up_to_z_up(positions[:, i]) for i, name in enumerate(made.JOINTS)}
     pairs = {
@@ -28,22 +37,22 @@ def test_joints_are_where_the_skeleton_has_them(tmp_path: Path) -> None:
         "right_elbow": "RightForeArm", "left_wrist": "LeftHand",
     }  # fmt: skip
     for ours, theirs in pairs.items():
-        np.testing.assert_allclose(joint(clip.joints, ours), truth[theirs], atol=1e-5, err_msg=ours)
+        np.testing.assert_allclose(joint(joints, ours), truth[theirs], atol=1e-5, err_msg=ours)
     hips = (truth["LeftUpLeg"] + truth["RightUpLeg"]) / 2
-    np.testing.assert_allclose(joint(clip.joints, "hip"), hips, atol=1e-5)
+    np.testing.assert_allclose(joint(joints, "hip"), hips, atol=1e-5)
     shoulders = (truth["LeftArm"] + truth["RightArm"]) / 2
-    np.testing.assert_allclose(joint(clip.joints, "thorax"), (shoulders + truth["Neck"]) / 2, atol=1e-5)
+    np.testing.assert_allclose(joint(joints, "thorax"), (shoulders + truth["Neck"]) / 2, atol=1e-5)
     # The spine passes through Spine and Spine1; its middle is between those two.
     before, after = truth["Spine"], truth["Spine1"]
-    detour = np.linalg.norm(joint(clip.joints, "spine") - before, axis=-1)
-    detour += np.linalg.norm(joint(clip.joints, "spine") - after, axis=-1)
+    detour = np.linalg.norm(joint(joints, "spine") - before, axis=-1)
+    detour += np.linalg.norm(joint(joints, "spine") - after, axis=-1)
     np.testing.assert_allclose(detour, np.linalg.norm(before - after, axis=-1), atol=1e-4)
     # The head is a rigid thing about its joint.
     head = y_up_to_z_up(np.swapaxes(rotations[:, made.JOINTS.index("Head")], -1, -2))  # rows: its axes in z up
     for name in ("neck", "head", *FACE_M):
-        own = np.einsum("fij,fj->fi", head, joint(clip.joints, name) - truth["Head"])
+        own = np.einsum("fij,fj->fi", head, joint(joints, name) - truth["Head"])
         np.testing.assert_allclose(own, np.tile(own[0], (FRAMES, 1)), atol=1e-5, err_msg=name)
-    nose = np.einsum("fij,fj->fi", head, joint(clip.joints, "nose") - truth["Head"])[0]
+    nose = np.einsum("fij,fj->fi", head, joint(joints, "nose") - truth["Head"])[0]
     np.testing.assert_allclose(nose, np.array([0.0, 0.075, 0.115]), atol=0.02)  # y up, z forward, size of the body
     assert (clip.name, clip.source, clip.licence) == ("a", "walks", "not stated in walks")
     assert clip.fps == pytest.approx(60.0)
@@ -121,25 +130,26 @@ def test_a_spine_without_joints_near_the_shoulders(tmp_path: Path) -> None:
         text = text.replace(old, new)
     file = tmp_path / "a.bvh"
     file.write_text(text)
-    joints = read_motion(file)[0].joints
+    joints = as_the_skeleton_has_it(read_bvh(file))
     shoulders = (joint(joints, "left_shoulder") + joint(joints, "right_shoulder")) / 2
     np.testing.assert_allclose(joint(joints, "thorax"), shoulders, atol=1e-5)
     np.testing.assert_allclose(joint(joints, "spine"), (joint(joints, "hip") + shoulders) / 2, atol=1e-5)
 
 
 def test_amc_joints(tmp_path: Path) -> None:
-    clip = read_motion(made.write_amc(tmp_path / "subject", FRAMES))[0]
+    file = made.write_amc(tmp_path / "subject", FRAMES)
+    clip, joints = read_motion(file)[0], as_the_skeleton_has_it(read_amc(find_asf(file), file))
     truth = made.asf_kinematics(made.amc_values(FRAMES))
     pairs = {
         "left_hip": truth["lfemur"][0], "right_knee": truth["rtibia"][0], "left_ankle": truth["lfoot"][0],
         "right_shoulder": truth["rhumerus"][0], "left_elbow": truth["lradius"][0], "left_wrist": truth["lwrist"][0],
     }  # fmt: skip
     for name, expected in pairs.items():
-        np.testing.assert_allclose(joint(clip.joints, name), y_up_to_z_up(expected), atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(joint(joints, name), y_up_to_z_up(expected), atol=1e-5, err_msg=name)
     shoulders = (truth["lhumerus"][0] + truth["rhumerus"][0]) / 2
     expected = y_up_to_z_up((shoulders + truth["lowerneck"][0]) / 2)
-    np.testing.assert_allclose(joint(clip.joints, "thorax"), expected, atol=1e-5)
-    off = np.linalg.norm(joint(clip.joints, "head") - y_up_to_z_up(truth["head"][0]), axis=-1)
+    np.testing.assert_allclose(joint(joints, "thorax"), expected, atol=1e-5)
+    off = np.linalg.norm(joint(joints, "head") - y_up_to_z_up(truth["head"][0]), axis=-1)
     np.testing.assert_allclose(off, 0.19, rtol=0.15)
     assert clip.name == "01_02"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise, permutations, product
+from itertools import permutations, product
 
 import numpy as np
 
 from vp3d_cli.data.clip import MOTION_JOINTS
 from vp3d_cli.data.recording import Recording
+from vp3d_cli.data.trunk import half_way
 from vp3d_cli.errors import InputError
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import DoubleArray, FloatArray
@@ -82,7 +83,7 @@ def motion_joints(recording: Recording) -> FloatArray:
     joints["hip"] = (joints["left_hip"] + joints["right_hip"]) / 2
     above = [where[:, i] * unit for i in _ancestors(recording, found["head"])]
     joints["thorax"] = _thorax(above, (joints["left_shoulder"] + joints["right_shoulder"]) / 2, size)
-    joints["spine"] = _half_way(joints["hip"], above, joints["thorax"])
+    joints["spine"] = half_way(joints["hip"], above, joints["thorax"])
 
     pivot = where[:, found["head"]] * unit
     trunk = head_axes(
@@ -209,22 +210,6 @@ def _thorax(spine: Sequence[DoubleArray], shoulders: DoubleArray, size: float) -
     if not off or min(off) > _NECK_OFF_M * size:
         return shoulders
     return (shoulders + spine[int(np.argmin(off))]) / 2
-
-
-def _half_way(hip: DoubleArray, spine: Sequence[DoubleArray], thorax: DoubleArray) -> DoubleArray:
-    """(F, 3): the middle of the line from hip to thorax through the joints of the spine that lie between them."""
-    along = thorax - hip
-    squared = np.maximum((along * along).sum(axis=-1), 1e-12)
-    shares = {float((((joint - hip) * along).sum(axis=-1) / squared).mean()): joint for joint in spine}
-    between = [shares[share] for share in sorted(shares) if 0.15 < share < 0.85]
-    line = [hip, *between, thorax]
-    lengths = [float(np.linalg.norm(b - a, axis=-1).mean()) for a, b in pairwise(line)]
-    left = sum(lengths) / 2
-    for (a, b), length in zip(pairwise(line), lengths, strict=True):
-        if left <= length:
-            return a + (b - a) * (left / max(length, 1e-12))
-        left -= length
-    return thorax
 
 
 def _height(recording: Recording, found: dict[str, int]) -> float:

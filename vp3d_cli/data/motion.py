@@ -15,6 +15,7 @@ from vp3d_cli.data.bvh import read_bvh
 from vp3d_cli.data.clip import MOTION_JOINTS, MotionClip
 from vp3d_cli.data.humanoid import motion_joints, to_z_up
 from vp3d_cli.data.pose_files import read_pose_motion
+from vp3d_cli.data.trunk import divide_trunks
 from vp3d_cli.errors import InputError
 from vp3d_cli.types import FloatArray
 
@@ -72,7 +73,8 @@ def read_motion(path: Path) -> list[MotionClip]:
 
     A motion archive or pose file (``.npz``), a ``.bvh`` file, an ``.amc`` file with its ``.asf`` beside it, or a folder
     with any of them in it and in its subfolders. Clips of a folder are named by their path in it, without suffix; the
-    folder in which a file lies is its source. What a ``LICENSE`` file there says is not read, but pointed at.
+    folder in which a file lies is its source. What a ``LICENSE`` file there says is not read, but pointed at. Thorax
+    and spine are put where those of all others are (:mod:`vp3d_cli.data.trunk`).
 
     Raises:
         InputError: missing, of an unknown kind, or broken; the message has the file and, for text, the line.
@@ -91,7 +93,7 @@ def read_motion(path: Path) -> list[MotionClip]:
     clips: list[MotionClip] = []
     for folder in sorted({file.parent for file in files}):
         clips += _read_collection(folder, [file for file in files if file.parent == folder], root)
-    return clips
+    return divide_trunks(clips)
 
 
 _SUFFIXES = (".npz", ".bvh", ".amc")

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vp3d_cli.evaluate.calibrated import LIMB_JOINTS
 from vp3d_cli.lift.base import build_model
 from vp3d_cli.lift.checkpoint import LifterInfo, save_lifter
 from vp3d_cli.normalize import InputRule
-from vp3d_cli.skeletons import COCO_TO_H36M
+from vp3d_cli.skeletons import H36M_LIMBS, LIMB_JOINTS
 from vp3d_cli.types import Pose3D
 
-H36M = [h36m for _, h36m in COCO_TO_H36M]
 SHORT = [joint.replace("left_", "l").replace("right_", "r") for joint in LIMB_JOINTS]
 
 
@@ -27,7 +25,7 @@ def motion(frames: int = 30, joints: int = 12) -> np.ndarray:
 
 def calibrated_file(path: Path, pose: Pose3D, person: int = 0, **changes: Any) -> Path:
     """The clip in which one person of a pose is known."""
-    joints = pose.joints_3d[person][:, H36M] + pose.trajectory[person][:, None]
+    joints = pose.joints_3d[person][:, H36M_LIMBS] + pose.trajectory[person][:, None]
     fx, fy, cx, cy = pose.intrinsics
     content = {
         "cam_joints_cam": joints.astype(np.float32),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.camera import Intrinsics, project
-from vp3d_cli.skeletons import COCO17, COCO_TO_H36M, H36M17
+from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 from vp3d_cli.types import POSE_ARRAYS, Pose3D
 
 Array = NDArray[Any]
@@ -68,7 +68,7 @@ def pose_of(
     intrinsics = Intrinsics.from_fov(60.0, size_wh).as_tuple()
     pixels = project(cam, intrinsics)
     keypoints = np.repeat(pixels[:, :, H36M17.index("head"), None], 17, axis=2)
-    for coco, h36m in COCO_TO_H36M:
+    for coco, h36m in zip(COCO_LIMBS, H36M_LIMBS, strict=True):
         keypoints[:, :, coco] = pixels[:, :, h36m]
     arrays: dict[str, Array] = {
         "joints_3d": cam - cam[:, :, :1],

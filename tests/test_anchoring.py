@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_trajectory import CAMERA, COCO, H36M, scene
+from test_trajectory import CAMERA, scene
 
 from vp3d_cli.camera import project, to_rays
 from vp3d_cli.lift.anchoring import anchor
 from vp3d_cli.lift.trajectory import fit_trajectory
-from vp3d_cli.skeletons import COCO17, H36M17
+from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 
 
 def lifted(frames: int = 40, across_m: float = 0.02) -> tuple[np.ndarray, ...]:
     """What a lifter says that is some way off across the line of sight, and the fit's root; the truth of the joints."""
     joints, _, keypoints, scores = scene(frames)
     said = joints.copy()
-    said[:, H36M, :2] += across_m * np.random.default_rng(1).normal(size=(frames, 12, 2)).astype(np.float32)
+    said[:, H36M_LIMBS, :2] += across_m * np.random.default_rng(1).normal(size=(frames, 12, 2)).astype(np.float32)
     return said, fit_trajectory(said, keypoints, scores, CAMERA)[0], joints, keypoints, scores
 
 
 def off_px(joints: np.ndarray, root: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(project((joints + root[:, None])[:, H36M], CAMERA) - keypoints[:, COCO], axis=-1)
+    return np.linalg.norm(project((joints + root[:, None])[:, H36M_LIMBS], CAMERA) - keypoints[:, COCO_LIMBS], axis=-1)
 
 
 def test_joints_come_nearer_to_the_truth_and_to_their_keypoints() -> None:
@@ -30,7 +30,7 @@ def test_joints_come_nearer_to_the_truth_and_to_their_keypoints() -> None:
     joints, moved = anchor(said, path, keypoints, np.where(scores > 0, 1.0, 0.0), CAMERA)
     assert joints.dtype == said.dtype
     assert off_px(joints, moved, keypoints).mean() < 0.6 * off_px(said, path, keypoints).mean()
-    before, after = (np.linalg.norm((answer - truth)[:, H36M], axis=-1).mean() for answer in (said, joints))
+    before, after = (np.linalg.norm((answer - truth)[:, H36M_LIMBS], axis=-1).mean() for answer in (said, joints))
     assert after < 0.75 * before
     for ours, theirs in zip((said, path), given, strict=True):
         np.testing.assert_array_equal(ours, theirs)

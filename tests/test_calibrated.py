@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation import H36M, SHORT, calibrated_file
+from evaluation import SHORT, calibrated_file
 from poses import arrays_of, walking_pose, with_arrays
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate import evaluate_calibrated, read_calibrated
-from vp3d_cli.evaluate.calibrated import LIMB_JOINTS, find_person
+from vp3d_cli.evaluate.calibrated import find_person
 from vp3d_cli.evaluate.pair import evaluate_pair
+from vp3d_cli.skeletons import H36M_LIMBS, LIMB_JOINTS
 
 
 def test_the_right_person_is_examined(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_video_of_another_frame_rate(tmp_path: Path) -> None:
 def test_reading_a_calibrated_clip(tmp_path: Path) -> None:
     pose = walking_pose(people=1, frames=5)
     order = list(reversed(range(12)))
-    joints = (pose.joints_3d[0][:, H36M] + pose.trajectory[0][:, None])[:, order]
+    joints = (pose.joints_3d[0][:, H36M_LIMBS] + pose.trajectory[0][:, None])[:, order]
     file = calibrated_file(
         tmp_path / "gt.npz",
         pose,

@@ -13,14 +13,13 @@ from vp3d_cli.camera import project
 from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.normalize import Edges
-from vp3d_cli.skeletons import COCO_TO_H36M, H36M17
+from vp3d_cli.skeletons import COCO_LIMBS, H36M17, H36M_LIMBS
 from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
 from vp3d_cli.train.noise import NoiseSettings
 
 # Motions as they are, seen without error.
 PLAIN = EngineSettings(recombined=0.0, spliced=0.0, turned=0.0, speed_sigma=0.0, cut=0.0)
 SILENT = NoiseSettings(scale=0.0, occluded=0.0, missing_legs=0.0, missing_head=0.0, swapped=0.0)
-COCO, LIMBS = ([pair[i] for pair in COCO_TO_H36M] for i in (0, 1))
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +37,8 @@ def test_keypoints_are_where_the_camera_sees_the_joints(clips: list[MotionClip])
     windows = draw(clips)
     joints = windows.joints + windows.root[:, :, None]
     assert (joints[..., 2] > 0).all()
-    seen = project(joints[:, 13, LIMBS], windows.intrinsics[:, None])
-    clean = windows.clean_keypoints[:, 13, COCO]
+    seen = project(joints[:, 13, H36M_LIMBS], windows.intrinsics[:, None])
+    clean = windows.clean_keypoints[:, 13, COCO_LIMBS]
     size = (clean.amax(1) - clean.amin(1)).norm(dim=-1)
     off = (seen - clean).norm(dim=-1).mean(1) / size
     # The focal length that is told is a tenth wrong, and the lens bends a little; the joints of others are far off.

@@ -18,7 +18,7 @@ from vp3d_cli.evaluate.calibrated import find_person
 from vp3d_cli.evaluate.report import plot_joints
 from vp3d_cli.evaluate.scores import Scores
 from vp3d_cli.export.npz import write_npz
-from vp3d_cli.skeletons import COCO_TO_H36M
+from vp3d_cli.skeletons import COCO_LIMBS
 
 HEADER = "case frames MPJPE N-MPJPE P-MPJPE MPJVE trajectory aligned PCK@150 AUC"
 
@@ -121,7 +121,7 @@ def test_projection_of_the_truth_uses_the_lens(tmp_path: Path) -> None:
     view = read_calibrated(calibrated_file(tmp_path / "gt.npz", pose, 1, cam_dist=lens), "cam")
     points = project(view.joints_cam, view.intrinsics, view.distortion)
     keypoints = np.full_like(pose.keypoints_2d, np.nan)
-    keypoints[0][:, [c for c, _ in COCO_TO_H36M]] = points
+    keypoints[0][:, COCO_LIMBS] = points
     keypoints[1] = pose.keypoints_2d[1]
     assert find_person(keypoints, pose.frame_times_s, pose.video_size_wh, view) == 0
 

@@ -20,7 +20,7 @@ from vp3d_cli.export.npz import read_npz
 from vp3d_cli.lift.pose import load_lifter
 from vp3d_cli.pictures import preview, render
 from vp3d_cli.pipeline import InferSettings, find_keypoints, infer, lift_person, summarize
-from vp3d_cli.skeletons import COCO17, COCO_TO_H36M, H36M17
+from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 from vp3d_cli.types import DoubleArray, Pose3D, Track2D
 
 COCO_NAMES = [name.replace("left_", "l").replace("right_", "r") for name in COCO17.joints]
@@ -59,11 +59,10 @@ def test_bones_of_the_example_have_human_lengths(demo_pose: Pose3D) -> None:
 
 
 def test_reprojection_of_the_example_meets_its_keypoints(demo_pose: Pose3D) -> None:
-    coco, h36m = zip(*COCO_TO_H36M, strict=True)
     for person in range(2):
         joints = demo_pose.joints_3d[person] + demo_pose.trajectory[person][:, None]
         pixels = project(joints.astype(np.float64), demo_pose.intrinsics)
-        off = np.linalg.norm(pixels[:, h36m] - demo_pose.keypoints_2d[person][:, coco], axis=-1)
+        off = np.linalg.norm(pixels[:, H36M_LIMBS] - demo_pose.keypoints_2d[person][:, COCO_LIMBS], axis=-1)
         box = demo_pose.boxes_xyxy[person]
         height = np.nanmedian(box[:, 3] - box[:, 1])
         assert np.nanmedian(off) < 0.05 * height
@@ -217,15 +216,15 @@ def test_height_sets_the_scale_and_the_distance() -> None:
 def test_what_was_lifted_is_brought_onto_the_keypoints_and_keeps_its_bones(monkeypatch: pytest.MonkeyPatch) -> None:
     lifter = load_lifter(device="cpu")
     track, times, _ = walking_track(30.0)
-    coco, h36m = (list(indices) for indices in zip(*COCO_TO_H36M, strict=True))
     bones = np.array(H36M17.bones)
 
     def measured() -> tuple[float, float]:
         """How far joints are from their keypoints, pixels, and how much bones change their length, metres."""
         motion = lift_person(track, times, lifter, CAMERA, (1280, 720), InferSettings())
-        seen = project((motion.joints + motion.root[:, None])[:, h36m], CAMERA)
+        seen = project((motion.joints + motion.root[:, None])[:, H36M_LIMBS], CAMERA)
         lengths = np.linalg.norm(motion.joints[:, bones[:, 1]] - motion.joints[:, bones[:, 0]], axis=-1)
-        return float(np.linalg.norm(seen - track.keypoints[:, coco], axis=-1).mean()), float(lengths.std(axis=0).mean())
+        off = np.linalg.norm(seen - track.keypoints[:, COCO_LIMBS], axis=-1)
+        return float(off.mean()), float(lengths.std(axis=0).mean())
 
     off, stretch = measured()
     with monkeypatch.context() as context:

@@ -14,9 +14,10 @@ from scipy.spatial.transform import Rotation
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate import mean_scores, score_motion
-from vp3d_cli.evaluate.calibrated import LIMB_JOINTS, at_times
+from vp3d_cli.evaluate.calibrated import at_times
 from vp3d_cli.evaluate.report import plot_joints, write_json
 from vp3d_cli.evaluate.scores import score_poses
+from vp3d_cli.skeletons import LIMB_JOINTS
 
 
 def test_a_perfect_motion() -> None:

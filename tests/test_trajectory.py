@@ -7,12 +7,10 @@ import pytest
 
 from vp3d_cli.camera import project
 from vp3d_cli.lift.trajectory import fit_trajectory, smooth_trajectory
-from vp3d_cli.skeletons import COCO17, COCO_TO_H36M
+from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M_LIMBS
 
 CAMERA = (1200.0, 1180.0, 640.0, 350.0)
 FRAMES = 40
-COCO = [coco for coco, _ in COCO_TO_H36M]
-H36M = [h36m for _, h36m in COCO_TO_H36M]
 
 
 def scene(frames: int = FRAMES) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -24,7 +22,7 @@ def scene(frames: int = FRAMES) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     s = np.linspace(0, 1, frames)
     root = np.stack([-0.8 + 1.6 * s, 0.2 * np.sin(5 * s), 3.0 + 2.0 * s], axis=1)
     keypoints = np.full((frames, 17, 2), np.nan)
-    keypoints[:, COCO] = project((joints + root[:, None])[:, H36M], CAMERA)
+    keypoints[:, COCO_LIMBS] = project((joints + root[:, None])[:, H36M_LIMBS], CAMERA)
     scores = np.where(np.isfinite(keypoints).all(-1), 0.3 + 0.7 * rng.random((frames, 17)), 0.0)
     return joints.astype(np.float32), root, keypoints.astype(np.float32), scores.astype(np.float32)
 
@@ -62,8 +60,8 @@ def test_a_joint_of_no_confidence_does_none() -> None:
 def test_frames_with_too_few_joints_are_unknown() -> None:
     joints, root, keypoints, scores = scene()
     keypoints[3] = np.nan
-    scores[7, COCO[2:]] = 0.0
-    keypoints[9, COCO[3:]] = np.nan
+    scores[7, COCO_LIMBS[2:]] = 0.0
+    keypoints[9, COCO_LIMBS[3:]] = np.nan
     found, weight = fit_trajectory(joints, keypoints, scores, CAMERA)
     unknown = np.isnan(found).all(axis=1)
     assert np.flatnonzero(unknown).tolist() == [3, 7]

@@ -88,8 +88,8 @@ COCO17 = Skeleton(
 _H36M_PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
 
 # The 17 joints of Human3.6M that the literature evaluates (Ionescu et al. 2014), in VideoPose3D's order.
-# "neck" (Human3.6M's "Neck/Nose") sits half way from the neck to the nose, "head" at the crown; the root is "hip",
-# midway between the hips.
+# "thorax" is level with the shoulders and "spine" half way up to it, a little behind; "neck" (Human3.6M's "Neck/Nose")
+# sits half way from the neck to the nose, "head" at the crown; the root is "hip", midway between the hips.
 H36M17 = Skeleton(
     name="h36m17",
     joints=(
@@ -161,7 +161,7 @@ def get_skeleton(name: str) -> Skeleton:
         raise ConfigError(f"unknown skeleton {name!r}; known: {', '.join(SKELETONS)}") from None
 
 
-# Joints that both skeletons name alike, as (COCO index, Human3.6M index): the 12 limb joints.
-COCO_TO_H36M: tuple[tuple[int, int], ...] = tuple(
-    (i, H36M17.joints.index(joint)) for i, joint in enumerate(COCO17.joints) if joint in H36M17.joints
-)
+# The 12 joints that both skeletons name alike, and where each has them.
+LIMB_JOINTS: tuple[str, ...] = tuple(joint for joint in COCO17.joints if joint in H36M17.joints)
+COCO_LIMBS: list[int] = [COCO17.index(joint) for joint in LIMB_JOINTS]
+H36M_LIMBS: list[int] = [H36M17.index(joint) for joint in LIMB_JOINTS]

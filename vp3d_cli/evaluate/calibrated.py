@@ -11,13 +11,10 @@ import numpy as np
 from vp3d_cli.camera import project
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate.scores import Scores, score_motion
-from vp3d_cli.skeletons import COCO17, H36M17
+from vp3d_cli.skeletons import COCO_LIMBS, H36M_LIMBS, LIMB_JOINTS
 from vp3d_cli.types import DoubleArray, FloatArray, Pose3D
 
-LIMB_JOINTS: tuple[str, ...] = tuple(joint for joint in COCO17.joints if joint in H36M17.joints)
 _HIPS = [LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")]
-_H36M = [H36M17.index(joint) for joint in LIMB_JOINTS]
-_COCO = [COCO17.index(joint) for joint in LIMB_JOINTS]
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def score_person(
     Raises:
         InputError: the times do not overlap with the truth.
     """
-    limbs = joints_3d[:, _H36M].astype(np.float64)
+    limbs = joints_3d[:, H36M_LIMBS].astype(np.float64)
     relative = at_times(limbs, times_s, view.times_s)
     placed = at_times(limbs[:, _HIPS].mean(axis=1) + root, times_s, view.times_s)
     truth_root = view.joints_cam[:, _HIPS].mean(axis=1)
@@ -149,7 +146,7 @@ def find_person(
     far = float(np.hypot(*size_wh)) / 4
     distances = []
     for points in keypoints:
-        seen = at_times(points[:, _COCO].astype(np.float64), times_s, view.times_s)
+        seen = at_times(points[:, COCO_LIMBS].astype(np.float64), times_s, view.times_s)
         off = np.linalg.norm(seen - truth, axis=-1)
         distances.append(float(np.nan_to_num(off, nan=far).clip(max=far).mean()))
     return int(np.argmin(distances))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vp3d_cli.camera import to_rays
-from vp3d_cli.skeletons import COCO_TO_H36M, H36M17
+from vp3d_cli.skeletons import COCO_LIMBS, H36M17, H36M_LIMBS
 from vp3d_cli.types import DoubleArray, FloatArray
 
-_COCO = [coco for coco, _ in COCO_TO_H36M]
-_H36M = [h36m for _, h36m in COCO_TO_H36M]
 _HIPS = [H36M17.index(joint) for joint in ("left_hip", "right_hip")]
 _SHOULDERS = [H36M17.index(joint) for joint in ("left_shoulder", "right_shoulder")]
 _SPINE = H36M17.index("spine")
@@ -44,15 +42,15 @@ def anchor(
     Returns:
         Joints and root, as they came in.
     """
-    limbs = joints_3d[:, _H36M] + root[:, None]
-    rays = to_rays(keypoints[:, _COCO].astype(np.float64), intrinsics)
+    limbs = joints_3d[:, H36M_LIMBS] + root[:, None]
+    rays = to_rays(keypoints[:, COCO_LIMBS].astype(np.float64), intrinsics)
     way = rays * limbs[..., 2:] - limbs[..., :2]
     known = np.isfinite(way).all(axis=-1)
     way = np.where(known[..., None], way, 0.0)
-    sure = np.where(known, scores[:, _COCO], 0.0).astype(np.float64) ** 2
+    sure = np.where(known, scores[:, COCO_LIMBS], 0.0).astype(np.float64) ** 2
     share = sure / (sure + _EVEN_CONFIDENCE**2) / (1 + (way**2).sum(axis=-1) / _FAR_M**2)
     moves = np.zeros((*joints_3d.shape[:2], 2))
-    moves[:, _H36M] = share[..., None] * way
+    moves[:, H36M_LIMBS] = share[..., None] * way
     middle, shoulders = moves[:, _HIPS].mean(axis=1), moves[:, _SHOULDERS].mean(axis=1)
     moves[:, _ABOVE] = shoulders[:, None]
     moves[:, _SPINE] = (middle + shoulders) / 2

@@ -6,11 +6,9 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from vp3d_cli.camera import to_rays
-from vp3d_cli.skeletons import COCO_TO_H36M
+from vp3d_cli.skeletons import COCO_LIMBS, H36M_LIMBS
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray
 
-_COCO = [coco for coco, _ in COCO_TO_H36M]
-_H36M = [h36m for _, h36m in COCO_TO_H36M]
 _REWEIGHTINGS = 3
 # A person is never taken to be nearer than this, nor further away: outside, the fit is meaningless.
 _MIN_DEPTH_M, _MAX_DEPTH_M = 0.3, 100.0
@@ -37,11 +35,11 @@ def fit_trajectory(
         (T, 3) metres in camera space, NaN where fewer than three joints are seen; (T,) weight of each frame, 0 where
         it is NaN: the sum of the joints' weights, in units of a confident joint.
     """
-    joints = joints_3d[:, _H36M].astype(np.float64)
-    rays = to_rays(keypoints[:, _COCO].astype(np.float64), intrinsics)
-    seen = np.isfinite(rays).all(axis=-1) & (scores[:, _COCO] > 0)
+    joints = joints_3d[:, H36M_LIMBS].astype(np.float64)
+    rays = to_rays(keypoints[:, COCO_LIMBS].astype(np.float64), intrinsics)
+    seen = np.isfinite(rays).all(axis=-1) & (scores[:, COCO_LIMBS] > 0)
     rays = np.where(seen[..., None], rays, 0.0)
-    confidence = np.where(seen, scores[:, _COCO], 0.0).astype(np.float64)
+    confidence = np.where(seen, scores[:, COCO_LIMBS], 0.0).astype(np.float64)
     weights, depth = confidence, np.ones(confidence.shape)
     root = np.zeros((len(joints), 3))
     for _ in range(_REWEIGHTINGS):

@@ -18,6 +18,7 @@ from vp3d_cli.errors import ConfigError
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion, score_poses, score_roots
 from vp3d_cli.lift.anchoring import anchor
 from vp3d_cli.lift.averaging import averaged
+from vp3d_cli.lift.bones import steady_bones
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file
 from vp3d_cli.lift.joints import as_trained, to_h36m17
 from vp3d_cli.lift.pose import Lifter
@@ -116,8 +117,8 @@ def evaluate_windows(lifter: str, hold_out: HoldOut, report: Report) -> list[Sco
 
     Windows are drawn as in training, but poses are not invented: sources count the same, rare poses more than common
     ones, cameras and bodies are random. The same windows serve every lifter of the same frame rate. Poses are brought
-    onto their keypoints as inference does (:mod:`vp3d_cli.lift.anchoring`). Each pose has its own scale (N-MPJPE of
-    Rhodin et al. 2018).
+    onto their keypoints as inference does (:mod:`vp3d_cli.lift.anchoring`), and the bones of left and right nearer to
+    one length (:mod:`vp3d_cli.lift.bones`). Each pose has its own scale (N-MPJPE of Rhodin et al. 2018).
 
     Returns:
         For exact keypoints ("clean") and for simulated detections ("detected") one for all windows, then one for each
@@ -200,6 +201,7 @@ def _answer(model: Any, info: LifterInfo, windows: Windows, clean: bool, flip_te
     rays = to_rays(keypoints[:, at], cameras).numpy()  # each window has a camera of its own
     sight = (rays, scores[:, at].numpy(), (1.0, 1.0, 0.0, 0.0))
     joints, _ = anchor(joints, fit_trajectory(joints, *sight)[0], *sight)
+    joints = np.concatenate([steady_bones(pose[None]) for pose in joints])  # each is somebody else's
     return _Answers(joints, windows.joints[:, at].numpy(), windows.clips.numpy())
 
 

@@ -11,6 +11,8 @@ from vp3d_cli.errors import InputError
 
 # Columns of the log that are no error.
 NOT_PLOTTED = ("step", "loss", "score", "seconds", "data_share")
+# What errors are measured in, by the end of a column's name; the others are in millimetres.
+_UNITS = {"root": "% of depth", "reprojection": "thousandths of the width"}
 
 
 def plot_learning_curve(log: Path, out: Path) -> None:
@@ -35,10 +37,14 @@ def plot_learning_curve(log: Path, out: Path) -> None:
     steps = [row["step"] for row in rows]
     for name in rows[0]:
         if name not in NOT_PLOTTED:
-            axes.plot(steps, [row[name] for row in rows], label=name.replace("_", ", "))
+            axes.plot(steps, [row[name] for row in rows], label=_label(name))
     axes.set_xlabel("step")
-    axes.set_ylabel("error (mm; root: % of depth; reprojection: 1/1000 of the image's width)")
+    axes.set_ylabel("error")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(out, dpi=120)
+
+
+def _label(column: str) -> str:
+    return f"{column.replace('_', ', ')} ({_UNITS.get(column.rpartition('_')[2], 'mm')})"

@@ -27,7 +27,7 @@ from vp3d_cli.errors import WeightsError
 MANIFEST = "manifest.json"
 DEFAULT_LIFTER = "default"  # what --lifter takes for the one that suits most videos
 # What `--lifter` takes besides the names in the manifest.
-LIFTER_ALIASES = {DEFAULT_LIFTER: "pose-27", "open": "open-27"}
+LIFTER_ALIASES = {DEFAULT_LIFTER: "pose-243", "open": "open-27"}
 LIFTER_KINDS = ("pose", "trajectory")
 KINDS = ("detector", *LIFTER_KINDS)
 _CHUNK = 1 << 20

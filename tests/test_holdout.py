@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from evaluation import lifter_file
 from motions import write_archive
 
 from vp3d_cli.errors import ConfigError
+from vp3d_cli.evaluate import holdout
 from vp3d_cli.evaluate.holdout import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
 from vp3d_cli.evaluate.scores import FIGURES
 from vp3d_cli.lift.checkpoint import save_lifter
@@ -69,6 +71,19 @@ def test_models_of_other_receptive_fields_see_the_same_windows(archive: Path, tm
         scores.append(evaluate_windows(str(path), exam, silent)[0].mpjpe)
     assert scores[0] > 100
     assert scores == pytest.approx([scores[0]] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("step", "left_out"),
+    [("anchor", lambda joints, root, *_: (joints, root)), ("steady_bones", lambda joints: joints)],
+)
+def test_single_poses_get_what_inference_does(
+    step: str, left_out: Callable[..., object], archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exam = HoldOut(held_out_clips([archive], ["pose-27"], ["walk"]), windows=64)
+    whole = evaluate_windows("pose-27", exam, silent)[0]
+    monkeypatch.setattr(holdout, step, left_out)
+    assert whole.p_mpjpe < evaluate_windows("pose-27", exam, silent)[0].p_mpjpe - 0.05
 
 
 def test_a_trajectory_model_is_examined_by_its_root(archive: Path, tmp_path: Path) -> None:

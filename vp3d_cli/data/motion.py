@@ -19,12 +19,12 @@ from vp3d_cli.data.trunk import divide_trunks
 from vp3d_cli.errors import InputError
 from vp3d_cli.types import FloatArray
 
-__all__ = ["MOTION_JOINTS", "MotionClip", "read_motion", "read_motion_archive"]
+__all__ = ["MOTION_JOINTS", "MotionClip", "read_motion"]
 
 _ARCHIVE_KEYS = ("joints", "unit_m", "up", "clips")
 
 
-def read_motion_archive(path: Path) -> list[MotionClip]:
+def _read_archive(path: Path) -> list[MotionClip]:
     """Read a motion archive: an npz of one int16 array (F, J, 3) per clip and a JSON string ``meta``.
 
     ``meta`` holds ``joints`` (names), ``unit_m`` (metres per unit), ``up`` ("z") and ``clips`` (one record each:
@@ -107,7 +107,7 @@ def _read_collection(folder: Path, files: Sequence[Path], root: Path) -> list[Mo
     for file in files:
         name = file.relative_to(root).with_suffix("").as_posix()
         if file.suffix.lower() == ".npz":
-            clips += read_pose_motion(file, name, source) if _is_pose_file(file) else read_motion_archive(file)
+            clips += read_pose_motion(file, name, source) if _is_pose_file(file) else _read_archive(file)
         else:
             recording = read_bvh(file) if file.suffix.lower() == ".bvh" else read_amc(find_asf(file), file)
             recorded.append((name, recording.fps, motion_joints(recording)))

@@ -27,7 +27,8 @@ def divide_trunks(clips: Sequence[MotionClip]) -> list[MotionClip]:
     - The thorax is moved along the trunk until it is level with the shoulders, on average over a clip; it does not
       follow them when they are raised.
     - The spine is half way up the trunk, on the line that it bent before, and as far behind the straight line as most,
-      on average over a source: it still bends as it did.
+      on average over a source: it still bends as it did. A source of nothing but bent backs loses what they have in
+      common.
 
     Args:
         clips: of any sources.
@@ -70,26 +71,26 @@ def half_way(hip: DoubleArray, spine: Sequence[DoubleArray], thorax: DoubleArray
     return thorax
 
 
-def _forward(joints: FloatArray) -> DoubleArray:
-    """(F, 3) unit vectors to where the chest faces."""
-    left = (joints[:, _LEFT] - joints[:, _RIGHT]).astype(np.float64)
-    return _unit(np.cross(left, (joints[:, _THORAX] - joints[:, _HIP]).astype(np.float64)))
-
-
 def _before_line(joints: FloatArray) -> DoubleArray:
     """(F,) how far the spine lies before the line from hip to thorax, in lengths of the line."""
-    line = (joints[:, _THORAX] - joints[:, _HIP]).astype(np.float64)
-    off: DoubleArray = ((joints[:, _SPINE] - joints[:, _HIP]) * _forward(joints)).sum(axis=-1)
-    off /= np.maximum(np.linalg.norm(line, axis=-1), 1e-9)
-    return off
+    forward, length = _forward(joints)
+    off: DoubleArray = ((joints[:, _SPINE] - joints[:, _HIP]) * forward).sum(axis=-1)
+    return off / np.maximum(length[:, 0], 1e-9)
 
 
 def _bowed(joints: FloatArray, by: float) -> FloatArray:
     """(F, 22, 3) with the spine moved forward by so many lengths of the line from hip to thorax."""
-    length = np.linalg.norm((joints[:, _THORAX] - joints[:, _HIP]).astype(np.float64), axis=-1, keepdims=True)
+    forward, length = _forward(joints)
     out: FloatArray = joints.copy()
-    out[:, _SPINE] += (by * length * _forward(joints)).astype(np.float32)
+    out[:, _SPINE] += (by * length * forward).astype(np.float32)
     return out
+
+
+def _forward(joints: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+    """(F, 3) unit vectors to where the chest faces, and (F, 1) the length of the line from hip to thorax."""
+    left, line = ((joints[:, a] - joints[:, b]).astype(np.float64) for a, b in ((_LEFT, _RIGHT), (_THORAX, _HIP)))
+    length: DoubleArray = np.linalg.norm(line, axis=-1, keepdims=True)
+    return _unit(np.cross(left, line)), length
 
 
 def _unit(vectors: DoubleArray) -> DoubleArray:

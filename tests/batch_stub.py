@@ -25,12 +25,12 @@ import numpy as np
 import object_store  # noqa: F401 (its protocol is known where this module is)
 from poses import walking_pose
 
-from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, Limits, plan_items
-from vp3d_cli.batch.inputs import find_inputs
-from vp3d_cli.batch.messages import Order, Setup
-from vp3d_cli.batch.work import Made, Progress
 from vp3d_cli.errors import NobodyFoundError, VideoError
-from vp3d_cli.export.npz import write_npz
+from vp3d_cli.io.poses.npz import write_npz
+from vp3d_cli.jobs import BatchItem, BatchOptions, BatchRow, Limits, plan_items
+from vp3d_cli.jobs.inputs import find_inputs
+from vp3d_cli.jobs.messages import Order, Setup
+from vp3d_cli.jobs.work import Made, Progress
 
 PROCESSOR = "batch_stub:StubProcessor"
 STEPS = 4
@@ -212,13 +212,13 @@ def assert_same_results(ours: Path, theirs: Path) -> None:
 
 def use_stub() -> None:
     """Have ``vp3d batch`` of this process work with stub videos."""
-    import vp3d_cli.batch
+    import vp3d_cli.jobs
 
-    vp3d_cli.batch.BatchOptions = functools.partial(BatchOptions, processor=PROCESSOR)  # type: ignore[misc, assignment]
+    vp3d_cli.jobs.BatchOptions = functools.partial(BatchOptions, processor=PROCESSOR)  # type: ignore[misc, assignment]
 
 
 if __name__ == "__main__":
-    from vp3d_cli.cli import main
+    from vp3d_cli.cli.main import main
 
     use_stub()
     main(sys.argv[1:])

@@ -52,7 +52,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture
 def run_cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[RunCli]:
     """``run_cli("info", path)`` runs ``vp3d info path`` in this process; output is caught below Python too."""
-    from vp3d_cli.cli import main
+    from vp3d_cli.cli.main import main
 
     for name in ("VP3D_DEBUG", "OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL"):
         monkeypatch.setenv(name, "")  # so that what main() sets is undone after the test

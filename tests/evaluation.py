@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from vp3d_cli.lift.base import build_model
+from vp3d_cli.lift.architectures import build_model
 from vp3d_cli.lift.checkpoint import LifterInfo, save_lifter
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.skeletons import H36M_LIMBS, LIMB_JOINTS
 from vp3d_cli.types import Pose3D
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vp3d_cli import resumable
-from vp3d_cli.batch.messages import Setup
-from vp3d_cli.batch.work import Pipeline
 from vp3d_cli.detect.base import DETECTORS, DetectorInfo
+from vp3d_cli.jobs.messages import Setup
+from vp3d_cli.jobs.work import Pipeline
+from vp3d_cli.pipeline import detection_cache as resumable
 from vp3d_cli.types import Keypoints2D
 
 NAME = "forgetful"

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError
-from vp3d_cli.keypoint_files import KeypointFile, read_keypoints
-from vp3d_cli.keypoint_files.layouts import LAYOUTS, Layout
+from vp3d_cli.io.keypoints import KeypointFile, read_keypoints
+from vp3d_cli.io.keypoints.layouts import LAYOUTS, Layout
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import VideoInfo
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vp3d_cli.data.motion import MOTION_JOINTS
+from vp3d_cli.train.mocap.motion import MOTION_JOINTS
 
 # A standing body in a T-pose: y up, x to its left, z forward, metres. (joint, parent, offset from the parent.)
 BODY: tuple[tuple[str, str, tuple[float, float, float]], ...] = (
@@ -267,7 +267,7 @@ def write_amc(folder: Path, frames: int = 4) -> Path:
 
 
 def joint(joints: np.ndarray, name: str) -> np.ndarray:
-    """One joint of those of a :class:`vp3d_cli.data.motion.MotionClip`."""
+    """One joint of those of a :class:`vp3d_cli.train.mocap.motion.MotionClip`."""
     return joints[..., MOTION_JOINTS.index(name), :]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from vp3d_cli.detect.cpn_network import Cpn, CpnConfig
+from vp3d_cli.detect.cpn.network import Cpn, CpnConfig
 
 
 def save_small_cpn(path: Path, size: str = "256x192") -> Path:

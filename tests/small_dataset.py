@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tests.motions import walk
-from vp3d_cli.datasets.archives import write_positions_2d, write_positions_3d
-from vp3d_cli.datasets.cameras import cameras_of
+from vp3d_cli.paper.datasets.archives import write_positions_2d, write_positions_3d
+from vp3d_cli.paper.datasets.cameras import cameras_of
 from vp3d_cli.types import FloatArray
 
 SUBJECTS = ("S1", "S5", "S9")

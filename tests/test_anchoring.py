@@ -1,4 +1,4 @@
-"""vp3d_cli/lift/anchoring.py: joints go to where their keypoints are seen."""
+"""vp3d_cli/refine/reprojection.py: joints go to where their keypoints are seen."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from test_trajectory import CAMERA, scene
 
 from vp3d_cli.camera import project, to_rays
-from vp3d_cli.lift.anchoring import anchor
-from vp3d_cli.lift.trajectory import fit_trajectory
+from vp3d_cli.refine.reprojection import anchor
+from vp3d_cli.refine.trajectory import fit_trajectory
 from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 
 

@@ -1,4 +1,4 @@
-"""vp3d_cli/archives.py: numpy archives written and read row by row."""
+"""vp3d_cli/io/npz_rows.py: numpy archives written and read row by row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vp3d_cli.archives import Rows, read_rows, write_archive
+from vp3d_cli.io.npz_rows import Rows, read_rows, write_archive
 
 
 def written(**arrays: Any) -> io.BytesIO:

@@ -8,8 +8,8 @@ import motion_files as made
 import numpy as np
 import pytest
 
-from vp3d_cli.data.asfamc import find_asf, read_amc
 from vp3d_cli.errors import InputError
+from vp3d_cli.train.mocap.asfamc import find_asf, read_amc
 
 FRAMES = 5
 

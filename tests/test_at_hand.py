@@ -1,4 +1,4 @@
-"""vp3d_cli/commands/at_hand.py: ``vp3d infer`` on videos at URLs, with results at URLs."""
+"""vp3d_cli/cli/remote_files.py: ``vp3d infer`` on videos at URLs, with results at URLs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest import RunCli
 
-from vp3d_cli import remote
 from vp3d_cli.detect.base import DETECTORS
-from vp3d_cli.export.npz import read_npz
-from vp3d_cli.remote import Url
+from vp3d_cli.io.poses.npz import read_npz
+from vp3d_cli.jobs import remote
+from vp3d_cli.jobs.remote import Url
 
 LAB = Url("memory://lab")
 

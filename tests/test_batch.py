@@ -1,4 +1,4 @@
-"""vp3d_cli/batch: what is found, planned, remembered and done; the networks are stubs (batch_stub.py)."""
+"""vp3d_cli/jobs: what is found, planned, remembered and done; the networks are stubs (batch_stub.py)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from batch_stub import plan_of, write, write_video
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vp3d_cli.batch import plan_items
-from vp3d_cli.batch.cores import choose_jobs, free_bytes
-from vp3d_cli.batch.fingerprint import is_unchanged, take_fingerprint
-from vp3d_cli.batch.folder import BatchFolder
-from vp3d_cli.batch.inputs import STATE, BatchInput, find_inputs, looks_like_video
-from vp3d_cli.batch.journal import History, Journal
-from vp3d_cli.batch.places import with_absolute_paths
 from vp3d_cli.errors import ConfigError, InputError, OutputError
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.jobs import plan_items
+from vp3d_cli.jobs.cores import choose_jobs, free_bytes
+from vp3d_cli.jobs.fingerprint import is_unchanged, take_fingerprint
+from vp3d_cli.jobs.folder import BatchFolder
+from vp3d_cli.jobs.inputs import STATE, BatchInput, find_inputs, looks_like_video
+from vp3d_cli.jobs.journal import History, Journal
+from vp3d_cli.jobs.places import with_absolute_paths
+from vp3d_cli.pipeline.settings import InferSettings
 
 MADE: dict[str, Any] = {
     "kind": "pose",

@@ -1,4 +1,4 @@
-"""vp3d_cli/batch/cluster.py: a batch on a dask cluster of processes of this machine; the networks are stubs."""
+"""vp3d_cli/jobs/cluster.py: a batch on a dask cluster of processes of this machine; the networks are stubs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pytest
 from batch_stub import assert_same_results, options_of, plan_of, statuses, wait_for, write_video
 from conftest import DEMO, RunCli
 
-from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, run_batch
-from vp3d_cli.batch.inputs import STATE
-from vp3d_cli.batch.journal import History
-from vp3d_cli.batch.schedule import Listener
 from vp3d_cli.errors import ConfigError, MissingDependencyError, Vp3dError
+from vp3d_cli.jobs import BatchItem, BatchOptions, BatchRow, run_batch
+from vp3d_cli.jobs.inputs import STATE
+from vp3d_cli.jobs.journal import History
+from vp3d_cli.jobs.schedule import Listener
 
 HERE = Path(__file__).resolve().parent
 
@@ -367,7 +367,7 @@ def test_a_worker_that_cannot_do_it_is_left_out(tmp_path: Path, cluster: Cluster
 
 
 def test_folders_that_workers_do_not_see(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vp3d_cli.batch import schedule
+    from vp3d_cli.jobs import schedule
 
     clips, out = tmp_path / "clips", tmp_path / "out"
     write_video(clips / "a.mkv")

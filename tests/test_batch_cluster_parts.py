@@ -1,4 +1,4 @@
-"""vp3d_cli/batch/cluster_parts.py: the parts of a long video, done by several machines of a dask cluster."""
+"""vp3d_cli/jobs/cluster_parts.py: the parts of a long video, done by several machines of a dask cluster."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from batch_stub import STEPS, assert_same_results, options_of, plan_of, stamps_o
 from conftest import DEMO
 from test_batch_cluster import HERE, Cluster, assert_made_once, journal, leftovers, meanwhile, on, workers_of
 
-from vp3d_cli.batch import BatchItem, BatchOptions, run_batch
-from vp3d_cli.batch.cluster_parts import SharedVideo, can_be_shared
-from vp3d_cli.batch.cluster_slot import Receiver, Slot
-from vp3d_cli.batch.folder import STATE
-from vp3d_cli.batch.messages import Order
-from vp3d_cli.batch.schedule import Listener
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.jobs import BatchItem, BatchOptions, run_batch
+from vp3d_cli.jobs.cluster_parts import SharedVideo, can_be_shared
+from vp3d_cli.jobs.cluster_slot import Receiver, Slot
+from vp3d_cli.jobs.folder import STATE
+from vp3d_cli.jobs.messages import Order
+from vp3d_cli.jobs.schedule import Listener
+from vp3d_cli.pipeline.settings import InferSettings
 
 IN_PARTS = InferSettings(segment_min=1.0)
 FINISHED = {"event": "finished"}

@@ -16,8 +16,8 @@ from batch_stub import assert_same_results, wait_for, write_video
 from clips import CODECS, VARIABLE_RATE, run_ffmpeg
 from conftest import DEMO
 
-from vp3d_cli.batch.inputs import STATE
-from vp3d_cli.batch.journal import History
+from vp3d_cli.jobs.inputs import STATE
+from vp3d_cli.jobs.journal import History
 
 HERE = Path(__file__).resolve().parent
 
@@ -42,7 +42,7 @@ def workers_of(folder: Path) -> list[str]:
             content = path.read_bytes()
         except OSError:
             continue
-        if b"vp3d_cli.batch.worker" in content and os.fsencode(folder) in content:
+        if b"vp3d_cli.jobs.worker" in content and os.fsencode(folder) in content:
             found.append(path.parent.name)
     return found
 

@@ -1,4 +1,4 @@
-"""vp3d_cli/remote.py, and batches whose videos and results are in stores elsewhere; the networks are stubs."""
+"""vp3d_cli/jobs/remote.py, and batches whose videos and results are in stores elsewhere; the networks are stubs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ import pytest
 from batch_stub import assert_same_results, options_of, plan_of, use_stub, write_video
 from conftest import RunCli
 
-from vp3d_cli import remote
-from vp3d_cli.batch import BatchItem, BatchOptions, BatchRow, judge_batch, plan_items, run_batch
-from vp3d_cli.batch import folder_afar as locks
-from vp3d_cli.batch.fingerprint import glance, is_unchanged, sha256_of_place, take_fingerprint
-from vp3d_cli.batch.folder import BatchFolder
-from vp3d_cli.batch.inputs import STATE, find_inputs
-from vp3d_cli.batch.journal import JournalAfar, read_history
-from vp3d_cli.batch.schedule import Listener
 from vp3d_cli.errors import InputError, MissingDependencyError, OutputError
-from vp3d_cli.remote import Url, to_place
+from vp3d_cli.jobs import BatchItem, BatchOptions, BatchRow, judge_batch, plan_items, remote, run_batch
+from vp3d_cli.jobs import folder_afar as locks
+from vp3d_cli.jobs.fingerprint import glance, is_unchanged, sha256_of_place, take_fingerprint
+from vp3d_cli.jobs.folder import BatchFolder
+from vp3d_cli.jobs.inputs import STATE, find_inputs
+from vp3d_cli.jobs.journal import JournalAfar, read_history
+from vp3d_cli.jobs.remote import Url, to_place
+from vp3d_cli.jobs.schedule import Listener
 
 HERE = Path(__file__).resolve().parent
 FINGERPRINT = {"path": "/a", "size": 1, "mark": "", "sha256": ""}
@@ -210,7 +209,7 @@ def test_a_journal_grows_by_whole_lines_and_is_joined_at_the_end(store: Url) -> 
 
 
 def test_a_kill_while_the_journal_is_joined_loses_nothing(store: Url, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vp3d_cli.batch import journal as journals
+    from vp3d_cli.jobs import journal as journals
 
     for stage in ("write", "remove"):
         journal = JournalAfar(store / STATE / "journal")
@@ -372,9 +371,9 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path: Path, monkey
 
 
 def test_the_command(store: Url, tmp_path: Path, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
-    import vp3d_cli.batch
+    import vp3d_cli.jobs
 
-    monkeypatch.setattr(vp3d_cli.batch, "BatchOptions", BatchOptions)
+    monkeypatch.setattr(vp3d_cli.jobs, "BatchOptions", BatchOptions)
     use_stub()
     put_video(store / "clips/a.mkv", tmp_path)
     outcome = run_cli("batch", f"{store}/clips/", "--out", f"{store}/poses", "--dry-run")

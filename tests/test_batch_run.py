@@ -1,4 +1,4 @@
-"""vp3d_cli/batch: what a batch does, and does again; the networks are stubs (batch_stub.py)."""
+"""vp3d_cli/jobs: what a batch does, and does again; the networks are stubs (batch_stub.py)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from batch_stub import options_of, plan_of, statuses, use_stub, write, write_vid
 from conftest import RunCli
 from rich.console import Console
 
-from vp3d_cli.batch import BatchItem, BatchOptions, judge_batch, plan_items, run_batch
-from vp3d_cli.batch.inputs import STATE, BatchInput, find_inputs
-from vp3d_cli.batch.journal import History, read_history
-from vp3d_cli.batch.plan import judge
-from vp3d_cli.batch.schedule import Listener
-from vp3d_cli.commands.batch_display import BatchDisplay
+from vp3d_cli.cli.batch_display import BatchDisplay
 from vp3d_cli.errors import OutputError, Vp3dError, WeightsError
-from vp3d_cli.export.npz import read_npz
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.io.poses.npz import read_npz
+from vp3d_cli.jobs import BatchItem, BatchOptions, judge_batch, plan_items, run_batch
+from vp3d_cli.jobs.inputs import STATE, BatchInput, find_inputs
+from vp3d_cli.jobs.journal import History, read_history
+from vp3d_cli.jobs.plan import judge
+from vp3d_cli.jobs.schedule import Listener
+from vp3d_cli.pipeline.settings import InferSettings
 
 MADE = {"path": "/a", "size": 1, "mark": "", "sha256": ""}
 
@@ -359,7 +359,7 @@ def test_workers_do_not_import_from_the_current_folder(tmp_path: Path, monkeypat
 
 
 def test_the_module_of_batches_is_light() -> None:
-    code = "import sys, vp3d_cli.batch; print([m for m in ('torch', 'cv2', 'onnxruntime', 'rich') if m in sys.modules])"
+    code = "import sys, vp3d_cli.jobs; print([m for m in ('torch', 'cv2', 'onnxruntime', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
 
@@ -370,9 +370,9 @@ def test_the_module_of_batches_is_light() -> None:
 @pytest.fixture
 def vp3d(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunCli:
     """The command line in an empty folder, with the stub."""
-    import vp3d_cli.batch
+    import vp3d_cli.jobs
 
-    monkeypatch.setattr(vp3d_cli.batch, "BatchOptions", BatchOptions)
+    monkeypatch.setattr(vp3d_cli.jobs, "BatchOptions", BatchOptions)
     use_stub()
     monkeypatch.chdir(tmp_path)
     return run_cli

@@ -11,7 +11,7 @@ import torch
 from conftest import RunCli
 from test_temporal import SMALL, as_if_trained, inputs_for
 
-from vp3d_cli.bench.lifter import bench_lifter, dilated_form, window_form
+from vp3d_cli.cli.benchmark.lifter import bench_lifter, dilated_form, window_form
 from vp3d_cli.errors import WeightsError
 from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalConfig, TemporalModel
 

@@ -1,10 +1,10 @@
-"""vp3d_cli/lift/bones.py: bones keep their length."""
+"""vp3d_cli/refine/bone_lengths.py: bones keep their length."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vp3d_cli.lift.bones import steady_bones
+from vp3d_cli.refine.bone_lengths import steady_bones
 from vp3d_cli.skeletons import H36M17
 
 

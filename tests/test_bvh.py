@@ -8,8 +8,8 @@ import motion_files as made
 import numpy as np
 import pytest
 
-from vp3d_cli.data.bvh import read_bvh
 from vp3d_cli.errors import InputError
+from vp3d_cli.train.mocap.bvh import read_bvh
 
 FRAMES = 5
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vp3d_cli.errors import ConfigError, OutputError, Vp3dError, WeightsError
-from vp3d_cli.lift.base import build_model
+from vp3d_cli.lift.architectures import build_model
 from vp3d_cli.lift.checkpoint import FORMAT, LifterInfo, load_lifter_file, read_lifter_info, save_lifter
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.lift.input_rule import InputRule
 
 CONFIG = {"widths": (3, 3), "channels": 8, "in_features": 3}
 INFO = LifterInfo(

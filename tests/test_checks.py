@@ -1,4 +1,4 @@
-"""vp3d_cli/commands/checks.py: what can be seen at once is told before the libraries that take seconds are loaded."""
+"""vp3d_cli/cli/checks.py: what can be seen at once is told before the libraries that take seconds are loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from conftest import RunCli
 # Runs commands one after the other; prints for each its exit status, its errors and whether torch was loaded.
 RUN = """
 import contextlib, io, json, sys
-from vp3d_cli.cli import main
+from vp3d_cli.cli.main import main
 for command in json.loads(sys.argv[1]):
     said = io.StringIO()
     try:

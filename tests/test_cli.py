@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from conftest import RunCli
 
-from vp3d_cli.commands.outputs import Job, plan_jobs
+from vp3d_cli.cli.outputs import Job, plan_jobs
+from vp3d_cli.cli.progress import StageProgress
 from vp3d_cli.errors import ConfigError, NobodyFoundError, VideoError
-from vp3d_cli.progress import StageProgress
 from vp3d_cli.weights import DEFAULT_LIFTER, LIFTER_ALIASES
 
 DEFAULT_WEIGHTS = LIFTER_ALIASES.get(DEFAULT_LIFTER, DEFAULT_LIFTER)
@@ -83,8 +83,9 @@ class FakePipeline:
     """Takes the place of infer() and render(): remembers what it was asked for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from vp3d_cli import pictures, pipeline
-        from vp3d_cli.commands import infer
+        from vp3d_cli.cli import infer
+        from vp3d_cli.pipeline import drawing as pictures
+        from vp3d_cli.pipeline import infer as pipeline
 
         self.calls: list[dict[str, Any]] = []
         self.rendered: list[Path] = []
@@ -94,7 +95,7 @@ class FakePipeline:
         monkeypatch.setattr(pipeline, "infer", self._infer)
         monkeypatch.setattr(pictures, "render", self._render)
         monkeypatch.setattr(pipeline, "summarize", lambda pose: pose)
-        monkeypatch.setattr("vp3d_cli.progress.format_summary", lambda name, summary: f"summary of {name}")
+        monkeypatch.setattr("vp3d_cli.cli.progress.format_summary", lambda name, summary: f"summary of {name}")
 
     def _infer(self, video: Path, out: Path, **options: Any) -> Any:
         self.calls.append({"video": video, "out": out, **options})
@@ -118,7 +119,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
 
 
 def test_options_of_infer_reach_the_pipeline(run_cli: RunCli, fake: FakePipeline) -> None:
-    from vp3d_cli.pipeline import InferSettings
+    from vp3d_cli.pipeline.infer import InferSettings
 
     outcome = run_cli(
         "infer", "a.mp4", "--out", "p.npz", "--render", "s.gif", "--detector", "movenet-fast", "--lifter", "mine",
@@ -146,7 +147,7 @@ def test_options_of_infer_reach_the_pipeline(run_cli: RunCli, fake: FakePipeline
 
 
 def test_defaults_of_infer_are_those_of_the_library(run_cli: RunCli, fake: FakePipeline) -> None:
-    from vp3d_cli.pipeline import InferSettings
+    from vp3d_cli.pipeline.infer import InferSettings
 
     assert run_cli("infer", "clips/a.b.mp4").code == 0
     (call,) = fake.calls
@@ -232,7 +233,7 @@ def test_the_end_is_not_held_up_by_a_search_for_garbage() -> None:
     code = """
 import atexit, gc
 atexit.register(lambda: print(gc.get_freeze_count() > 0))  # runs after what is registered later
-from vp3d_cli.cli import main
+from vp3d_cli.cli.main import main
 main(["--version"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

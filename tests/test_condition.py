@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vp3d_cli.condition import LOW_CONFIDENCE, body_size, fill_gaps, smooth, smooth_joints
 from vp3d_cli.errors import ConfigError, InputError, ShapeError
+from vp3d_cli.preprocess import LOW_CONFIDENCE, body_size, fill_gaps, smooth, smooth_joints
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vp3d_cli.condition import resample, uniform_times
-from vp3d_cli.condition.spline import fit_spline
 from vp3d_cli.errors import ConfigError, InputError, ShapeError
+from vp3d_cli.preprocess import resample, uniform_times
+from vp3d_cli.preprocess.smoothing_spline import fit_spline
 
 Array = NDArray[np.float64]
 

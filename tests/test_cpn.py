@@ -15,9 +15,9 @@ from random_weights import save_small_cpn
 
 from vp3d_cli.detect import base
 from vp3d_cli.detect.base import Detector, DetectorInfo, load_detector
-from vp3d_cli.detect.cpn import MEAN_RGB, SIZES, choose_size, to_input
-from vp3d_cli.detect.cpn_heatmaps import draw_targets, kernel_sigma, read_keypoints
-from vp3d_cli.detect.cpn_network import Cpn, CpnConfig, build_from_state, recognise
+from vp3d_cli.detect.cpn.detector import MEAN_RGB, SIZES, choose_size, to_input
+from vp3d_cli.detect.cpn.heatmaps import draw_targets, kernel_sigma, read_keypoints
+from vp3d_cli.detect.cpn.network import Cpn, CpnConfig, build_from_state, recognise
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.skeletons import COCO17

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vp3d_cli.datasets.archives import (
+from vp3d_cli.errors import InputError, OutputError
+from vp3d_cli.paper.datasets.archives import (
     read_positions_2d,
     read_positions_3d,
     write_positions_2d,
     write_positions_3d,
 )
-from vp3d_cli.errors import InputError, OutputError
 from vp3d_cli.skeletons import COCO17, H36M17, HOURGLASS16, HUMANEVA15, MPII16, SKELETONS, Skeleton
 
 H36M_METADATA = {"num_joints": 17, "keypoints_symmetry": [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]]}

@@ -14,18 +14,18 @@ import pytest
 from scipy.io import savemat
 from typer.testing import CliRunner
 
-from vp3d_cli.cli import app
-from vp3d_cli.datasets.archives import (
+from vp3d_cli.cli.main import app
+from vp3d_cli.errors import InputError, MissingDependencyError, OutputError
+from vp3d_cli.paper.datasets.archives import (
     read_positions_2d,
     read_positions_3d,
     write_positions_2d,
     write_positions_3d,
 )
-from vp3d_cli.datasets.cameras import cameras_of
-from vp3d_cli.datasets.prepare import exact_keypoints, prepare
-from vp3d_cli.datasets.sequences import Archives
-from vp3d_cli.datasets.splits import DATASETS, select_joints
-from vp3d_cli.errors import InputError, MissingDependencyError, OutputError
+from vp3d_cli.paper.datasets.cameras import cameras_of
+from vp3d_cli.paper.datasets.prepare import exact_keypoints, prepare
+from vp3d_cli.paper.datasets.sequences import Archives
+from vp3d_cli.paper.datasets.splits import DATASETS, select_joints
 from vp3d_cli.types import FloatArray
 
 SPEC = DATASETS["human36m"]

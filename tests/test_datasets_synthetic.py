@@ -9,23 +9,23 @@ import pytest
 from motions import walk, write_archive
 from typer.testing import CliRunner
 
-from vp3d_cli.cli import app
-from vp3d_cli.data.motion import MotionClip, read_motion
-from vp3d_cli.datasets.archives import (
+from vp3d_cli.cli.main import app
+from vp3d_cli.errors import ConfigError, OutputError
+from vp3d_cli.paper.datasets.archives import (
     Positions2D,
     Positions3D,
     read_positions_2d,
     read_positions_3d,
     write_positions_3d,
 )
-from vp3d_cli.datasets.cameras import cameras_of
-from vp3d_cli.datasets.prepare import exact_keypoints, prepare
-from vp3d_cli.datasets.sequences import Archives
-from vp3d_cli.datasets.splits import DATASETS, select_joints
-from vp3d_cli.datasets.steering import steer
-from vp3d_cli.datasets.synthetic import synthesize
-from vp3d_cli.errors import ConfigError, OutputError
+from vp3d_cli.paper.datasets.cameras import cameras_of
+from vp3d_cli.paper.datasets.prepare import exact_keypoints, prepare
+from vp3d_cli.paper.datasets.sequences import Archives
+from vp3d_cli.paper.datasets.splits import DATASETS, select_joints
+from vp3d_cli.paper.datasets.steering import steer
+from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.skeletons import H36M17
+from vp3d_cli.train.mocap.motion import MotionClip, read_motion
 
 SPEC = DATASETS["human36m"]
 FRAMES = 50  # of each of 209 sequences

@@ -10,12 +10,12 @@ import torch
 from motions import write_archive
 
 from vp3d_cli.camera import project
-from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.normalize import Edges
+from vp3d_cli.lift.input_rule import Edges
 from vp3d_cli.skeletons import COCO_LIMBS, H36M17, H36M_LIMBS
-from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
-from vp3d_cli.train.noise import NoiseSettings
+from vp3d_cli.train.mocap.motion import MotionClip, read_motion
+from vp3d_cli.train.synthesis.engine import DataEngine, EngineSettings, Windows
+from vp3d_cli.train.synthesis.noise import NoiseSettings
 
 # Motions as they are, seen without error.
 PLAIN = EngineSettings(recombined=0.0, spliced=0.0, turned=0.0, speed_sigma=0.0, cut=0.0)

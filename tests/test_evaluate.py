@@ -12,12 +12,12 @@ from motions import write_archive
 from poses import walking_pose, with_arrays
 
 from vp3d_cli.camera import project
-from vp3d_cli.cli import main
+from vp3d_cli.cli.main import main
 from vp3d_cli.evaluate import read_calibrated
 from vp3d_cli.evaluate.calibrated import find_person
 from vp3d_cli.evaluate.report import plot_joints
 from vp3d_cli.evaluate.scores import Scores
-from vp3d_cli.export.npz import write_npz
+from vp3d_cli.io.poses.npz import write_npz
 from vp3d_cli.skeletons import COCO_LIMBS
 
 HEADER = "case frames MPJPE N-MPJPE P-MPJPE MPJVE trajectory aligned PCK@150 AUC"

@@ -13,19 +13,24 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tests.tiny_human36m import FRAMES, joints_of, write_dataset, write_humaneva, write_lifter
-from vp3d_cli.cli import main
-from vp3d_cli.datasets.archives import read_positions_2d, read_positions_3d, write_positions_2d, write_positions_3d
-from vp3d_cli.datasets.cameras import cameras_of
+from vp3d_cli.cli.main import main
 from vp3d_cli.errors import InputError, WeightsError
-from vp3d_cli.evaluate.dataset import DatasetExam, evaluate_dataset
-from vp3d_cli.evaluate.published import Experiment, published, published_for
 from vp3d_cli.lift.checkpoint import load_lifter_file
-from vp3d_cli.lift.pose import Lifter
-from vp3d_cli.reproduce.rows import SEMI as SEMI_GROUP
-from vp3d_cli.reproduce.rows import all_rows
+from vp3d_cli.lift.lifter import Lifter
+from vp3d_cli.paper.datasets.archives import (
+    read_positions_2d,
+    read_positions_3d,
+    write_positions_2d,
+    write_positions_3d,
+)
+from vp3d_cli.paper.datasets.cameras import cameras_of
+from vp3d_cli.paper.evaluation import DatasetExam, evaluate_dataset
+from vp3d_cli.paper.published import Experiment, published, published_for
+from vp3d_cli.paper.reproduce.rows import SEMI as SEMI_GROUP
+from vp3d_cli.paper.reproduce.rows import all_rows
+from vp3d_cli.paper.training import open_dataset
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.config import parse_config
-from vp3d_cli.train.dataset import open_dataset
 from vp3d_cli.weights import find_lifter
 
 FLIP = list(H36M17.flip_order)

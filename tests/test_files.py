@@ -1,4 +1,4 @@
-"""vp3d_cli/files.py: what folders hold, and files that are written whole or not at all."""
+"""vp3d_cli/io/atomic.py: what folders hold, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vp3d_cli.errors import OutputError
-from vp3d_cli.files import check_target, content_sha256, list_content, natural_key, replacing
+from vp3d_cli.io.atomic import check_target, content_sha256, list_content, natural_key, replacing
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6))))

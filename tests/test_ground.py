@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from vp3d_cli.errors import ShapeError
-from vp3d_cli.ground import to_world
-from vp3d_cli.ground.upright import Footprints
+from vp3d_cli.refine.gravity import Footprints
+from vp3d_cli.refine.world import to_world
 from vp3d_cli.skeletons import H36M17
 
 Array = NDArray[Any]

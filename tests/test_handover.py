@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vp3d_cli import pictures
 from vp3d_cli.errors import OutputError, Vp3dError
-from vp3d_cli.export.npz import read_npz
-from vp3d_cli.pictures import render
-from vp3d_cli.pipeline import infer
-from vp3d_cli.seeing import detect
+from vp3d_cli.io.poses.npz import read_npz
+from vp3d_cli.pipeline import drawing as pictures
+from vp3d_cli.pipeline.detection import detect
+from vp3d_cli.pipeline.drawing import render
+from vp3d_cli.pipeline.infer import infer
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.video import VideoReader, VideoWriter
 from vp3d_cli.video.handover import Handover, InBackground

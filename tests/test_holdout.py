@@ -16,7 +16,7 @@ from vp3d_cli.evaluate import holdout
 from vp3d_cli.evaluate.holdout import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
 from vp3d_cli.evaluate.scores import FIGURES
 from vp3d_cli.lift.checkpoint import save_lifter
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.pipeline.settings import InferSettings
 
 
 def silent(stage: str, done: int, total: int | None) -> None:

@@ -10,13 +10,13 @@ import pytest
 from motion_files import joint, y_up_to_z_up
 from scipy.spatial.transform import Rotation
 
-from vp3d_cli.data.asfamc import find_asf, read_amc
-from vp3d_cli.data.bvh import read_bvh
-from vp3d_cli.data.humanoid import FACE_M, motion_joints, to_z_up
-from vp3d_cli.data.motion import read_motion
-from vp3d_cli.data.recording import Recording
 from vp3d_cli.errors import InputError
-from vp3d_cli.metrics import p_mpjpe
+from vp3d_cli.evaluate.metrics import p_mpjpe
+from vp3d_cli.train.mocap.asfamc import find_asf, read_amc
+from vp3d_cli.train.mocap.bvh import read_bvh
+from vp3d_cli.train.mocap.humanoid import FACE_M, motion_joints, to_z_up
+from vp3d_cli.train.mocap.motion import read_motion
+from vp3d_cli.train.mocap.recording import Recording
 from vp3d_cli.types import FloatArray
 
 FRAMES = 5

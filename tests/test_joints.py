@@ -8,8 +8,8 @@ import torch
 from motions import ARCHIVE_JOINTS, walk
 
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.lift.joints import as_trained, complete, from_coco, to_h36m17
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.lift.input_rule import InputRule
+from vp3d_cli.lift.skeleton_mapping import as_trained, complete, from_coco, to_h36m17
 from vp3d_cli.skeletons import COCO17, H36M17, HUMANEVA15
 from vp3d_cli.types import FloatArray
 

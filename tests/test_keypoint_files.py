@@ -31,7 +31,7 @@ from keypoint_samples import (
 )
 
 from vp3d_cli.errors import InputError
-from vp3d_cli.keypoint_files import LAYOUTS, read_keypoints
+from vp3d_cli.io.keypoints import LAYOUTS, read_keypoints
 from vp3d_cli.skeletons import COCO17
 
 # OpenPose and Pose2Sim

@@ -34,8 +34,8 @@ from keypoint_samples import (
 )
 
 from vp3d_cli.errors import Vp3dError
-from vp3d_cli.keypoint_files import FORMATS, LAYOUTS, read_keypoints, write_keypoints
-from vp3d_cli.keypoint_files.source import Source
+from vp3d_cli.io.keypoints import FORMATS, LAYOUTS, read_keypoints, write_keypoints
+from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D, VideoInfo
 

@@ -26,7 +26,7 @@ from keypoint_samples import (
 )
 
 from vp3d_cli.errors import MissingDependencyError
-from vp3d_cli.keypoint_files import read_keypoints
+from vp3d_cli.io.keypoints import read_keypoints
 from vp3d_cli.skeletons import COCO17
 
 

@@ -24,7 +24,7 @@ from keypoint_samples import (
     write_openpose,
 )
 
-from vp3d_cli.keypoint_files import LAYOUTS, read_keypoints, write_keypoints
+from vp3d_cli.io.keypoints import LAYOUTS, read_keypoints, write_keypoints
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D, VideoInfo
 

@@ -18,7 +18,7 @@ from keypoint_samples import (
 )
 
 from vp3d_cli.errors import ConfigError, OutputError
-from vp3d_cli.keypoint_files import WRITERS, read_keypoints, write_keypoints
+from vp3d_cli.io.keypoints import WRITERS, read_keypoints, write_keypoints
 from vp3d_cli.types import Track2D
 
 

@@ -11,8 +11,8 @@ from keypoint_samples import (
     walk,
 )
 
-from vp3d_cli.keypoint_files import LAYOUTS, find_layout
-from vp3d_cli.keypoint_files.layouts import contradiction, joint_name, layout_from_names
+from vp3d_cli.io.keypoints import LAYOUTS, find_layout
+from vp3d_cli.io.keypoints.layouts import contradiction, joint_name, layout_from_names
 from vp3d_cli.skeletons import COCO17
 
 

@@ -111,7 +111,7 @@ def loaded_after(code: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["vp3d_cli", "vp3d_cli.cli"])
+@pytest.mark.parametrize("module", ["vp3d_cli", "vp3d_cli.cli.main"])
 def test_import_is_light(module: str) -> None:
     assert loaded_after(f"import {module}") == set()
 
@@ -119,7 +119,7 @@ def test_import_is_light(module: str) -> None:
 def test_help_is_light() -> None:
     code = """
 import contextlib, io
-from vp3d_cli.cli import main
+from vp3d_cli.cli.main import main
 for arguments in (["--help"], ["infer", "--help"]):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         main(arguments)

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError, ShapeError, WeightsError
-from vp3d_cli.lift import pose as pose_module
-from vp3d_cli.lift.base import ARCHITECTURES, build_model
+from vp3d_cli.lift import lifter as pose_module
+from vp3d_cli.lift.architectures import ARCHITECTURES, build_model
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file, save_lifter
-from vp3d_cli.lift.pose import Lifter, load_lifter
-from vp3d_cli.lift.recurrent import RecurrentConfig, RecurrentModel
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.lift.input_rule import InputRule
+from vp3d_cli.lift.lifter import Lifter, load_lifter
+from vp3d_cli.paper.networks.recurrent import RecurrentConfig, RecurrentModel
 from vp3d_cli.skeletons import COCO17, H36M17
 
 # A small network of each architecture; a new one needs a line here.
@@ -299,7 +299,7 @@ def test_recurrent_directions_that_end_at_the_output_frame_answer_as_whole_ones(
 
 
 def test_recurrent_windows_are_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vp3d_cli.lift import recurrent
+    from vp3d_cli.paper.networks import recurrent
 
     model = network("recurrent", CASES[3][1])
     inputs = torch.randn(3, 30, 17, 3)

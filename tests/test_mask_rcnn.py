@@ -15,8 +15,9 @@ import pytest
 import torch
 from random_weights import save_keypoint_rcnn
 
-from vp3d_cli.detect import mask_rcnn, mask_rcnn_torchvision
 from vp3d_cli.detect.base import DETECTORS, Detector, load_detector
+from vp3d_cli.detect.mask_rcnn import detectron2 as mask_rcnn
+from vp3d_cli.detect.mask_rcnn import torchvision as mask_rcnn_torchvision
 from vp3d_cli.errors import ConfigError, MissingDependencyError, ShapeError, WeightsError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR

@@ -11,10 +11,10 @@ import pytest
 from motion_files import joint
 from poses import walking_pose, with_arrays
 
-from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import InputError
-from vp3d_cli.export.npz import write_npz
+from vp3d_cli.io.poses.npz import write_npz
 from vp3d_cli.skeletons import H36M17
+from vp3d_cli.train.mocap.motion import MotionClip, read_motion
 from vp3d_cli.types import Pose3D
 
 FRAMES = 5

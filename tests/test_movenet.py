@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vp3d_cli.detect import search
 from vp3d_cli.detect.base import DETECTORS, load_detector
-from vp3d_cli.detect.follow import PATIENCE, UPRIGHT, crop_angle, person_score, region, torso_tilt
-from vp3d_cli.detect.movenet import URGENT_EVERY, MoveNetDetector
-from vp3d_cli.detect.movenet_model import MultiPose, Person, SinglePose, alike
+from vp3d_cli.detect.movenet import search
+from vp3d_cli.detect.movenet.detector import URGENT_EVERY, MoveNetDetector
+from vp3d_cli.detect.movenet.follow import PATIENCE, UPRIGHT, crop_angle, person_score, region, torso_tilt
+from vp3d_cli.detect.movenet.model import MultiPose, Person, SinglePose, alike
+from vp3d_cli.detect.movenet.search import Search, distinct, make_tiles
 from vp3d_cli.detect.roi import Roi, crop, roi_around, similarity, wrap_angle
-from vp3d_cli.detect.search import Search, distinct, make_tiles
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from vp3d_cli.lift.recurrent import RecurrentConfig, RecurrentModel
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
+from vp3d_cli.paper.networks.recurrent import RecurrentConfig, RecurrentModel
 from vp3d_cli.train.muon import Muon, orthogonalized
 from vp3d_cli.train.networks import PoseAndTrajectory
 

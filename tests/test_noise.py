@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vp3d_cli.skeletons import COCO17
-from vp3d_cli.train.noise import DetectorNoise, NoiseSettings
+from vp3d_cli.train.synthesis.noise import DetectorNoise, NoiseSettings
 
 MEASURED = json.loads((Path(__file__).parents[1] / "docs" / "detector_noise.json").read_text())
 PX_PER_M = 100.0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vp3d_cli.camera import project
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.normalize import InputRule, Normalization, decode_root, flip, normalize
+from vp3d_cli.lift.input_rule import InputRule, Normalization, decode_root, flip, normalize
 from vp3d_cli.skeletons import COCO17, H36M17
 
 RULES: list[Normalization] = ["screen", "box", "ray"]

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from poses import arrays_of, walking_pose, with_arrays
 
 from vp3d_cli.errors import ConfigError, OutputError, PoseFileError
-from vp3d_cli.export import EXPORTERS, export_pose, exporter_for, npz
-from vp3d_cli.export.npz import SCHEMA, read_npz, write_npz
+from vp3d_cli.io.poses import EXPORTERS, export_pose, exporter_for, npz
+from vp3d_cli.io.poses.npz import SCHEMA, read_npz, write_npz
 from vp3d_cli.types import POSE_ARRAYS, Pose3D
 
 # The schema as it is documented: key -> dtype and number of dimensions. "U" is text.

@@ -16,15 +16,15 @@ from motions import write_archive
 from torch import Tensor
 from typer.testing import CliRunner
 
-from vp3d_cli.cli import app
-from vp3d_cli.commands import train as train_command
+from vp3d_cli.cli import train as train_command
+from vp3d_cli.cli.main import app
 from vp3d_cli.errors import WeightsError
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file, save_lifter
-from vp3d_cli.lift.official import add_official, convert, read_official, recognise, write_official
-from vp3d_cli.lift.pose import load_lifter
-from vp3d_cli.lift.simple import SimpleConfig, SimpleModel
+from vp3d_cli.lift.input_rule import InputRule
+from vp3d_cli.lift.lifter import load_lifter
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.paper.networks.simple import SimpleConfig, SimpleModel
+from vp3d_cli.paper.official_checkpoints import add_official, convert, read_official, recognise, write_official
 from vp3d_cli.train.start import start_with
 from vp3d_cli.weights import find_weights, list_weights
 
@@ -188,12 +188,12 @@ def test_a_trajectory_model_answers_in_metres(tmp_path: Path) -> None:
     assert (info.task, info.root) == ("trajectory", "metres")
     with pytest.raises(WeightsError, match="is a trajectory model, not a pose lifter"):
         load_lifter("semi-trajectory")
-    from vp3d_cli.lift.pose import Lifter
+    from vp3d_cli.lift.lifter import Lifter
 
     keypoints, scores = person(60)
     lifter = Lifter(added[1].path)
     got = lifter.lift(keypoints, scores, (1000, 1000, 500, 500), (1000, 1000), flip_test=False)
-    from vp3d_cli.lift.joints import from_coco
+    from vp3d_cli.lift.skeleton_mapping import from_coco
 
     screen = torch.from_numpy(from_coco(keypoints, "h36m17")) / 1000 * 2 - 1
     with torch.no_grad():

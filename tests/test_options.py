@@ -1,4 +1,4 @@
-"""vp3d_cli/commands/options.py: options that are declared once, for every command that turns video into motion."""
+"""vp3d_cli/cli/options.py: options that are declared once, for every command that turns video into motion."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 import typer
 from conftest import RunCli
 
-from vp3d_cli.commands import batch, infer, options
+from vp3d_cli.cli import batch, infer, options
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.pipeline.settings import InferSettings
 
 
 @pytest.mark.parametrize("command", [infer.infer, batch.batch])

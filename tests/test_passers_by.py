@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from test_pipeline import CAMERA, walking_track
 
-from vp3d_cli.export.npz import read_npz, write_npz
-from vp3d_cli.pipeline import Motion, stand
+from vp3d_cli.io.poses.npz import read_npz, write_npz
+from vp3d_cli.pipeline.detection import Seen
+from vp3d_cli.pipeline.infer import Motion, stand
 from vp3d_cli.render.view import choose_view
-from vp3d_cli.seeing import Seen
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.types import Keypoints2D, Pose3D
 

@@ -13,13 +13,14 @@ import pytest
 from conftest import RunCli
 
 from tests.motions import ARCHIVE_JOINTS, walk
-from vp3d_cli import metrics, pipeline
 from vp3d_cli.camera import Intrinsics, project
 from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError, WeightsError
-from vp3d_cli.export.npz import read_npz
-from vp3d_cli.lift.pose import load_lifter
-from vp3d_cli.pictures import preview, render
-from vp3d_cli.pipeline import InferSettings, find_keypoints, infer, lift_person, summarize
+from vp3d_cli.evaluate import metrics
+from vp3d_cli.io.poses.npz import read_npz
+from vp3d_cli.lift.lifter import load_lifter
+from vp3d_cli.pipeline import infer as pipeline
+from vp3d_cli.pipeline.drawing import preview, render
+from vp3d_cli.pipeline.infer import InferSettings, find_keypoints, infer, lift_person, summarize
 from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 from vp3d_cli.types import DoubleArray, Pose3D, Track2D
 

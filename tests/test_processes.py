@@ -1,4 +1,4 @@
-"""vp3d_cli/processes.py: processes beside this one."""
+"""vp3d_cli/runtime/processes.py: processes beside this one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vp3d_cli.processes import cause_of_death, command_line, granted_threads, thread_environment, usable_cores
+from vp3d_cli.runtime.processes import cause_of_death, command_line, granted_threads, thread_environment, usable_cores
 
 
 def test_cores() -> None:

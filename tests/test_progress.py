@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vp3d_cli.commands.common import clock, format_table
-from vp3d_cli.commands.files import format_facts
-from vp3d_cli.progress import StageProgress, format_summary
-from vp3d_cli.summary import PersonSummary, Summary
+from vp3d_cli.cli.common import clock, format_table
+from vp3d_cli.cli.files import format_facts
+from vp3d_cli.cli.progress import StageProgress, format_summary
+from vp3d_cli.pipeline.summary import PersonSummary, Summary
 
 
 def test_format_table() -> None:

@@ -15,17 +15,17 @@ import pytest
 
 from tests.motions import write_archive
 from tests.tiny_human36m import write_dataset, write_humaneva
-from vp3d_cli.cli import main
-from vp3d_cli.data.motion import read_motion
-from vp3d_cli.datasets.synthetic import synthesize
+from vp3d_cli.cli.main import main
 from vp3d_cli.errors import ConfigError, InputError, OutputError, TrainingError
-from vp3d_cli.evaluate.published import published
-from vp3d_cli.reproduce import run as reproduce_run
-from vp3d_cli.reproduce.journal import FILE, Journal, RowResult, open_journal
-from vp3d_cli.reproduce.report import compose
-from vp3d_cli.reproduce.rows import GROUPS, all_rows, select_rows
-from vp3d_cli.reproduce.run import Listener, Outcome, Plan, reproduce
+from vp3d_cli.paper.datasets.synthetic import synthesize
+from vp3d_cli.paper.published import published
+from vp3d_cli.paper.reproduce import run as reproduce_run
+from vp3d_cli.paper.reproduce.journal import FILE, Journal, RowResult, open_journal
+from vp3d_cli.paper.reproduce.report import compose
+from vp3d_cli.paper.reproduce.rows import GROUPS, all_rows, select_rows
+from vp3d_cli.paper.reproduce.run import Listener, Outcome, Plan, reproduce
 from vp3d_cli.train.config import read_config
+from vp3d_cli.train.mocap.motion import read_motion
 from vp3d_cli.train.recipes import find_recipe
 
 PNG = b"\x89PNG\r\n\x1a\n"

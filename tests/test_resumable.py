@@ -1,4 +1,4 @@
-"""vp3d_cli/resumable.py: whatever ends a run in the middle of a video costs nothing that the detector had done."""
+"""Interrupted runs: whatever ends a run in the middle of a video costs nothing that the detector had done."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from batch_stub import options_of, plan_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
 
-from vp3d_cli import pipeline, resumable, seeing
-from vp3d_cli.batch import run_batch
-from vp3d_cli.batch.journal import STATE
 from vp3d_cli.detect.base import DETECTORS
 from vp3d_cli.errors import DetectorError, OutputError
-from vp3d_cli.export.npz import read_npz
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.io.poses.npz import read_npz
+from vp3d_cli.jobs import run_batch
+from vp3d_cli.jobs.journal import STATE
+from vp3d_cli.pipeline import detection as seeing
+from vp3d_cli.pipeline import detection_cache as resumable
+from vp3d_cli.pipeline import infer as pipeline
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.video import VideoReader
 
 SETTINGS = InferSettings(detector=failing_detector.NAME, flip=False)

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vp3d_cli.errors import InputError
-from vp3d_cli.safe_pickle import load_npz_objects, load_pickle, loads_pickle, npz_names, save_npz_objects
+from vp3d_cli.io.restricted_pickle import load_npz_objects, load_pickle, loads_pickle, npz_names, save_npz_objects
 
 PLAIN: dict[str, Any] = {
     "S1": {"Walking 1": [np.arange(12, dtype=np.float32).reshape(2, 3, 2), np.asfortranarray(np.eye(3))]},

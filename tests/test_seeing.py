@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vp3d_cli.condition import fill_gaps
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.pipeline import InferSettings, infer
-from vp3d_cli.seeing import Seen, detect
+from vp3d_cli.pipeline.detection import Seen, detect
+from vp3d_cli.pipeline.infer import InferSettings, infer
+from vp3d_cli.preprocess import fill_gaps
 from vp3d_cli.types import Frame, FrameBGR, Keypoints2D
 
 SHOTS = (0, 11, 25)  # frames that begin a shot, and the end

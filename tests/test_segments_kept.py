@@ -20,18 +20,21 @@ from batch_stub import options_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
 
-from vp3d_cli import pipeline, remote, resumable, segments
-from vp3d_cli.batch import BatchItem, folder_afar, plan_items, run_batch
-from vp3d_cli.batch.inputs import find_inputs
-from vp3d_cli.batch.journal import STATE
-from vp3d_cli.batch.run import PIPELINE
 from vp3d_cli.detect.base import DETECTORS
 from vp3d_cli.errors import ConfigError, DetectorError, NobodyFoundError, StoppedError, Vp3dError
-from vp3d_cli.remote import Place, Url
-from vp3d_cli.seeing import Progress, Seen
-from vp3d_cli.segments import Segment, detect_segment, processes
-from vp3d_cli.segments.processes import run_in_processes
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.jobs import BatchItem, folder_afar, plan_items, remote, run_batch
+from vp3d_cli.jobs.inputs import find_inputs
+from vp3d_cli.jobs.journal import STATE
+from vp3d_cli.jobs.remote import Place, Url
+from vp3d_cli.jobs.run import PIPELINE
+from vp3d_cli.pipeline import chunk_processes as processes
+from vp3d_cli.pipeline import chunks as segments
+from vp3d_cli.pipeline import detection_cache as resumable
+from vp3d_cli.pipeline import infer as pipeline
+from vp3d_cli.pipeline.chunk_processes import run_in_processes
+from vp3d_cli.pipeline.chunks import Segment, detect_segment
+from vp3d_cli.pipeline.detection import Progress, Seen
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.types import Keypoints2D
 
 SETTINGS = InferSettings(detector="flaky", flip=False, segment_min=3 / 60)  # three parts

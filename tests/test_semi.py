@@ -16,16 +16,15 @@ import torch
 from tests.motions import write_archive
 from tests.small_dataset import values_for, write_dataset
 from vp3d_cli.camera import project, rotation_to_axis
-from vp3d_cli.datasets.cameras import cameras_of
 from vp3d_cli.errors import ConfigError, InputError
-from vp3d_cli.keypoint_files import write_keypoints
+from vp3d_cli.io.keypoints import write_keypoints
 from vp3d_cli.lift.checkpoint import load_lifter_file, read_lifter_info
-from vp3d_cli.lift.pose import Lifter
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.lift.input_rule import InputRule
+from vp3d_cli.lift.lifter import Lifter
+from vp3d_cli.paper.datasets.cameras import cameras_of
 from vp3d_cli.skeletons import COCO17, H36M17, HUMANEVA15
 from vp3d_cli.train.batch import Batch, Lens, Unlabelled
 from vp3d_cli.train.config import TrainConfig, parse_config
-from vp3d_cli.train.footage import open_footage
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.networks import build_networks
 from vp3d_cli.train.objective import Objective
@@ -38,6 +37,7 @@ from vp3d_cli.train.reprojection import (
     reprojection,
     shared_joints,
 )
+from vp3d_cli.train.views.footage import open_footage
 from vp3d_cli.types import Track2D
 
 WIDTH = 1000.0

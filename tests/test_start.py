@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vp3d_cli.errors import TrainingError
-from vp3d_cli.lift.base import build_model
+from vp3d_cli.lift.architectures import build_model
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.train.config import read_config
 from vp3d_cli.train.recipes import find_recipe

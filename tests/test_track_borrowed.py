@@ -1,4 +1,4 @@
-"""vp3d_cli/track/borrowed.py: keypoints that a detector put on the person in front are not the hidden one's."""
+"""vp3d_cli/track/leaked_keypoints.py: keypoints that a detector put on the person in front are not the hidden one's."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from tests.motions import write_archive
-from vp3d_cli.data.motion import MOTION_JOINTS
 from vp3d_cli.errors import ConfigError, InputError, TrainingError
 from vp3d_cli.lift.checkpoint import read_lifter_info
-from vp3d_cli.lift.pose import Lifter
+from vp3d_cli.lift.lifter import Lifter
 from vp3d_cli.train import objective as objective_module
 from vp3d_cli.train.config import TrainConfig, parse_config, read_config
 from vp3d_cli.train.loop import train
+from vp3d_cli.train.mocap.motion import MOTION_JOINTS
 from vp3d_cli.train.networks import build_networks
 from vp3d_cli.train.plot import plot_learning_curve
 from vp3d_cli.train.recipes import find_recipe, list_recipes

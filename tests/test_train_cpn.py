@@ -17,17 +17,17 @@ from coloured_people import draw, place
 from conftest import RunCli
 
 from vp3d_cli.detect.base import load_detector
-from vp3d_cli.detect.cpn import GROW_XY, to_input
-from vp3d_cli.detect.cpn_heatmaps import read_keypoints
-from vp3d_cli.detect.cpn_network import STRIDE, Cpn, CpnConfig
+from vp3d_cli.detect.cpn.detector import GROW_XY, to_input
+from vp3d_cli.detect.cpn.heatmaps import read_keypoints
+from vp3d_cli.detect.cpn.network import STRIDE, Cpn, CpnConfig
 from vp3d_cli.detect.crops import crop_map, map_points
 from vp3d_cli.detect.topdown import person_boxes
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, InputError, TrainingError, WeightsError
+from vp3d_cli.paper.cpn.coco import read_people
+from vp3d_cli.paper.cpn.data import NO_AUGMENTATION, Augmentation, Samples, make_sample
+from vp3d_cli.paper.cpn.training import CpnTraining, heatmap_loss, split, starting_model, train_cpn
 from vp3d_cli.skeletons import COCO17
-from vp3d_cli.train.coco import read_people
-from vp3d_cli.train.cpn import CpnTraining, heatmap_loss, split, starting_model, train_cpn
-from vp3d_cli.train.cpn_data import NO_AUGMENTATION, Augmentation, Samples, make_sample
 from vp3d_cli.video import VideoReader
 
 TINY = CpnConfig((1, 1, 1, 1), base=16, channels=32)
@@ -374,7 +374,7 @@ def test_command_line(data: Path, tmp_path: Path, run_cli: RunCli, monkeypatch: 
 def test_input_of_training_is_that_of_detection(data: Path) -> None:
     person = read_people(data / "labels.json", data / "images")[0]
     image, _, _ = make_sample(person, WH, NO_AUGMENTATION, np.random.default_rng(0))
-    from vp3d_cli.detect.cpn import BORDER_BGR
+    from vp3d_cli.detect.cpn.detector import BORDER_BGR
     from vp3d_cli.detect.crops import cut
 
     picture = cv2.imread(str(person.image))

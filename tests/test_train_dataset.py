@@ -14,21 +14,21 @@ import torch
 from torch import Tensor
 
 from tests.small_dataset import FRAMES, joints_of, values_for, write_dataset
-from vp3d_cli.datasets.archives import read_positions_2d, write_positions_2d, write_positions_3d
-from vp3d_cli.datasets.cameras import cameras_of
 from vp3d_cli.errors import ConfigError, InputError
 from vp3d_cli.lift.checkpoint import load_lifter_file, read_lifter_info
+from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.temporal import TemporalConfig
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.paper.datasets.archives import read_positions_2d, write_positions_2d, write_positions_3d
+from vp3d_cli.paper.datasets.cameras import cameras_of
+from vp3d_cli.paper.training import open_dataset
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.config import LoopConfig, TrainConfig, parse_config
-from vp3d_cli.train.dataset import open_dataset
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.networks import build_networks
 from vp3d_cli.train.reprojection import project_through
 from vp3d_cli.train.schedule import Schedule
-from vp3d_cli.train.sequences import LabelledSequences, Shuffled, UnlabelledSequences
-from vp3d_cli.train.views import Views
+from vp3d_cli.train.views.sequences import LabelledSequences, Shuffled, UnlabelledSequences
+from vp3d_cli.train.views.views import Views
 
 RULE = InputRule("screen", False, 50.0, "h36m17", "h36m17")
 

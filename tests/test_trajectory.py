@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vp3d_cli.camera import project
-from vp3d_cli.lift.trajectory import fit_trajectory, smooth_trajectory
+from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
 from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M_LIMBS
 
 CAMERA = (1200.0, 1180.0, 640.0, 350.0)

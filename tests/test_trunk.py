@@ -10,9 +10,9 @@ import pytest
 from motion_files import joint
 from motions import walk, write_archive
 
-from vp3d_cli.data.clip import MOTION_JOINTS, MotionClip
-from vp3d_cli.data.motion import read_motion
-from vp3d_cli.data.trunk import divide_trunks
+from vp3d_cli.train.mocap.clip import MOTION_JOINTS, MotionClip
+from vp3d_cli.train.mocap.motion import read_motion
+from vp3d_cli.train.mocap.trunk import divide_trunks
 from vp3d_cli.types import DoubleArray, FloatArray
 
 SPINE, THORAX = MOTION_JOINTS.index("spine"), MOTION_JOINTS.index("thorax")

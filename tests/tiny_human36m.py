@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from tests.motions import walk
-from vp3d_cli.datasets.archives import write_positions_2d, write_positions_3d
-from vp3d_cli.datasets.cameras import cameras_of
-from vp3d_cli.datasets.splits import DATASETS
-from vp3d_cli.lift.base import build_model
+from vp3d_cli.lift.architectures import build_model
 from vp3d_cli.lift.checkpoint import LifterInfo, Task, save_lifter
-from vp3d_cli.normalize import InputRule, Normalization
+from vp3d_cli.lift.input_rule import InputRule, Normalization
+from vp3d_cli.paper.datasets.archives import write_positions_2d, write_positions_3d
+from vp3d_cli.paper.datasets.cameras import cameras_of
+from vp3d_cli.paper.datasets.splits import DATASETS
 from vp3d_cli.types import FloatArray
 
 SPEC = DATASETS["human36m"]

@@ -18,12 +18,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
-from vp3d_cli.normalize import InputRule
 from vp3d_cli.train import losses
 from vp3d_cli.train.config import LoopConfig
-from vp3d_cli.train.sequences import LabelledSequences
-from vp3d_cli.train.views import Camera, View, Views
+from vp3d_cli.train.views.sequences import LabelledSequences
+from vp3d_cli.train.views.views import Camera, View, Views
 
 RULE = InputRule("screen", False, 50.0, "h36m17", "h36m17")
 SIZE = (1000, 1002)

@@ -2,7 +2,7 @@
 
 python tools/compare_after_lifting.py --motion mocap.npz --lifter pose-27
 
-Each row sets what ``vp3d_cli.pipeline`` and ``vp3d_cli.lift`` have as constants, and measures whole shots (at
+Each row sets what ``vp3d_cli.pipeline.infer`` and ``vp3d_cli.lift`` have as constants, and measures whole shots (at
 60 frames per second, from simulated detections to motion) and single poses with it.
 """
 
@@ -12,10 +12,11 @@ import argparse
 from pathlib import Path
 from unittest.mock import patch
 
-from vp3d_cli import pipeline
 from vp3d_cli.evaluate.holdout import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
-from vp3d_cli.lift import anchoring, bones
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.pipeline import infer as pipeline
+from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.refine import bone_lengths as bones
+from vp3d_cli.refine import reprojection as anchoring
 
 _RATE_HZ = 60.0
 _OFF = 1e6  # no keypoint is so confident that it moves a joint; no depth so doubtful that a bone's length moves it

@@ -1,4 +1,4 @@
-"""Compare ways to fill gaps, and count false alarms of the repair: the evidence behind vp3d_cli.condition.fill_gaps.
+"""Compare ways to fill gaps, and count false alarms of the repair: the evidence behind vp3d_cli.preprocess.fill_gaps.
 
     python tools/compare_gap_filling.py --mocap mocap.npz
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator, CubicSpline, PchipInterpolator
 from simulated_truth import Truth, load_truth
 
-from vp3d_cli.condition import fill_gaps
-from vp3d_cli.condition.outliers import repair
+from vp3d_cli.preprocess import fill_gaps
+from vp3d_cli.preprocess.outliers import repair
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D
 

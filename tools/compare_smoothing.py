@@ -1,4 +1,4 @@
-"""Compare ways to smooth keypoints: the evidence behind vp3d_cli.condition.smooth (docs/smoothing.md).
+"""Compare ways to smooth keypoints: the evidence behind vp3d_cli.preprocess.smooth (docs/smoothing.md).
 
     python tools/compare_smoothing.py --mocap mocap.npz VIDEO... [--plot docs/images/smoothing.png]
 
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 from simulated_truth import disturb, load_truth
 
-from vp3d_cli.condition import body_size, smooth
-from vp3d_cli.condition.spline import fit_spline
+from vp3d_cli.preprocess import body_size, smooth
+from vp3d_cli.preprocess.smoothing_spline import fit_spline
 from vp3d_cli.types import Track2D
 
 mpl.use("Agg")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vp3d_cli.pipeline import InferSettings, Models, infer
+from vp3d_cli.pipeline.infer import InferSettings, Models, infer
 from vp3d_cli.types import DoubleArray, Pose3D
 
 

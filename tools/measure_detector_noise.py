@@ -22,9 +22,9 @@ from clip_detections import Opinions, load_opinions
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
-from vp3d_cli.condition import body_size, fill_gaps, smooth
-from vp3d_cli.condition.outliers import repair
-from vp3d_cli.condition.spline import fit_spline
+from vp3d_cli.preprocess import body_size, fill_gaps, smooth
+from vp3d_cli.preprocess.outliers import repair
+from vp3d_cli.preprocess.smoothing_spline import fit_spline
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from vp3d_cli.commands.evaluate import on_clip, on_motion, summary_of
+from vp3d_cli.cli.evaluate import on_clip, on_motion, summary_of
+from vp3d_cli.cli.progress import StageProgress
 from vp3d_cli.lift.checkpoint import load_lifter_file
-from vp3d_cli.lift.pose import Lifter
+from vp3d_cli.lift.lifter import Lifter
 from vp3d_cli.lift.temporal import count_parameters
-from vp3d_cli.progress import StageProgress
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.weights import find_lifter
 
 _FRAMES = 4096

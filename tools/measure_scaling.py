@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vp3d_cli.bench import BenchResult, bench, example_clip
-from vp3d_cli.lift.pose import Lifter, load_lifter
-from vp3d_cli.pipeline import Models, lift_person, stand
-from vp3d_cli.seeing import Seen, detect
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.cli.benchmark import BenchResult, bench, example_clip
+from vp3d_cli.lift.lifter import Lifter, load_lifter
+from vp3d_cli.pipeline.detection import Seen, detect
+from vp3d_cli.pipeline.infer import Models, lift_person, stand
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.types import Keypoints2D, Track2D
 from vp3d_cli.video import VideoReader, find_ffmpeg
 

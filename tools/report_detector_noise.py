@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vp3d_cli.skeletons import COCO17
-from vp3d_cli.train.noise import DetectorNoise, NoiseSettings
+from vp3d_cli.train.synthesis.noise import DetectorNoise, NoiseSettings
 
 INTRODUCTION = """# How the embedded detector errs
 
@@ -35,7 +35,7 @@ Nobody knows the true keypoints of these clips, so two measures do without:
   does not show, so these are lower bounds; a bias towards one side of the body is the likeliest to be missing.
 
 Both are standard deviations for each axis, in percent of the **body size**: the root-mean-square distance of the
-keypoints from their mean, weighted by confidence (`vp3d_cli.condition.body_size`). An adult of 1.7 m seen whole has
+keypoints from their mean, weighted by confidence (`vp3d_cli.preprocess.body_size`). An adult of 1.7 m seen whole has
 one of about 0.50 m, so 1 % is 5 mm; one seen from the hips up, about 0.33 m. Keypoints whose two opinions have a
 confidence of 0.3 at least and agree within 0.15 body sizes count; the others are in the second table.
 """
@@ -172,7 +172,8 @@ differently: {disagree}.
 
 ## The noise of the training data beside it
 
-`vp3d_cli/train/noise.py`, by the same measures (errors in percent of the body size, each axis; of the measured ones
+`vp3d_cli/train/synthesis/noise.py`, by the same measures (errors in percent of the body size, each axis; of the
+measured ones
 those after conditioning, which is what a lifter sees; of confidences median and 5 % to 95 %). What moves is 1.1 to 1.6
 times what was measured, on purpose: the two opinions share errors that the measurement cannot see, and other detectors
 are worse. Bias is nearly all of that kind (annotators put a hip elsewhere than motion capture does), so it is set by

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vp3d_cli.errors import Vp3dError as Vp3dError
-    from vp3d_cli.export.npz import read_npz as read_npz
-    from vp3d_cli.export.npz import write_npz as write_npz
-    from vp3d_cli.pipeline import InferSettings as InferSettings
-    from vp3d_cli.pipeline import infer as infer
+    from vp3d_cli.io.poses.npz import read_npz as read_npz
+    from vp3d_cli.io.poses.npz import write_npz as write_npz
+    from vp3d_cli.pipeline.infer import InferSettings as InferSettings
+    from vp3d_cli.pipeline.infer import infer as infer
     from vp3d_cli.types import Pose3D as Pose3D
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "InferSettings": "vp3d_cli.pipeline",
+    "InferSettings": "vp3d_cli.pipeline.infer",
     "Pose3D": "vp3d_cli.types",
     "Vp3dError": "vp3d_cli.errors",
-    "infer": "vp3d_cli.pipeline",
-    "read_npz": "vp3d_cli.export.npz",
-    "write_npz": "vp3d_cli.export.npz",
+    "infer": "vp3d_cli.pipeline.infer",
+    "read_npz": "vp3d_cli.io.poses.npz",
+    "write_npz": "vp3d_cli.io.poses.npz",
 }
 
 __all__ = ["InferSettings", "Pose3D", "Vp3dError", "__version__", "infer", "read_npz", "write_npz"]

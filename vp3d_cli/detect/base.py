@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
 
-from vp3d_cli.devices import check_device
 from vp3d_cli.errors import ConfigError, MissingDependencyError
+from vp3d_cli.runtime.devices import check_device
 from vp3d_cli.types import FrameBGR, Keypoints2D
 
 ENTRY_POINT_GROUP = "vp3d.detectors"
@@ -213,14 +213,14 @@ _BUILT_IN = (
         "movenet",
         "embedded: MoveNet MultiPose finds people, MoveNet Thunder follows each one",
         "Apache-2.0",
-        "vp3d_cli.detect.movenet:load",
+        "vp3d_cli.detect.movenet.detector:load",
         requires=("onnxruntime", "cv2"),
     ),
     DetectorInfo(
         "movenet-fast",
         "embedded: as movenet, with the smaller MoveNet Lightning; about half the time, less exact",
         "Apache-2.0",
-        "vp3d_cli.detect.movenet:load",
+        "vp3d_cli.detect.movenet.detector:load",
         requires=("onnxruntime", "cv2"),
         options={"name": "movenet-fast", "refiner": "movenet-lightning"},
     ),
@@ -228,7 +228,7 @@ _BUILT_IN = (
         "cpn",
         "Cascaded Pyramid Network, ResNet-50 or -101, on the people of another detector",
         "of the weights that you give",
-        "vp3d_cli.detect.cpn:load",
+        "vp3d_cli.detect.cpn.detector:load",
         requires=("torch", "cv2"),
         usage="cpn:weights=CPN50_384x288.pth.tar,boxes=movenet",
     ),
@@ -236,7 +236,7 @@ _BUILT_IN = (
         "mask-rcnn",
         "Keypoint R-CNN, R101-FPN, by detectron2; model=R50 for the smaller one",
         "CC-BY-SA-3.0",
-        "vp3d_cli.detect.mask_rcnn:load",
+        "vp3d_cli.detect.mask_rcnn.detectron2:load",
         extra="pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2 "
         "(docs/detectors.md has every step)",
         requires=("detectron2",),
@@ -246,7 +246,7 @@ _BUILT_IN = (
         "mask-rcnn-torchvision",
         "Keypoint R-CNN, R50-FPN, by torchvision",
         "BSD-3-Clause",
-        "vp3d_cli.detect.mask_rcnn_torchvision:load",
+        "vp3d_cli.detect.mask_rcnn.torchvision:load",
         extra="pip install torchvision",
         requires=("torchvision",),
         usage="mask-rcnn-torchvision:weights=keypointrcnn_resnet50_fpn_coco-fc266e95.pth",

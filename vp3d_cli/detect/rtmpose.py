@@ -16,9 +16,9 @@ import numpy as np
 
 from vp3d_cli.detect.base import Detector
 from vp3d_cli.detect.crops import crop_map, cut, invert, map_points
-from vp3d_cli.detect.given_weights import find_given_weights
-from vp3d_cli.detect.movenet_model import open_session
+from vp3d_cli.detect.movenet.model import open_session
 from vp3d_cli.detect.topdown import TopDownDetector
+from vp3d_cli.detect.user_weights import find_given_weights
 from vp3d_cli.errors import ConfigError, WeightsError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D

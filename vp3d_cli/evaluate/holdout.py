@@ -13,23 +13,23 @@ import torch
 from numpy.typing import NDArray
 
 from vp3d_cli.camera import to_rays
-from vp3d_cli.data.motion import MotionClip, read_motion
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion, score_poses, score_roots
-from vp3d_cli.lift.anchoring import anchor
-from vp3d_cli.lift.averaging import averaged
-from vp3d_cli.lift.bones import steady_bones
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file
-from vp3d_cli.lift.joints import as_trained, to_h36m17
-from vp3d_cli.lift.pose import Lifter
-from vp3d_cli.lift.trajectory import fit_trajectory
-from vp3d_cli.normalize import decode_root, normalize
-from vp3d_cli.pipeline import lift_person
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.lift.input_rule import decode_root, normalize
+from vp3d_cli.lift.lifter import Lifter
+from vp3d_cli.lift.skeleton_mapping import as_trained, to_h36m17
+from vp3d_cli.lift.tta import averaged
+from vp3d_cli.pipeline.infer import lift_person
+from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.refine.bone_lengths import steady_bones
+from vp3d_cli.refine.reprojection import anchor
+from vp3d_cli.refine.trajectory import fit_trajectory
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.train.cameras import CameraRanges
-from vp3d_cli.train.engine import DataEngine, EngineSettings, Windows
-from vp3d_cli.train.sources import split, validation_settings
+from vp3d_cli.train.mocap.motion import MotionClip, read_motion
+from vp3d_cli.train.synthesis.cameras import CameraRanges
+from vp3d_cli.train.synthesis.engine import DataEngine, EngineSettings, Windows
+from vp3d_cli.train.synthesis.sources import split, validation_settings
 from vp3d_cli.types import FloatArray, Track2D
 from vp3d_cli.weights import find_lifter
 
@@ -54,7 +54,7 @@ class HoldOut:
         windows: how many windows to draw.
         group_by: None to group by source, else a regular expression for the name of the clip, whose first group (or
             whole match) names the group; clips that do not match are in no group.
-        flip_test: average over several ways to ask, as inference does (:mod:`vp3d_cli.lift.averaging`).
+        flip_test: average over several ways to ask, as inference does (:mod:`vp3d_cli.lift.tta`).
     """
 
     clips: Sequence[MotionClip]
@@ -117,8 +117,9 @@ def evaluate_windows(lifter: str, hold_out: HoldOut, report: Report) -> list[Sco
 
     Windows are drawn as in training, but poses are not invented: sources count the same, rare poses more than common
     ones, cameras and bodies are random. The same windows serve every lifter of the same frame rate. Poses are brought
-    onto their keypoints as inference does (:mod:`vp3d_cli.lift.anchoring`), and the bones of left and right nearer to
-    one length (:mod:`vp3d_cli.lift.bones`). Each pose has its own scale (N-MPJPE of Rhodin et al. 2018).
+    onto their keypoints as inference does (:mod:`vp3d_cli.refine.reprojection`), and the bones of left and right
+    nearer to
+    one length (:mod:`vp3d_cli.refine.bone_lengths`). Each pose has its own scale (N-MPJPE of Rhodin et al. 2018).
 
     Returns:
         For exact keypoints ("clean") and for simulated detections ("detected") one for all windows, then one for each
@@ -218,7 +219,8 @@ def evaluate_shots(
     """Score the whole way from simulated detections to motion, on the same shots at several frame rates.
 
     A shot is four seconds of held-out motion before a camera that stands still and is known. Its frames are dropped to
-    each rate, then conditioned, lifted and placed as :func:`vp3d_cli.pipeline.infer` does. Each shot has one scale.
+    each rate, then conditioned, lifted and placed as :func:`vp3d_cli.pipeline.infer.infer` does. Each shot has one
+    scale.
 
     Args:
         lifter: name or file of a pose lifter.
@@ -226,7 +228,7 @@ def evaluate_shots(
         rates_hz: frames per second, at most 120.
         shots: how many.
         settings: smoothing, flip.
-        report: see :func:`vp3d_cli.pipeline.infer`.
+        report: see :func:`vp3d_cli.pipeline.infer.infer`.
 
     Returns:
         One for each rate: the mean over the shots.

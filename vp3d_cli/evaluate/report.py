@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate.scores import Scores
-from vp3d_cli.files import replacing
+from vp3d_cli.io.atomic import replacing
 
 # Colour-blind safe (Okabe and Ito 2008).
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")

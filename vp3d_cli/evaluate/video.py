@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vp3d_cli.evaluate.calibrated import CalibratedView, find_person, score_person
 from vp3d_cli.evaluate.scores import Scores
-from vp3d_cli.lift.pose import load_lifter
-from vp3d_cli.pipeline import Models, Progress, lift_person, watch
-from vp3d_cli.settings import InferSettings
+from vp3d_cli.lift.lifter import load_lifter
+from vp3d_cli.pipeline.infer import Models, Progress, lift_person, watch
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.types import over_all
 
 
@@ -28,13 +28,13 @@ def evaluate_video(
         view: the truth.
         lifters: names or files; the video is watched once for all.
         settings: everything else; where they say nothing of the camera, the calibration does.
-        progress: see :func:`vp3d_cli.pipeline.infer`.
+        progress: see :func:`vp3d_cli.pipeline.infer.infer`.
 
     Returns:
         One for each lifter, named after the camera.
 
     Raises:
-        NobodyFoundError, VideoError, WeightsError: see :func:`vp3d_cli.pipeline.infer`.
+        NobodyFoundError, VideoError, WeightsError: see :func:`vp3d_cli.pipeline.infer.infer`.
         InputError: the video's times do not overlap with the truth.
     """
     if settings.intrinsics is None and settings.fov_deg is None:

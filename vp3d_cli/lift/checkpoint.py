@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vp3d_cli.errors import ConfigError, WeightsError
-from vp3d_cli.files import replacing
-from vp3d_cli.lift.base import build_model
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.io.atomic import replacing
+from vp3d_cli.lift.architectures import build_model
+from vp3d_cli.lift.input_rule import InputRule
 
 FORMAT = "vp3d-lifter/1"
 Task = Literal["pose", "trajectory"]
@@ -32,13 +32,13 @@ class LifterInfo:
 
     Attributes:
         task: ``pose`` (17 root-relative joints) or ``trajectory`` (the root).
-        architecture: name in :data:`vp3d_cli.lift.base.ARCHITECTURES`.
+        architecture: name in :data:`vp3d_cli.lift.architectures.ARCHITECTURES`.
         config: of the architecture.
         rule: how keypoints must be presented.
         licence: condition of use that comes from the training data.
         training: the whole configuration of the run, data and results.
         root: what a trajectory lifter answers: ``scaled`` by the person's size in the image
-            (:func:`vp3d_cli.normalize.decode_root`), or the root itself in ``metres``.
+            (:func:`vp3d_cli.lift.input_rule.decode_root`), or the root itself in ``metres``.
     """
 
     task: Task

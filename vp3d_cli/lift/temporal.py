@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vp3d_cli.errors import ConfigError, ShapeError
-from vp3d_cli.lift.shapes import WindowConfig, check_windows, flatten_features
+from vp3d_cli.lift.receptive_field import WindowConfig, check_windows, flatten_features
 
 # With fewer channels (those of the input), one product over all taps is faster than one for each.
 _NARROW = 256

@@ -4,8 +4,8 @@
 ``select_in_roi`` pick from its result.
 """
 
-from vp3d_cli.track.cuts import CutDetector
-from vp3d_cli.track.people import track_people
-from vp3d_cli.track.select import select_in_roi, select_people
+from vp3d_cli.track.selection import select_in_roi, select_people
+from vp3d_cli.track.shot_boundaries import CutDetector
+from vp3d_cli.track.tracker import track_people
 
 __all__ = ["CutDetector", "select_in_roi", "select_people", "track_people"]

@@ -10,7 +10,7 @@ from vp3d_cli.track.detections import IntArray, Stack, compare_pairs, pairs_with
 from vp3d_cli.types import DoubleArray
 
 # Body heights per second up to which a link needs no extrapolation: a brisk run. What is faster is joined by
-# :mod:`vp3d_cli.track.joining`, which knows the velocity.
+# :mod:`vp3d_cli.track.association`, which knows the velocity.
 _SURE_SPEED = 1.5
 _VELOCITY_WINDOW_S = 0.5
 _POSE_WINDOW_S = 0.15

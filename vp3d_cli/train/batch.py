@@ -24,7 +24,7 @@ class Batch:
         features: (N, T, J, 2 or 3).
         joints: (N, O, K, 3) root-relative joints, answer axes, metres.
         root: (N, O, 3) root joint, answer axes, metres.
-        centre, spread: (N, O, 2) and (N, O), for :func:`vp3d_cli.normalize.decode_root`.
+        centre, spread: (N, O, 2) and (N, O), for :func:`vp3d_cli.lift.input_rule.decode_root`.
     """
 
     features: Tensor

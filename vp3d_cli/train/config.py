@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from vp3d_cli.datasets.splits import DATASETS
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.lift.base import ARCHITECTURES
+from vp3d_cli.lift.architectures import ARCHITECTURES
 from vp3d_cli.lift.checkpoint import Task
-from vp3d_cli.normalize import InputRule
-from vp3d_cli.train.cameras import CameraRanges
-from vp3d_cli.train.engine import EngineSettings
-from vp3d_cli.train.noise import NoiseSettings
+from vp3d_cli.lift.input_rule import InputRule
+from vp3d_cli.paper.datasets.splits import DATASETS
+from vp3d_cli.train.synthesis.cameras import CameraRanges
+from vp3d_cli.train.synthesis.engine import EngineSettings
+from vp3d_cli.train.synthesis.noise import NoiseSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,7 +35,7 @@ class ModelConfig:
 
     Attributes:
         task: ``pose`` or ``trajectory``.
-        architecture: name in :data:`vp3d_cli.lift.base.ARCHITECTURES`.
+        architecture: name in :data:`vp3d_cli.lift.architectures.ARCHITECTURES`.
         options: of the architecture, but for joints and features, which follow from task and input rule.
     """
 

@@ -15,10 +15,10 @@ from torch import nn
 
 from vp3d_cli.errors import TrainingError
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file, save_lifter
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.train.batch import Batch, Unlabelled, to_precision
 from vp3d_cli.train.config import LoopConfig, TrainConfig, parse_config
-from vp3d_cli.train.material import open_data
+from vp3d_cli.train.data import open_data
 from vp3d_cli.train.networks import PoseAndTrajectory, build_networks, lifters
 from vp3d_cli.train.objective import Objective
 from vp3d_cli.train.runs import append_row, copy_file, stop_requested, write_state

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.lift.base import build_model
+from vp3d_cli.lift.architectures import build_model
 from vp3d_cli.lift.checkpoint import Task
-from vp3d_cli.normalize import InputRule
+from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.skeletons import get_skeleton
 from vp3d_cli.train.config import LoopConfig, TrainConfig
 

@@ -33,7 +33,7 @@ def project_through(points: Tensor, lens: Lens) -> Tensor:
         lens: of each window.
 
     Returns:
-        (N, O, K, 2) pixels. See :meth:`vp3d_cli.datasets.cameras.DatasetCamera.project` for the formula.
+        (N, O, K, 2) pixels. See :meth:`vp3d_cli.paper.datasets.cameras.DatasetCamera.project` for the formula.
     """
     depth = points[..., 2].clamp_min(_LEAST_DEPTH_M)
     x, y = ((points[..., i] / depth).clamp(-_FARTHEST, _FARTHEST) for i in range(2))

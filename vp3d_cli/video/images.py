@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from vp3d_cli.errors import VideoError
-from vp3d_cli.files import is_image, natural_key
+from vp3d_cli.io.atomic import is_image, natural_key
 from vp3d_cli.types import FrameBGR
 from vp3d_cli.video.frames import TimedFrames, decoded
 

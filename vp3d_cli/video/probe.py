@@ -15,7 +15,7 @@ import cv2
 import ffmpeg
 
 from vp3d_cli.errors import ConfigError, VideoError
-from vp3d_cli.files import IMAGE_SUFFIXES
+from vp3d_cli.io.atomic import IMAGE_SUFFIXES
 from vp3d_cli.types import VideoInfo
 from vp3d_cli.video import ffmpeg as program
 from vp3d_cli.video.capture import open_capture

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, OutputError, ShapeError
-from vp3d_cli.files import check_target
+from vp3d_cli.io.atomic import check_target
 from vp3d_cli.types import DoubleArray, FrameBGR
 from vp3d_cli.video.encoder import Encoder, add_sound, make_gif
 from vp3d_cli.video.probe import examine

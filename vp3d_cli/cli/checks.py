@@ -1,0 +1,41 @@
+"""What can be seen at once to be wrong, before the libraries that do the work are loaded: they take seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vp3d_cli.pipeline.settings import InferSettings
+
+
+def check_models(settings: InferSettings, *, lifting: bool = True) -> None:
+    """See whether there are a detector and lifters as the settings name them.
+
+    Args:
+        settings: what is asked for.
+        lifting: False where only the detector is needed.
+
+    Raises:
+        ConfigError, MissingDependencyError: there is no such detector, or it is not installed.
+        WeightsError: there is no such lifter, or its file is damaged.
+    """
+    from vp3d_cli.detect.base import find_detector
+    from vp3d_cli.weights import find_lifter
+
+    if settings.keypoints is None:
+        find_detector(settings.detector)[0].require()
+    for name in (settings.lifter, settings.trajectory) if lifting else ():
+        if name is not None:
+            find_lifter(name)
+
+
+def check_video(video: Path, settings: InferSettings) -> None:
+    """See whether a video is there, is one, and has the part that the settings ask for.
+
+    Raises:
+        VideoError: it is not.
+    """
+    from vp3d_cli.video import VideoReader
+
+    VideoReader(video, settings.start_s, settings.end_s)

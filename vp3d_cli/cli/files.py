@@ -1,0 +1,164 @@
+"""``vp3d render`` and ``vp3d info``: what can be done with files that exist."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vp3d_cli.cli.common import AsJson, Overwrite, Quiet
+from vp3d_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from vp3d_cli.types import Pose3D, VideoInfo
+
+
+def render(
+    pose: Annotated[Path, typer.Argument(help="Pose file, from vp3d infer.", show_default=False)],
+    video: Annotated[Path, typer.Option(help="The video that it was made from.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Video to write: .mp4 or .gif.", show_default=False)],
+    height: Annotated[int, typer.Option(min=120, max=4320, help="Height of the result, pixels.")] = 720,
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw the footage with its 2D skeletons and the people in 3D, side by side.
+
+    \b
+    vp3d render pose.npz --video video.mp4 --out side.mp4
+    vp3d render pose.npz --video video.mp4 --out side.gif --height 480
+    """
+    from vp3d_cli.cli.progress import StageProgress
+    from vp3d_cli.io.atomic import check_target
+    from vp3d_cli.io.poses.npz import read_npz
+    from vp3d_cli.pipeline import drawing as pictures
+
+    motion = read_npz(pose)
+    check_target(out, overwrite)
+    if out.resolve() in (video.resolve(), pose.resolve()):
+        raise typer.BadParameter(f"{out} is read by this command; give the result another name")
+    with StageProgress(quiet) as progress:
+        pictures.render(motion, video, out, height=height, overwrite=overwrite, progress=progress)
+    print(out)
+
+
+def info(
+    file: Annotated[Path, typer.Argument(help="Video, folder of images, or pose file.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Print the facts of a video, of a pose file or of a keypoint file (npz).
+
+    \b
+    vp3d info video.mp4
+    vp3d info pose.npz --json
+    """
+    if not file.exists():
+        raise InputError(f"no such file or folder: {file}")
+    facts = npz_facts(file) if is_npz(file) else video_facts(file)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    print("\n".join(format_facts(facts)))
+
+
+def is_npz(file: Path) -> bool:
+    """Whether a file is to be read as an npz: by its name, or by the zip signature that every one has."""
+    if file.is_dir():
+        return False
+    if file.suffix.lower() == ".npz":
+        return True
+    with file.open("rb") as stream:
+        return stream.read(4) == b"PK\x03\x04"
+
+
+def video_facts(file: Path) -> dict[str, Any]:
+    """Facts of a video, as JSON can hold them."""
+    from vp3d_cli.video import probe_video
+
+    facts: VideoInfo = probe_video(file)
+    return {
+        "video": str(file),
+        "size_wh": list(facts.size_wh),
+        "frames_per_second": facts.fps,
+        "frames": facts.frame_count,
+        "seconds": facts.duration_s,
+        "codec": facts.codec,
+        "rotation_deg": facts.rotation_deg,
+        "sound": facts.has_audio,
+    }
+
+
+def npz_facts(file: Path) -> dict[str, Any]:
+    """Facts of a pose file, or of keypoints without 3D."""
+    from vp3d_cli.errors import PoseFileError
+    from vp3d_cli.io.restricted_pickle import npz_names
+
+    try:
+        without_3d = {"keypoints_2d", "positions_2d"} & set(npz_names(file)) and "joints_3d" not in npz_names(file)
+    except InputError as error:
+        raise PoseFileError(str(error)) from error
+    return keypoint_facts(file) if without_3d else pose_facts(file)
+
+
+def keypoint_facts(file: Path) -> dict[str, Any]:
+    """Facts of a keypoint file, as JSON can hold them."""
+    from vp3d_cli.io.keypoints import read_keypoints
+
+    keypoints = read_keypoints(file)
+    return {
+        "keypoint_file": str(file),
+        "format": keypoints.format,
+        "layout": keypoints.layout,
+        "people": len({person for frame in keypoints.ids or () for person in frame}) or None,
+        "frames": len(keypoints),
+        "frames_per_second": keypoints.fps,
+        "video_size_wh": None if keypoints.size_wh is None else list(keypoints.size_wh),
+    }
+
+
+def pose_facts(file: Path) -> dict[str, Any]:
+    """Facts of a pose file, as JSON can hold them."""
+    from vp3d_cli.io.poses.npz import read_npz
+    from vp3d_cli.pipeline import infer as pipeline
+
+    pose: Pose3D = read_npz(file)
+    return {
+        "pose_file": str(file),
+        "people": pose.num_people,
+        "frames": pose.num_frames,
+        "frames_per_second": pose.fps,
+        "seconds": float(pose.frame_times_s[-1] - pose.frame_times_s[0]) if pose.num_frames else 0.0,
+        "video_size_wh": list(pose.video_size_wh),
+        "intrinsics_fx_fy_cx_cy": list(pose.intrinsics),
+        "persons": [asdict(person) for person in pipeline.summarize(pose).people],
+        "provenance": dict(pose.provenance),
+    }
+
+
+def format_facts(facts: Mapping[str, Any], indent: str = "") -> list[str]:
+    """Facts as lines ``name  value``; facts within facts are indented, each of a list has a line."""
+    lines: list[str] = []
+    for name, value in facts.items():
+        label = indent + name.replace("_", " ")
+        if isinstance(value, Mapping):
+            lines += [label, *format_facts(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for item in value:
+                inside = ", ".join(f"{key.replace('_', ' ')} {_text(v)}" for key, v in item.items())
+                lines.append(f"{label:26s} {inside}")
+        else:
+            lines.append(f"{label:26s} {_text(value)}")
+    return lines
+
+
+def _text(value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return ", ".join(map(_text, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,225 @@
+"""``vp3d infer``: videos in, pose files and side-by-side videos out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from vp3d_cli.cli import options
+from vp3d_cli.cli.checks import check_models, check_video
+from vp3d_cli.cli.common import Overwrite, Quiet, print_error, print_warning
+from vp3d_cli.cli.outputs import Job, plan_jobs
+from vp3d_cli.cli.remote_files import AtHand
+from vp3d_cli.errors import ConfigError, Vp3dError
+from vp3d_cli.jobs.remote import Place, to_place
+
+if TYPE_CHECKING:
+    from vp3d_cli.pipeline.chunks import Segment, SideBySide
+    from vp3d_cli.pipeline.detection import Progress, Seen
+    from vp3d_cli.pipeline.settings import InferSettings
+
+Result = TypeVar("Result")
+
+_KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
+
+
+@options.with_settings
+def infer(
+    context: typer.Context,
+    videos: Annotated[
+        list[str],
+        typer.Argument(metavar="VIDEO", help="Video files, folders of images, or URLs.", show_default=False),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Pose file (.npz), a folder, or a name with {stem} in it.  [default: {stem}.npz]",
+            metavar="FILE|FOLDER",
+            show_default=False,
+        ),
+    ] = "{stem}",
+    render: Annotated[
+        str | None,
+        typer.Option(
+            help="Also draw footage and 3D side by side (.mp4 or .gif).", metavar="FILE|FOLDER", show_default=False
+        ),
+    ] = None,
+    *,
+    settings: options.Settings,
+    keypoints_only: options.KeypointsOnly = False,
+    format: options.KeypointFormat = "vp3d",
+    preview: Annotated[
+        str | None,
+        typer.Option(help="Only draw a PNG in which people are numbered.", metavar="FILE|FOLDER", show_default=False),
+    ] = None,
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Find everyone in a video and write their motion in 3D.
+
+    \b
+    vp3d infer walk.mp4 --out walk.npz
+    vp3d infer walk.mp4 --out walk.npz --render side.mp4
+    vp3d infer walk.mp4 --preview people.png
+    vp3d infer walk.mp4 --out walk.npz --person 2 --start 2 --end 1:30
+    vp3d infer walk.mp4 --out walk.npz --keypoints openpose_json/
+    vp3d infer walk.mp4 --out walk.json --keypoints-only --format coco
+    vp3d infer a.mp4 b.mov frames/ --out poses/ --render 'poses/{stem}.mp4'
+    vp3d infer s3://lab/walk.mp4 --out s3://lab/walk.npz
+
+    Prints the path of each file that it wrote. Exit status 3 means that nobody was found.
+    """
+    if settings.keypoints is not None and len(videos) > 1:
+        raise typer.BadParameter("belongs to one video; give one at a time", param_hint="--keypoints")
+    if format not in _KEYPOINT_SUFFIXES:
+        raise typer.BadParameter(f"{format!r} is none of {', '.join(_KEYPOINT_SUFFIXES)}", param_hint="--format")
+    if render is not None and (keypoints_only or preview is not None):
+        raise typer.BadParameter("needs 3D; leave it out with --keypoints-only and --preview", param_hint="--render")
+    places = [to_place(video) for video in videos]
+    try:
+        if preview is not None:
+            jobs = plan_jobs(places, preview, None, (".png",))
+        else:
+            jobs = plan_jobs(places, out, render, (_KEYPOINT_SUFFIXES[format] if keypoints_only else ".npz",))
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    check_models(settings, lifting=preview is None and not keypoints_only)
+    run = Run(settings, command=str(context.obj), quiet=quiet, overwrite=overwrite, keypoint_format=format)
+    work = preview_job if preview is not None else keypoints_job if keypoints_only else pose_job
+    run_jobs(jobs, run, work)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What holds for all videos of one call."""
+
+    settings: InferSettings
+    command: str
+    quiet: bool
+    overwrite: bool
+    keypoint_format: str
+
+
+def run_jobs(jobs: list[Job], run: Run, work: Callable[[Job, Run], None]) -> None:
+    """Run the videos one after another; one that fails does not stop the others."""
+    if len(jobs) == 1:
+        work(jobs[0], run)
+        return
+    failures: list[tuple[Place, Vp3dError]] = []
+    for number, job in enumerate(jobs, start=1):
+        if not run.quiet:
+            print(f"[{number}/{len(jobs)}] {job.video}", file=sys.stderr)
+        try:
+            work(job, run)
+        except Vp3dError as error:
+            failures.append((job.video, error))
+            if not run.quiet:
+                print(f"[{number}/{len(jobs)}] failed", file=sys.stderr)
+    for _, failure in failures:
+        print_error(failure)
+    if failures:
+        codes = {failure.exit_code for _, failure in failures}
+        raise typer.Exit(codes.pop() if len(codes) == 1 else 1)
+
+
+def pose_job(job: Job, run: Run) -> None:
+    """Infer one video, draw it if asked to, and print what was written."""
+    with AtHand() as at_hand:
+        out = at_hand.target(job.out, run.overwrite)
+        render = None if job.render is None else at_hand.target(job.render, run.overwrite)
+        video = at_hand.bring(job.video)
+        check_video(video, run.settings)
+        from vp3d_cli.cli.progress import StageProgress, format_summary
+        from vp3d_cli.pipeline import drawing as pictures
+        from vp3d_cli.pipeline import infer as pipeline
+
+        pose = make(pipeline.infer, video, out, at_hand, job, run)
+        if render is not None and job.render is not None:
+            with StageProgress(run.quiet) as progress:
+                pictures.render(pose, video, render, overwrite=run.overwrite, progress=progress)
+            at_hand.deliver(render, job.render)
+            print(job.render, flush=True)
+    if not run.quiet:
+        for warning in pose.provenance.get("warnings", ()):
+            print_warning(warning)
+        print(format_summary(job.video.name, pipeline.summarize(pose)), file=sys.stderr)
+
+
+def keypoints_job(job: Job, run: Run) -> None:
+    """Write the 2D keypoints of one video, and print where."""
+    with AtHand() as at_hand:
+        out = at_hand.target(job.out, run.overwrite)
+        video = at_hand.bring(job.video)
+        check_video(video, run.settings)
+        from vp3d_cli.pipeline.infer import find_keypoints
+
+        warnings = make(find_keypoints, video, out, at_hand, job, run, format=run.keypoint_format)
+    if not run.quiet:
+        for warning in warnings:
+            print_warning(warning)
+
+
+def make(
+    function: Callable[..., Result], video: Path, out: Path, at_hand: AtHand, job: Job, run: Run, **options: Any
+) -> Result:
+    """Have a function of the pipeline write ``out``, bring that to its place, and print where."""
+    from vp3d_cli.cli.progress import StageProgress
+
+    with telling_what_is_kept() as side_by_side, StageProgress(run.quiet) as progress:
+        result = function(
+            video,
+            out,
+            settings=run.settings,
+            progress=progress,
+            overwrite=run.overwrite,
+            command=run.command,
+            source=at_hand.source(job.video),
+            keep=at_hand.keep(job.out),
+            side_by_side=side_by_side,
+            **options,
+        )
+    at_hand.deliver(out, job.out)
+    print(job.out, flush=True)
+    return result
+
+
+@contextmanager
+def telling_what_is_kept() -> Iterator[SideBySide]:
+    """Have Ctrl-C say what is kept, also of a video that is done in parts; gives what does them.
+
+    Raises:
+        KeyboardInterrupt: with this as its message.
+    """
+    from vp3d_cli.pipeline.chunks import in_processes, kept_note
+
+    planned: list[Segment] = []
+
+    def side_by_side(parts: Sequence[Segment], report: Progress) -> list[Seen]:
+        planned.extend(parts)
+        return in_processes(parts, report)
+
+    try:
+        yield side_by_side
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(str(stopped) or kept_note(planned)) from None
+
+
+def preview_job(job: Job, run: Run) -> None:
+    """Draw the contact sheet of one video, and print where."""
+    with AtHand() as at_hand:
+        out = at_hand.target(job.out, run.overwrite)
+        video = at_hand.bring(job.video)
+        check_video(video, run.settings)
+        from vp3d_cli.cli.progress import StageProgress
+        from vp3d_cli.pipeline import drawing as pictures
+
+        with StageProgress(run.quiet) as progress:
+            pictures.preview(video, out, settings=run.settings, progress=progress, overwrite=run.overwrite)
+        at_hand.deliver(out, job.out)
+    print(job.out, flush=True)

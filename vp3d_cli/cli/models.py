@@ -1,0 +1,215 @@
+"""``vp3d weights`` and ``vp3d detectors``: the models on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vp3d_cli.cli.common import AsJson, Overwrite, format_table, print_error, print_warning
+from vp3d_cli.errors import WeightsError
+
+if TYPE_CHECKING:
+    from vp3d_cli.weights import WeightFile
+
+weights_app = typer.Typer(help="List, check, add and export weight files.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@weights_app.command("list")
+def weights_list(as_json: AsJson = False) -> None:
+    """List the weights that ship with vp3d and your own.
+
+    \b
+    vp3d weights list
+    """
+    from vp3d_cli.weights import list_weights
+
+    entries = list_weights()
+    if as_json:
+        print(json.dumps([{**asdict(e), "path": str(e.path), "present": e.present} for e in entries], indent=2))
+        return
+    rows = [("name", "kind", "MB", "licence", "trained on", "from")]
+    for entry in entries:
+        origin = "vp3d" if entry.bundled else "you"
+        place = origin if entry.present else f"{origin}, not fetched yet"
+        rows.append(
+            (
+                entry.name,
+                entry.kind,
+                f"{entry.bytes / 1e6:.1f}" if entry.bytes else "?",
+                entry.licence,
+                entry.trained_on,
+                place,
+            )
+        )
+    print(format_table(rows, right=(2,)))
+
+
+@weights_app.command("verify")
+def weights_verify() -> None:
+    """Compare every weight file with the sha256 in its manifest; exit status 1 if one differs.
+
+    \b
+    vp3d weights verify
+    """
+    from vp3d_cli.weights import verify_weights
+
+    results = verify_weights()
+    for entry, problem in results:
+        if problem is None:
+            print(f"{'ok' if entry.present else 'not fetched yet':15s} {entry.name}")
+    problems = [problem for _, problem in results if problem is not None]
+    for problem in problems:
+        print_error(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+@weights_app.command("add")
+def weights_add(
+    file: Annotated[Path, typer.Argument(help="The weight file; it is copied.", show_default=False)],
+    name: Annotated[
+        str | None,
+        typer.Option(help="What --lifter or --detector will call it.  [default: the file's name]", show_default=False),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="detector, pose or trajectory.  [default: the lifters that are in it]", show_default=False),
+    ] = None,
+    skeleton_2d: Annotated[
+        str | None,
+        typer.Option(help="Keypoints that a VideoPose3D checkpoint takes.  [default: by its name]", show_default=False),
+    ] = None,
+    causal: Annotated[bool, typer.Option("--causal", help="The VideoPose3D checkpoint is causal.")] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Frames per second that a VideoPose3D checkpoint was trained at.  [default: 50; HumanEva 60]",
+            show_default=False,
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Under which the weights may be used.", show_default=False)
+    ] = None,
+    source: Annotated[str, typer.Option(help="Where they come from.  [default: the path]")] = "",
+    trained_on: Annotated[
+        str | None, typer.Option(help="The data that they were trained on.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Add weights of your own, under a name that other commands take.
+
+    \b
+    vp3d weights add runs/best.safetensors --name mine
+    vp3d weights add pretrained_h36m_cpn.bin
+    vp3d infer video.mp4 --lifter pretrained_h36m_cpn
+
+    A checkpoint of VideoPose3D (.bin) is converted: only its tensors are read, nothing in it is run. Its trajectory
+    model, if it has one, is added as NAME-trajectory; --kind trajectory adds it alone, as NAME.
+    """
+    from vp3d_cli.weights import KINDS
+
+    if kind is not None and kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is none of {', '.join(KINDS)}", param_hint="--kind")
+    foreign = kind != "detector" and file.suffix != ".safetensors"
+    if not foreign and (causal or skeleton_2d is not None or rate is not None):
+        raise typer.BadParameter("--causal, --skeleton-2d and --rate describe checkpoints of VideoPose3D (.bin)")
+    said: dict[str, Any] = {
+        key: text for key, text in (("licence", licence), ("trained_on", trained_on)) if text is not None
+    }
+    if foreign:
+        from vp3d_cli.paper.official_checkpoints import add_official
+
+        described: dict[str, Any] = {"skeleton_2d": skeleton_2d, "causal": causal, "rate_hz": rate}
+        entries = add_official(
+            file, name or file.stem, only=kind, source=source, overwrite=overwrite, **described, **said
+        )
+    else:
+        entries = [_add_own(file, name or file.stem, kind, source=source, overwrite=overwrite, **said)]
+    for entry in entries:
+        print(entry.path)
+
+
+def _add_own(file: Path, name: str, kind: str | None, **options: Any) -> WeightFile:
+    """Add a detector's file as it is, or a lifter file, which says what it is."""
+    from vp3d_cli.weights import add_weights
+
+    if kind != "detector" and file.is_file():
+        from vp3d_cli.lift.checkpoint import read_lifter_info
+
+        task = read_lifter_info(file).task
+        if kind not in (None, task):
+            raise WeightsError(f"{file} is a {task} model, not a {kind} model; leave out --kind")
+        kind = task
+    return add_weights(file, name, kind=kind or "pose", **options)
+
+
+@weights_app.command("export")
+def weights_export(
+    name: Annotated[str, typer.Argument(help="A pose lifter: its name, or a file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
+    format: Annotated[str, typer.Option(help="Only videopose3d.")] = "videopose3d",
+    trajectory: Annotated[
+        str | None, typer.Option(help="A trajectory lifter to put beside it.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a lifter as a checkpoint of VideoPose3D, for its run.py --evaluate.
+
+    \b
+    vp3d weights export mine --format videopose3d --out mine.bin
+
+    Only what VideoPose3D can run: temporal lifters on screen coordinates without confidence, and trajectory lifters
+    that answer in metres, which only its own do.
+    """
+    if format != "videopose3d":
+        raise typer.BadParameter(f"{format!r} is not videopose3d", param_hint="--format")
+    from vp3d_cli.io.atomic import check_target
+    from vp3d_cli.paper.official_checkpoints import load_part, unsaid, write_official
+
+    check_target(out, overwrite)
+    beside = None if trajectory is None else load_part(trajectory, "trajectory")
+    lifter = load_part(name, "pose")
+    write_official(out, lifter, beside, overwrite=overwrite)
+    if options := unsaid(out.stem, lifter[1]):
+        print_warning(
+            f"VideoPose3D's format does not say everything; if it comes back: vp3d weights add {out} "
+            f"{' '.join(options)}"
+        )
+    print(out)
+
+
+def detectors(as_json: AsJson = False) -> None:
+    """List the detectors, and what those that are not usable here need.
+
+    \b
+    vp3d detectors
+    vp3d infer video.mp4 --detector movenet-fast
+    vp3d infer video.mp4 --detector cpn:weights=CPN50_384x288.pth.tar,boxes=movenet
+
+    Options of a detector follow its name: NAME:KEY=VALUE,KEY=VALUE.
+    """
+    from vp3d_cli.detect.base import list_detectors
+
+    infos = list_detectors().values()
+    if as_json:
+        fields = [
+            {"name": i.name, "summary": i.summary, "licence": i.licence, "usage": i.usage, "problem": i.available()}
+            for i in infos
+        ]
+        print(json.dumps(fields, indent=2))
+        return
+    rows = [("name", "usable", "licence", "what it is")]
+    rows += [(i.name, "yes" if i.available() is None else "no", i.licence, i.summary) for i in infos]
+    print(format_table(rows))
+    for info in infos:
+        if info.usage:
+            print(f"--detector {info.usage}")
+    for info in infos:
+        if (problem := info.available()) is not None:
+            print(f"{info.name}: {problem}")

@@ -1,0 +1,207 @@
+"""The options that say how a video is turned into motion, for every command that does so."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from vp3d_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vp3d_cli.pipeline.settings import InferSettings
+
+# Annotations of commands are read when they are defined, and this class loads numpy.
+Settings: TypeAlias = "InferSettings"
+
+Detector = Annotated[str, typer.Option(help="Finds the people; see: vp3d detectors.")]
+Lifter = Annotated[str, typer.Option(help="Weights that turn 2D into 3D; see: vp3d weights list.")]
+Trajectory = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="Weights for the root's path.  [default: fit the pose]", show_default=False),
+]
+MaxPeople = Annotated[
+    int | None, typer.Option(min=1, help="Keep the main people only; 1 for one.  [default: all found]")
+]
+Person = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER|WORD", help="One person: number, largest, central or longest.", show_default=False),
+]
+Roi = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y,W,H", help="Only people who are mostly in this part of the image.", show_default=False),
+]
+Start = Annotated[str, typer.Option(metavar="TIME", help="Begin here: seconds, or 1:23.5.")]
+End = Annotated[str | None, typer.Option(metavar="TIME", help="Stop here.  [default: the end]", show_default=False)]
+CameraIntrinsics = Annotated[
+    str | None, typer.Option(metavar="FX,FY,CX,CY", help="Of the camera, in pixels; or give --fov.", show_default=False)
+]
+Fov = Annotated[
+    float | None, typer.Option(help="Field of view of the longer side, degrees.  [default: 60]", show_default=False)
+]
+Smooth = Annotated[str, typer.Option(metavar="STRENGTH|off", help="A number, more is smoother; off for raw.")]
+DetectEvery = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Look for people in every Nth frame only; faster, less exact.")
+]
+Segment = Annotated[
+    float | None,
+    typer.Option(metavar="MINUTES", help="Do parts of a long video at the same time.", show_default=False),
+]
+Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
+Flip = Annotated[bool, typer.Option(help="Average with motion mirrored and backwards: better, 4 times the lifting.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)]
+Keypoints = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE|FOLDER", help="2D keypoints of another tool, not a detector's.", show_default=False),
+]
+Layout = Annotated[
+    str | None, typer.Option(help="Order of those keypoints, where the file does not say.", show_default=False)
+]
+JointMap = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="For DeepLabCut: body part to COCO keypoint, TOML or JSON.", show_default=False),
+]
+
+KeypointsOnly = Annotated[bool, typer.Option("--keypoints-only", help="Write 2D keypoints only.")]
+KeypointFormat = Annotated[str, typer.Option(help="Of --keypoints-only: vp3d, coco or videopose3d.", metavar="NAME")]
+
+
+def make_settings(
+    *,
+    detector: Detector = "movenet",
+    lifter: Lifter = "default",
+    trajectory: Trajectory = None,
+    max_people: MaxPeople = None,
+    person: Person = None,
+    roi: Roi = None,
+    start: Start = "0",
+    end: End = None,
+    intrinsics: CameraIntrinsics = None,
+    fov: Fov = None,
+    detect_every: DetectEvery = 1,
+    segment: Segment = None,
+    smooth: Smooth = "1",
+    height: Height = 1.7,
+    flip: Flip = True,
+    device: Device = "auto",
+    keypoints: Keypoints = None,
+    layout: Layout = None,
+    joint_map: JointMap = None,
+) -> Settings:
+    """Settings out of what was typed. The parameters are the options of each command :func:`with_settings`.
+
+    Raises:
+        typer.BadParameter: a value makes no sense, or two contradict each other.
+    """
+    start_s = parse_seconds("--start", start)
+    end_s = None if end is None else parse_seconds("--end", end)
+    if end_s is not None and end_s <= start_s:
+        raise typer.BadParameter("must be later than --start", param_hint="--end")
+    smoothing = parse_strength("--smooth", smooth)
+    camera = None if intrinsics is None else parse_four("--intrinsics", intrinsics, "FX,FY,CX,CY")
+    region = None if roi is None else parse_four("--roi", roi, "X,Y,W,H")
+    from vp3d_cli.pipeline.settings import InferSettings, SettingsError  # loads numpy: only once the options make sense
+
+    try:
+        return InferSettings(
+            detector=detector,
+            lifter=lifter,
+            trajectory=trajectory,
+            keypoints=None if keypoints is None else str(keypoints),
+            layout=layout,
+            joint_map=None if joint_map is None else str(joint_map),
+            max_people=max_people,
+            person=person,
+            roi=region,
+            start_s=start_s,
+            end_s=end_s,
+            intrinsics=camera,
+            fov_deg=fov,
+            detect_every=detect_every,
+            segment_min=segment,
+            smooth=smoothing,
+            device=device,
+            flip=flip,
+            height_m=height,
+        )
+    except SettingsError as error:
+        raise typer.BadParameter(error.naming(flag_of)) from error
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def flag_of(field: str) -> str:
+    """What the command line calls a field of the settings: ``--height`` for ``height_m``.
+
+    Options are called as their fields are, which may have a unit besides.
+    """
+    options = inspect.signature(make_settings).parameters
+    name = field if field in options else field.rpartition("_")[0]
+    assert name in options, field
+    return f"--{name.replace('_', '-')}"
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :func:`make_settings` where it has a parameter ``settings``, which gets the result.
+
+    If the command has a parameter with the name of one of them, the option is as it is declared there, and both get
+    its value.
+    """
+    shared = inspect.signature(make_settings, eval_str=True).parameters
+    own = inspect.signature(command, eval_str=True).parameters
+    both: dict[str, inspect.Parameter] = {}
+    for name, parameter in own.items():
+        if name == "settings":
+            both |= {option: own.get(option, declared) for option, declared in shared.items()}
+        else:
+            both.setdefault(name, parameter)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        settings = make_settings(**{option: given[option] for option in shared})
+        command(**{name: settings if name == "settings" else given[name] for name in own})
+
+    run.__dict__["__signature__"] = inspect.Signature(list(both.values()))  # what typer reads
+    run.__annotations__ = {name: parameter.annotation for name, parameter in both.items()}
+    return run
+
+
+def parse_seconds(option: str, text: str) -> float:
+    """Seconds out of ``12.5``, ``1:23.5`` or ``1:02:03``."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
+        raise typer.BadParameter(f"{text!r} is no time; write seconds (83.5) or minutes (1:23.5)", param_hint=option)
+    seconds = 0.0
+    for part in parts:
+        seconds = 60 * seconds + part
+    return seconds
+
+
+def parse_strength(option: str, text: str) -> float:
+    """Strength of smoothing; ``off`` is 0."""
+    try:
+        strength = 0.0 if text == "off" else float(text)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength < float("inf"):
+        raise typer.BadParameter(f"{text!r} is no strength; write a number, or off", param_hint=option)
+    return strength
+
+
+def parse_four(option: str, text: str, names: str) -> tuple[float, float, float, float]:
+    """Four numbers out of ``a,b,c,d``."""
+    try:
+        a, b, c, d = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not four numbers {names} in pixels, such as 1500,1500,960,540", param_hint=option
+        ) from None
+    return a, b, c, d

@@ -1,0 +1,85 @@
+"""Where each result of ``vp3d infer`` goes, decided before the first frame is decoded."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vp3d_cli.errors import ConfigError
+from vp3d_cli.jobs.remote import Place, Url, to_place
+
+STEM = "{stem}"
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".gif")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video and where its results go; ``render`` is None where no video is to be drawn."""
+
+    video: Place
+    out: Place
+    render: Place | None
+
+
+def plan_jobs(
+    videos: Sequence[Place], out: str, render: str | None, out_suffixes: Sequence[str] = (".npz",)
+) -> list[Job]:
+    """Name the outputs of each video.
+
+    Args:
+        videos: files or folders of images, or URLs of such.
+        out: a file, a template that contains ``{stem}``, or a folder (then ``{stem}.npz``, say, in it).
+        render: the same for the side-by-side video; in a folder ``{stem}.mp4``.
+        out_suffixes: that the name of ``out`` may end in.
+
+    Raises:
+        ConfigError: two videos would write the same file, or an output would replace a video that is read.
+    """
+    jobs = [
+        Job(video, place(video, out, out_suffixes), place(video, render, VIDEO_SUFFIXES) if render else None)
+        for video in videos
+    ]
+    targets = [path for job in jobs for path in (job.out, job.render) if path is not None]
+    counts = Counter(str(path) if isinstance(path, Url) else os.path.abspath(path) for path in targets)
+    if shared := [path for path, count in counts.items() if count > 1]:
+        raise ConfigError(
+            f"{counts[shared[0]]} results would be written to {shared[0]}; give a folder, or a name with {STEM}, "
+            "and videos with different names"
+        )
+    sources = {_same(video) for video in videos}
+    for target in targets:
+        if _same(target) in sources:
+            raise ConfigError(f"{target} is one of the videos to read; give the result another name")
+    return jobs
+
+
+def place(video: Place, target: str, suffixes: Sequence[str]) -> Place:
+    """The output file of one video.
+
+    Args:
+        video: file or folder of images.
+        target: a file, a template that contains ``{stem}``, or a folder.
+        suffixes: that a file's name may end in; the first one is added where ``target`` has none.
+
+    Raises:
+        ConfigError: the name ends in something else.
+    """
+    # A folder of images may be called "." or end in a slash: its own name is the stem then.
+    stem = video.stem if isinstance(video, Url) else video.resolve().name if video.is_dir() else video.stem
+    path = to_place(target.replace(STEM, stem))
+    if target.endswith("/") or (isinstance(path, Path) and path.is_dir()):
+        return path / (stem + suffixes[0])
+    suffix = Path(target).suffix.lower()  # of the template: the stem may have dots of its own
+    if suffix in suffixes:
+        return path
+    if suffix:
+        raise ConfigError(f"{target}: neither a folder nor a name that ends in {' or '.join(suffixes)}")
+    return path.parent / (path.name + suffixes[0]) if STEM in target else path / (stem + suffixes[0])
+
+
+def _same(place: Place) -> str:
+    """What is equal for two names of one file."""
+    return str(place) if isinstance(place, Url) else os.path.realpath(place)

@@ -1,0 +1,89 @@
+"""Lets ``vp3d infer`` work with videos and results at URLs: copies of the ones, and local files for the others."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+from vp3d_cli.errors import OutputError, Vp3dError
+from vp3d_cli.io.atomic import check_target
+from vp3d_cli.jobs.remote import Place, Url, fetch, send
+
+
+class AtHand(AbstractContextManager["AtHand"]):
+    """Local files for the URLs of one job; paths are left as they are. A context manager.
+
+    Errors that pass through it name what the user named.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is copied yet."""
+        self._folder: Path | None = None
+        self._names: dict[Path, Place] = {}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if isinstance(error, Vp3dError) and self._names:
+            message = str(error)
+            for local, place in self._names.items():
+                message = message.replace(str(local), str(place))
+            raise type(error)(message) from error
+
+    def bring(self, place: Place) -> Path:
+        """The file or folder, or a copy of it.
+
+        Raises:
+            InputError: it cannot be fetched.
+        """
+        if not isinstance(place, Url):
+            return place
+        copy = fetch(place, self._new_folder())
+        self._names[copy] = place
+        return copy
+
+    def target(self, place: Place, overwrite: bool) -> Path:
+        """Where to write what :meth:`deliver` brings to a place.
+
+        Raises:
+            OutputError: it is there and may not be replaced, or could not be written.
+        """
+        if not isinstance(place, Url):
+            check_target(place, overwrite)
+            return place
+        if not overwrite and place.exists():
+            raise OutputError(f"{place}: exists already; choose another name or pass --overwrite")
+        local = self._new_folder() / place.name
+        self._names[local] = place
+        return local
+
+    def deliver(self, local: Path, place: Place) -> None:
+        """Bring a whole file to its place.
+
+        Raises:
+            OutputError: it cannot be sent.
+        """
+        if isinstance(place, Url):
+            send(local, place)
+
+    def source(self, place: Place) -> str | None:
+        """What results say where a copied video is from; None for one that was not copied."""
+        return str(place) if isinstance(place, Url) else None
+
+    def keep(self, place: Place) -> Path | None:
+        """Where to keep detections for a result at a URL, should the detector fail: in the current folder."""
+        if not isinstance(place, Url):
+            return None
+        from vp3d_cli.pipeline.detection_cache import partial_of
+
+        return partial_of(place.name)
+
+    def _new_folder(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="vp3d-"))
+        return Path(tempfile.mkdtemp(dir=self._folder))

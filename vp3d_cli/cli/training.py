@@ -1,0 +1,48 @@
+"""What the commands that train share: a bar, and how a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from vp3d_cli.cli.common import print_error
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+@contextmanager
+def training_bar(threads: int | None, quiet: bool, *, transient: bool = False) -> Iterator[Progress]:
+    """A bar for steps of training, where stderr is a terminal; its console prints lines, none if ``quiet``.
+
+    Args:
+        threads: CPU threads for the training; None for all.
+        quiet: show nothing.
+        transient: take the bar away at the end.
+    """
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    console = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=transient) as bar:
+        yield bar
+
+
+def end_run(finished: bool, best: Path, out: Path) -> None:
+    """Print the path of the best weights, or how to go on with a run that was stopped.
+
+    Raises:
+        typer.Exit: it was.
+    """
+    if not finished:
+        print_error(f"stopped; go on with --resume --out {out}")
+        raise typer.Exit(130)
+    print(best)

@@ -1,0 +1,1 @@
+"""The Cascaded Pyramid Network (Chen et al. 2018)."""

@@ -1,0 +1,1 @@
+"""Keypoint R-CNN, by detectron2 or by torchvision."""

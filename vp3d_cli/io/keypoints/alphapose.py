@@ -1,0 +1,96 @@
+"""AlphaPose's ``alphapose-results.json``.
+
+A list like COCO's, but ``image_id`` is a file name (``12.jpg`` for frame 12 of a video), ``box`` is x, y, width,
+height, and ``idx`` is the identity where tracking was on. Keypoint confidence is the peak of a heat-map, which passes
+1 a little (old COCO models: up to 6) and is clipped. ``score`` is not in 0..1: AlphaPose adds up the mean confidence,
+the detector's score and 1.25 times the highest confidence (pPose_nms.py); the detector's score is taken out of it.
+With ``--format open`` or ``cmu`` the file is a dict of image names with OpenPose's 18 keypoints.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vp3d_cli.errors import InputError
+from vp3d_cli.io.keypoints.coco import check_entry, frame_number, is_alphapose, is_result_list
+from vp3d_cli.io.keypoints.people import (
+    PeopleBuilder,
+    RawPeople,
+    ReadOptions,
+    to_box,
+    to_identity,
+    to_keypoints,
+    to_number,
+)
+from vp3d_cli.io.keypoints.source import Source
+
+_LAYOUTS = ("coco17", "halpe26", "coco133", "halpe136", "mpii16")
+_MAX_WEIGHT = 1.25  # of the highest confidence, in AlphaPose's score
+
+
+def matches(source: Source) -> bool:
+    """Whether this is an AlphaPose results file."""
+    document = source.document
+    return _is_by_image(document) or (is_result_list(document) and is_alphapose(document[0]))
+
+
+def read(source: Source, options: ReadOptions) -> RawPeople:
+    """Read a results file.
+
+    Raises:
+        InputError: an entry is broken, or the layout is unknown.
+    """
+    people = PeopleBuilder()
+    if isinstance(source.document, dict):
+        return _read_by_image(source, people, options)
+    for i, entry in enumerate(source.document):
+        where = f"{source}: entry {i}"
+        check_entry(where, entry)
+        keypoints = to_keypoints(where, entry["keypoints"])
+        people.add(
+            where,
+            frame_number(where, entry["image_id"]),
+            keypoints,
+            box_xyxy=to_box(where, entry.get("box", entry.get("bbox")), is_xywh=True),
+            score=_detector_score(to_number(where, entry.get("score"), "score"), keypoints),
+            person_id=to_identity(where, entry.get("idx")),
+        )
+    raw = people.build(source, options, implied=_LAYOUTS)
+    raw.frames_seen = raw.frames
+    # Without tracking, idx is 0 for everyone.
+    if raw.ids is not None and not raw.ids.any() and len(np.unique(raw.frames)) < len(raw):
+        raw.ids = None
+    return raw
+
+
+def _detector_score(score: float, keypoints: NDArray[np.float32]) -> float:
+    confidence = keypoints[:, 2]
+    detector = score - float(confidence.mean()) - _MAX_WEIGHT * float(confidence.max())
+    # Scores edited by other tools do not come apart this way; then the mean confidence is used instead.
+    return detector if -0.01 <= detector <= 1.01 else float("nan")
+
+
+def _is_by_image(document: Any) -> bool:
+    if not isinstance(document, dict) or not document:
+        return False
+    first = next(iter(document.values()))
+    return isinstance(first, dict) and ("people" in first or "bodies" in first)
+
+
+def _read_by_image(source: Source, people: PeopleBuilder, options: ReadOptions) -> RawPeople:
+    for name, image in source.document.items():
+        where = f"{source}: {name}"
+        frame = frame_number(where, name)
+        try:
+            listed = [person["pose_keypoints_2d"] for person in image.get("people", [])]
+            listed += [person["joints"] for person in image.get("bodies", [])]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"{where}: not as AlphaPose writes it ({error!r}); write the file again") from error
+        for values in listed:
+            people.add(where, frame, to_keypoints(where, values))
+    raw = people.build(source, options, implied=("coco18",))
+    raw.frames_seen = raw.frames
+    return raw

@@ -1,0 +1,1 @@
+"""Ablation networks of the paper: dense convolutions, SimpleBaseline3D, recurrent."""

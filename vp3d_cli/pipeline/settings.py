@@ -1,0 +1,119 @@
+"""What a user may choose when a video is turned into motion."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vp3d_cli.camera import DEFAULT_FOV_DEG, Intrinsics
+from vp3d_cli.detect.base import DEFAULT_DETECTOR
+from vp3d_cli.errors import ConfigError
+from vp3d_cli.runtime.devices import check_device
+from vp3d_cli.weights import DEFAULT_LIFTER
+
+
+class SettingsError(ConfigError):
+    """Settings out of range, or that contradict each other; the message names the fields of :class:`InferSettings`."""
+
+    def __init__(self, message: str) -> None:
+        """The message, with the names of fields in angle brackets: ``<height_m> must be ...``."""
+        self._message = message
+        super().__init__(self.naming(str))
+
+    def naming(self, name: Callable[[str], str]) -> str:
+        """The message for users who know the fields by other names; ``name`` tells the name of a field."""
+        return naming(self._message, name)
+
+
+def naming(text: str, name: Callable[[str], str]) -> str:
+    """A text whose ``<fields>`` of the settings, in angle brackets, are called what ``name`` calls them."""
+    return re.sub(r"<(\w+)>", lambda field: name(field[1]), text)
+
+
+@dataclass(frozen=True)
+class InferSettings:
+    """What a user may choose.
+
+    Attributes:
+        detector, lifter: names in their registries, or the path of a lifter file.
+        trajectory: a trajectory model, by name or path, that says where the root is; None fits the lifted pose to its
+            keypoints instead.
+        keypoints: 2D keypoints of another tool, in place of the detector; with ``layout`` and ``joint_map`` where the
+            file does not say what its keypoints are (see :func:`vp3d_cli.io.keypoints.read_keypoints`).
+        max_people: keep the main people only; None for all.
+        person: one person: their number, or ``largest``, ``central`` or ``longest``.
+        roi: left, top, width, height in pixels: only people who are mostly in there.
+        start_s, end_s: part of the video, seconds of its own time.
+        intrinsics: fx, fy, cx, cy in pixels; wins over ``fov_deg``.
+        fov_deg: field of view along the longer side; None takes 60 degrees.
+        detect_every: look for people in every so many frames only; between them their motion is interpolated.
+        segment_min: split the detection of a longer video into parts of so many minutes, done side by side; None
+            does it in one piece.
+        smooth: strength; 0 is off, 1 usual.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        flip: average the lifter's answers for the motion as it is, mirrored and, if it knows such, running backwards.
+        height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
+
+    Raises:
+        SettingsError: values are out of range, or contradict each other.
+        ConfigError: there is no such device.
+    """
+
+    detector: str = DEFAULT_DETECTOR
+    lifter: str = DEFAULT_LIFTER
+    trajectory: str | None = None
+    keypoints: str | None = None
+    layout: str | None = None
+    joint_map: str | None = None
+    max_people: int | None = None
+    person: str | None = None
+    roi: tuple[float, float, float, float] | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+    intrinsics: tuple[float, float, float, float] | None = None
+    fov_deg: float | None = None
+    detect_every: int = 1
+    segment_min: float | None = None
+    smooth: float = 1.0
+    device: str = "auto"
+    flip: bool = True
+    height_m: float = 1.7
+
+    def __post_init__(self) -> None:
+        if self.max_people is not None and self.max_people < 1:
+            raise SettingsError(f"<max_people> must be at least 1, got {self.max_people}")
+        if self.detect_every < 1:
+            raise SettingsError(f"<detect_every> must be at least 1, got {self.detect_every}")
+        if self.segment_min is not None and not (math.isfinite(self.segment_min) and self.segment_min > 0):
+            raise SettingsError(f"<segment_min> must be a positive number of minutes, got {self.segment_min}")
+        if not (math.isfinite(self.smooth) and self.smooth >= 0):
+            raise SettingsError(f"<smooth> must be 0 or more, got {self.smooth}")
+        if not 0.3 <= self.height_m <= 3.0:
+            raise SettingsError(f"<height_m> must be between 0.3 and 3 metres, got {self.height_m}")
+        if self.intrinsics is not None and self.fov_deg is not None:
+            raise SettingsError("give <intrinsics> or <fov_deg>, not both")
+        if self.keypoints is None and (self.layout is not None or self.joint_map is not None):
+            raise SettingsError("<layout> and <joint_map> describe a keypoint file; give one with <keypoints>")
+        if self.keypoints is not None and (self.detect_every > 1 or self.segment_min is not None):
+            raise SettingsError("<detect_every> and <segment_min> are for a detector; leave them out with <keypoints>")
+        check_device(self.device)
+        try:
+            self.camera((1920, 1080))
+        except ConfigError as error:
+            raise SettingsError(f"{'<fov_deg>' if self.intrinsics is None else '<intrinsics>'}: {error}") from None
+
+    def camera(self, size_wh: tuple[int, int]) -> Intrinsics:
+        """The camera for a video of this size."""
+        if self.intrinsics is not None:
+            return Intrinsics(*self.intrinsics)
+        return Intrinsics.from_fov(DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg, size_wh)
+
+    def assumptions(self) -> dict[str, Any]:
+        """What is taken for granted because the user did not say; recorded in the result."""
+        assumed: dict[str, Any] = {"height_m": self.height_m, "camera": "does not move"}
+        if self.intrinsics is None:
+            assumed["fov_deg"] = DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg
+        return assumed

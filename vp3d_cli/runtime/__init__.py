@@ -1,0 +1,1 @@
+"""What runs models: devices and processes."""

@@ -1,0 +1,134 @@
+"""Motion capture as joint positions: what the training data engine draws from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vp3d_cli.errors import InputError
+from vp3d_cli.train.mocap.asfamc import find_asf, read_amc
+from vp3d_cli.train.mocap.bvh import read_bvh
+from vp3d_cli.train.mocap.clip import MOTION_JOINTS, MotionClip
+from vp3d_cli.train.mocap.humanoid import motion_joints, to_z_up
+from vp3d_cli.train.mocap.pose_files import read_pose_motion
+from vp3d_cli.train.mocap.trunk import divide_trunks
+from vp3d_cli.types import FloatArray
+
+__all__ = ["MOTION_JOINTS", "MotionClip", "read_motion"]
+
+_ARCHIVE_KEYS = ("joints", "unit_m", "up", "clips")
+
+
+def _read_archive(path: Path) -> list[MotionClip]:
+    """Read a motion archive: an npz of one int16 array (F, J, 3) per clip and a JSON string ``meta``.
+
+    ``meta`` holds ``joints`` (names), ``unit_m`` (metres per unit), ``up`` ("z") and ``clips`` (one record each:
+    ``name``, ``source``, ``fps``, ``licence``).
+
+    Raises:
+        InputError: not such an archive, or joints are missing (the message names them).
+    """
+    if not path.is_file():
+        raise InputError(f"no motion archive at {path}; give the path of an npz file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            meta = json.loads(str(archive["meta"]))
+            missing_keys = [key for key in _ARCHIVE_KEYS if key not in meta]
+            if missing_keys:
+                raise InputError(f"{path}: meta lacks {', '.join(missing_keys)}")
+            order = _joint_order(path, meta["joints"])
+            return [_clip(archive[record["name"]], record, meta, order) for record in meta["clips"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not a motion archive ({error}); see docs/training.md for the format") from error
+
+
+def _joint_order(path: Path, names: Sequence[str]) -> list[int]:
+    canonical = [_canonical_name(name) for name in names]
+    missing = [joint for joint in MOTION_JOINTS if joint not in canonical]
+    if missing:
+        raise InputError(f"{path}: skeleton lacks {', '.join(missing)}; it has {', '.join(names)}")
+    return [canonical.index(joint) for joint in MOTION_JOINTS]
+
+
+def _canonical_name(name: str) -> str:
+    """``rknee`` and ``right_knee`` are the same joint."""
+    plain = {joint.replace("left_", "l").replace("right_", "r"): joint for joint in MOTION_JOINTS}
+    return plain.get(name, name)
+
+
+def _clip(values: Any, record: dict[str, Any], meta: dict[str, Any], order: list[int]) -> MotionClip:
+    if meta["up"] != "z":
+        raise InputError(f"motion {record['name']}: up axis must be z, got {meta['up']}")
+    joints = values[:, order].astype(np.float32) * np.float32(meta["unit_m"])
+    return MotionClip(record["name"], record["source"], record["licence"], float(record["fps"]), joints)
+
+
+def read_motion(path: Path) -> list[MotionClip]:
+    """Read motions from a file or folder of any kind that vp3d knows.
+
+    A motion archive or pose file (``.npz``), a ``.bvh`` file, an ``.amc`` file with its ``.asf`` beside it, or a folder
+    with any of them in it and in its subfolders. Clips of a folder are named by their path in it, without suffix; the
+    folder in which a file lies is its source. What a ``LICENSE`` file there says is not read, but pointed at. Thorax
+    and spine are put where those of all others are (:mod:`vp3d_cli.train.mocap.trunk`).
+
+    Raises:
+        InputError: missing, of an unknown kind, or broken; the message has the file and, for text, the line.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+        if not files:
+            raise InputError(f"{path}: no motion in this folder; vp3d reads {', '.join(_SUFFIXES)}")
+        root = path
+    else:
+        if not path.is_file():
+            raise InputError(f"no motion at {path}; give a file or folder ({', '.join(_SUFFIXES)})")
+        if path.suffix.lower() not in _SUFFIXES:
+            raise InputError(f"{path}: motion of an unknown kind; vp3d reads {', '.join(_SUFFIXES)}")
+        files, root = [path], path.parent
+    clips: list[MotionClip] = []
+    for folder in sorted({file.parent for file in files}):
+        clips += _read_collection(folder, [file for file in files if file.parent == folder], root)
+    return divide_trunks(clips)
+
+
+_SUFFIXES = (".npz", ".bvh", ".amc")
+
+
+def _read_collection(folder: Path, files: Sequence[Path], root: Path) -> list[MotionClip]:
+    """Motions of one folder, which share the way up."""
+    clips: list[MotionClip] = []
+    recorded: list[tuple[str, float, FloatArray]] = []
+    source, licence = folder.resolve().name, _licence_of(folder)
+    for file in files:
+        name = file.relative_to(root).with_suffix("").as_posix()
+        if file.suffix.lower() == ".npz":
+            clips += read_pose_motion(file, name, source) if _is_pose_file(file) else _read_archive(file)
+        else:
+            recording = read_bvh(file) if file.suffix.lower() == ".bvh" else read_amc(find_asf(file), file)
+            recorded.append((name, recording.fps, motion_joints(recording)))
+    turned = to_z_up([joints for _, _, joints in recorded])
+    for (name, fps, _), joints in zip(recorded, turned, strict=True):
+        clips.append(MotionClip(name, source, licence, fps, joints))
+    return clips
+
+
+def _licence_of(folder: Path) -> str:
+    """Where to read the licence of a folder's motions."""
+    for file in sorted(folder.iterdir()):
+        if file.stem.lower() in ("license", "licence", "copying"):
+            return f"see {folder.resolve().name}/{file.name}"
+    return f"not stated in {folder.resolve().name}"
+
+
+def _is_pose_file(path: Path) -> bool:
+    """Whether an npz is a pose file; a motion archive has ``meta`` instead."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "meta.npy" not in archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is neither a motion archive nor a pose file: {error}") from error

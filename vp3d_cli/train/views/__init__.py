@@ -1,0 +1,1 @@
+"""Sequences of keypoints from data sets and videos, and the training windows drawn from them."""

@@ -34,7 +34,7 @@ test: $(READY)
 setup-torchvision: $(TORCHVISION_VENV)/.ready
 
 test-torchvision: $(TORCHVISION_VENV)/.ready
-	$(TORCHVISION_VENV)/bin/python -m pytest tests/test_mask_rcnn.py tests/test_detect_contract.py
+	$(TORCHVISION_VENV)/bin/python -m pytest tests/detect/test_mask_rcnn.py tests/detect/test_contract.py
 
 $(TORCHVISION_VENV)/.ready: pyproject.toml constraints.txt tools/bootstrap.py
 	@VENV=$(TORCHVISION_VENV) $(PYTHON) tools/bootstrap.py $(TORCHVISION)

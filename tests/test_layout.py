@@ -16,31 +16,10 @@ import vp3d_cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vp3d_cli"
-# normalize is a stage and a foundation: the lifter's input rule is part of its checkpoint.
-FOUNDATION = {
-    "archives",
-    "files",
-    "types",
-    "skeletons",
-    "camera",
-    "errors",
-    "weights",
-    "normalize",
-    "safe_pickle",
-    "processes",
-    "devices",
-}
-STAGES = {
-    "video",
-    "detect",
-    "keypoint_files",
-    "track",
-    "condition",
-    "lift",
-    "ground",
-    "render",
-    "export",
-}
+# What every stage may import. io.atomic, io.npz_rows and io.restricted_pickle are how any part reads and writes files.
+FOUNDATION = {"types", "skeletons", "camera", "errors", "weights", "plugins", "runtime"}
+SHARED_FILES = {"io.atomic", "io.npz_rows", "io.restricted_pickle"}
+STAGES = {"video", "detect", "track", "preprocess", "lift", "refine", "render", "io"}
 HEAVY = ("torch", "cv2", "onnxruntime", "matplotlib", "scipy", "numpy", "rich")
 
 

@@ -6,7 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
-from test_pipeline import CAMERA, walking_track
+from test_infer import CAMERA, walking_track
 
 from vp3d_cli.io.poses.npz import read_npz, write_npz
 from vp3d_cli.pipeline.detection import Seen

@@ -26,7 +26,7 @@ from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.weights import add_to_manifest, find_weights
 
-DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo.mp4"
+DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.mp4"
 ROIS = st.builds(
     Roi,
     cx=st.floats(-500, 2500),

@@ -25,7 +25,7 @@ from vp3d_cli.jobs.inputs import STATE
 from vp3d_cli.jobs.journal import History
 from vp3d_cli.jobs.schedule import Listener
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 
 
 class Cluster:

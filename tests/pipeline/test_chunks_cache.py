@@ -396,7 +396,9 @@ def test_a_batch_whose_results_are_elsewhere_goes_on(
     changes: dict[str, Any] = {} if in_parts else {"segment_min": None}
     (tmp_path / "shelf").mkdir()
     monkeypatch.setenv("SHELF", str(tmp_path / "shelf"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
     monkeypatch.setattr(folder_afar, "_SETTLE_S", 0.0)
     monkeypatch.setattr(segments, "WARM_UP_S", failing_detector.WARM_UP_S)  # as in the worker
     object_store.ObjectStore.clear_instance_cache()

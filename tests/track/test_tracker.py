@@ -363,7 +363,7 @@ def test_a_flash_is_no_cut() -> None:
 
 
 def test_the_example_clip_has_no_cut() -> None:
-    capture = cv2.VideoCapture(str(Path(__file__).parents[1] / "examples" / "demo.mp4"))
+    capture = cv2.VideoCapture(str(Path(__file__).parents[2] / "examples" / "demo.mp4"))
     images = []
     while (frame := capture.read())[0] and len(images) < 50:
         images.append(frame[1])

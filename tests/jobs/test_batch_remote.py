@@ -30,7 +30,7 @@ from vp3d_cli.jobs.journal import JournalAfar, read_history
 from vp3d_cli.jobs.remote import Url, to_place
 from vp3d_cli.jobs.schedule import Listener
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 FINGERPRINT = {"path": "/a", "size": 1, "mark": "", "sha256": ""}
 
 

@@ -1,7 +1,8 @@
 """What every detector of the registry must do, whatever is behind it: one case for each, and none may be missing.
 
 Detectors whose weights cannot ship run with weights made here. That a mirrored frame gives mirrored keypoints is
-tested where it can hold: test_detect.py (trained weights) and test_cpn.py (any weights, by the flip test).
+tested where it can hold: tests/detect/test_registry.py (trained weights) and
+tests/paper/test_cpn_detector.py (any weights, by the flip test).
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("segments")
 
 
-# Each kind of container; test_video.py has all codecs.
+# Each kind of container; tests/video/test_reader.py has all codecs.
 @pytest.mark.parametrize("name", ["h264.mp4", "h265.mov", "vp9.webm", "mpeg4_b_frames.avi", "h264.ts", "animation.gif"])
 def test_no_frame_is_lost_or_seen_twice(name: str, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "WARM_UP_S", 0.13)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_track import SIZE_WH, Walker, as_detections
+from test_tracker import SIZE_WH, Walker, as_detections
 
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.track import track_people

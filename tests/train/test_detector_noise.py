@@ -13,7 +13,7 @@ from torch import Tensor
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.synthesis.noise import DetectorNoise, NoiseSettings
 
-MEASURED = json.loads((Path(__file__).parents[1] / "docs" / "detector_noise.json").read_text())
+MEASURED = json.loads((Path(__file__).parents[2] / "docs" / "detector_noise.json").read_text())
 PX_PER_M = 100.0
 
 

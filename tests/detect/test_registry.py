@@ -17,7 +17,7 @@ from vp3d_cli.errors import ConfigError, MissingDependencyError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
 
-DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo.mp4"
+DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.mp4"
 # Those that need no download; the tests of the others make weights of their own.
 EMBEDDED = [name for name in ("movenet", "movenet-fast") if DETECTORS[name].available() is None]
 

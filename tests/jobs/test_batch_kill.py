@@ -19,7 +19,7 @@ from conftest import DEMO
 from vp3d_cli.jobs.inputs import STATE
 from vp3d_cli.jobs.journal import History
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 
 
 def start(*arguments: object, real: bool = False) -> subprocess.Popen[bytes]:

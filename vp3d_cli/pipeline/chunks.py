@@ -2,7 +2,7 @@
 
 :func:`plan_segments` cuts the time line between frames, :func:`detect_segment` does one part anywhere (a
 :class:`Segment` can be pickled, as can what it gives), :func:`join_segments` puts the answers together.
-:func:`in_processes` does the parts on this machine; a cluster's ``map`` can take its place, see :data:`SideBySide`.
+:func:`in_turn` does one part after another; who has worker processes can take its place, see :data:`SideBySide`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy as np
 from vp3d_cli.detect.base import Detector, load_detector
 from vp3d_cli.errors import OutputError, VideoError, Vp3dError
 from vp3d_cli.io.atomic import content_sha256
-from vp3d_cli.pipeline.chunk_processes import run_in_processes
 from vp3d_cli.pipeline.detection import Progress, Seen
 from vp3d_cli.pipeline.detection_cache import (
     WARM_UP_S,
@@ -202,13 +201,29 @@ def _watch(segment: Segment, stretch: Stretch, detector: Detector, report: Progr
     return seen
 
 
-def in_processes(parts: Sequence[Segment], report: Progress) -> list[Seen]:
-    """Do all parts in processes of this machine: one per core that this process may use, with one thread each.
+def in_turn(
+    parts: Sequence[Segment], report: Progress, detector: Detector | None = None, *, resumed: bool = True
+) -> list[Seen]:
+    """Do one part after another in this process.
+
+    Args:
+        parts: of :func:`plan_segments`.
+        report: called with ("detect", done, total) of the whole.
+        detector, resumed: as for :func:`detect_segment`.
 
     Raises:
-        Vp3dError: what :func:`detect_segment` raises, or a process died.
+        Vp3dError: what :func:`detect_segment` raises.
     """
-    return run_in_processes(detect_segment, parts, [part.frames for part in parts], report)
+    seen: list[Seen] = []
+    total, before = sum(part.frames for part in parts), 0
+    for part in parts:
+
+        def add(stage: str, done: int, _: int | None, before: int = before) -> None:
+            report(stage, before + done, total)
+
+        seen.append(detect_segment(part, add, detector, resumed=resumed))
+        before += part.frames
+    return seen
 
 
 def detect_in_parts(parts: Sequence[Segment], side_by_side: SideBySide, report: Progress) -> Seen:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +19,11 @@ import numpy as np
 
 from vp3d_cli.detect.base import Detector, load_detector
 from vp3d_cli.errors import NobodyFoundError
-from vp3d_cli.io.atomic import check_target
+from vp3d_cli.io.atomic import check_target, fingerprint
 from vp3d_cli.io.keypoints import write_keypoints
 from vp3d_cli.io.poses import export_pose
 from vp3d_cli.lift.lifter import LIFTER_HEIGHT_M, Lifter, load_lifter
-from vp3d_cli.pipeline.chunks import SideBySide, detect_in_parts, in_processes, plan_segments
+from vp3d_cli.pipeline.chunks import SideBySide, detect_in_parts, in_turn, plan_segments
 from vp3d_cli.pipeline.detection import Progress, frames_expected, take_keypoints
 from vp3d_cli.pipeline.detection_cache import Stretch, detect_resumably, forget, partial_of
 from vp3d_cli.pipeline.settings import InferSettings
@@ -92,8 +92,9 @@ def infer(
     overwrite: bool = False,
     command: str | None = None,
     models: Models | None = None,
-    side_by_side: SideBySide = in_processes,
+    side_by_side: SideBySide = in_turn,
     source: str | None = None,
+    recorded: Mapping[str, Any] | None = None,
     keep: Path | None = None,
     spent_s: float = 0.0,
 ) -> Pose3D:
@@ -109,6 +110,7 @@ def infer(
         models: of the same settings, already loaded; None loads them.
         side_by_side: how the parts of a long video are done, if the settings ask for parts.
         source: where ``video`` is a copy from, for the provenance; None if it is none.
+        recorded: size, mtime and sha256 of the video, for the provenance; None reads it to find out.
         keep: for what was found, should ``out`` not come to be; removed when it is there. By default beside ``out``.
         spent_s: seconds that others have spent on parts of it before, for the timing in the provenance.
 
@@ -152,7 +154,7 @@ def infer(
         parents_3d=H36M17.parents,
         joint_names_2d=COCO17.joints,
         provenance={
-            **_provenance(source or video, scene, settings, command),
+            **_provenance(source or video, scene, settings, command, recorded or fingerprint(Path(video))),
             "lifter": _weights(lifter),
             **({} if trajectory is None else {"trajectory": _weights(trajectory)}),
             "assumed": settings.assumptions(),
@@ -190,7 +192,7 @@ def watch(
     settings: InferSettings,
     report: Progress,
     models: Models | None = None,
-    side_by_side: SideBySide = in_processes,
+    side_by_side: SideBySide = in_turn,
     keep: Path | None = None,
 ) -> Scene:
     """Find and follow everyone in a video, or take the keypoints that the user brings.
@@ -310,8 +312,9 @@ def find_keypoints(
     overwrite: bool = False,
     command: str | None = None,
     models: Models | None = None,
-    side_by_side: SideBySide = in_processes,
+    side_by_side: SideBySide = in_turn,
     source: str | None = None,
+    recorded: Mapping[str, Any] | None = None,
     keep: Path | None = None,
 ) -> list[str]:
     """Write everyone's 2D keypoints, as the detector gave them, without lifting.
@@ -320,7 +323,7 @@ def find_keypoints(
         video: a video file or a folder of images.
         out: file to write.
         format: ``vp3d``, ``coco`` or ``videopose3d`` (see :data:`vp3d_cli.io.keypoints.WRITERS`).
-        settings, progress, overwrite, command, models, side_by_side, source, keep: as for :func:`infer`.
+        settings, progress, overwrite, command, models, side_by_side, source, recorded, keep: as for :func:`infer`.
 
     Returns:
         What the user should know, one sentence each.
@@ -340,18 +343,21 @@ def find_keypoints(
         size_wh=scene.info.size_wh,
         format=format,
         video_name=Path(video).stem,
-        provenance=_provenance(source or video, scene, settings, command),
+        provenance=_provenance(source or video, scene, settings, command, recorded or fingerprint(Path(video))),
         overwrite=overwrite,
     )
     forget(keep)
     return [*scene.warnings, *lost]
 
 
-def _provenance(video: str | Path, scene: Scene, settings: InferSettings, command: str | None) -> dict[str, Any]:
+def _provenance(
+    video: str | Path, scene: Scene, settings: InferSettings, command: str | None, input: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "version": version("vp3d"),
         "command": command,
         "video": str(video),
+        "input": dict(input),
         **scene.source,
         "settings": dataclasses.asdict(settings),
         "warnings": scene.warnings,

@@ -15,9 +15,9 @@ from vp3d_cli.cli import options
 from vp3d_cli.cli.checks import check_models, check_video
 from vp3d_cli.cli.common import Overwrite, Quiet, print_error, print_warning
 from vp3d_cli.cli.outputs import Job, plan_jobs
-from vp3d_cli.cli.remote_files import AtHand
+from vp3d_cli.cli.remote_files import LocalFiles
 from vp3d_cli.errors import ConfigError, Vp3dError
-from vp3d_cli.jobs.remote import Place, to_place
+from vp3d_cli.jobs.storage import Place, to_place
 
 if TYPE_CHECKING:
     from vp3d_cli.pipeline.chunks import Segment, SideBySide
@@ -130,20 +130,20 @@ def run_jobs(jobs: list[Job], run: Run, work: Callable[[Job, Run], None]) -> Non
 
 def pose_job(job: Job, run: Run) -> None:
     """Infer one video, draw it if asked to, and print what was written."""
-    with AtHand() as at_hand:
-        out = at_hand.target(job.out, run.overwrite)
-        render = None if job.render is None else at_hand.target(job.render, run.overwrite)
-        video = at_hand.bring(job.video)
+    with LocalFiles() as files:
+        out = files.target(job.out, run.overwrite)
+        render = None if job.render is None else files.target(job.render, run.overwrite)
+        video = files.copy_in(job.video)
         check_video(video, run.settings)
         from vp3d_cli.cli.progress import StageProgress, format_summary
         from vp3d_cli.pipeline import drawing as pictures
         from vp3d_cli.pipeline import infer as pipeline
 
-        pose = make(pipeline.infer, video, out, at_hand, job, run)
+        pose = make(pipeline.infer, video, out, files, job, run)
         if render is not None and job.render is not None:
             with StageProgress(run.quiet) as progress:
                 pictures.render(pose, video, render, overwrite=run.overwrite, progress=progress)
-            at_hand.deliver(render, job.render)
+            files.copy_out(render, job.render)
             print(job.render, flush=True)
     if not run.quiet:
         for warning in pose.provenance.get("warnings", ()):
@@ -153,20 +153,20 @@ def pose_job(job: Job, run: Run) -> None:
 
 def keypoints_job(job: Job, run: Run) -> None:
     """Write the 2D keypoints of one video, and print where."""
-    with AtHand() as at_hand:
-        out = at_hand.target(job.out, run.overwrite)
-        video = at_hand.bring(job.video)
+    with LocalFiles() as files:
+        out = files.target(job.out, run.overwrite)
+        video = files.copy_in(job.video)
         check_video(video, run.settings)
         from vp3d_cli.pipeline.infer import find_keypoints
 
-        warnings = make(find_keypoints, video, out, at_hand, job, run, format=run.keypoint_format)
+        warnings = make(find_keypoints, video, out, files, job, run, format=run.keypoint_format)
     if not run.quiet:
         for warning in warnings:
             print_warning(warning)
 
 
 def make(
-    function: Callable[..., Result], video: Path, out: Path, at_hand: AtHand, job: Job, run: Run, **options: Any
+    function: Callable[..., Result], video: Path, out: Path, files: LocalFiles, job: Job, run: Run, **options: Any
 ) -> Result:
     """Have a function of the pipeline write ``out``, bring that to its place, and print where."""
     from vp3d_cli.cli.progress import StageProgress
@@ -179,12 +179,12 @@ def make(
             progress=progress,
             overwrite=run.overwrite,
             command=run.command,
-            source=at_hand.source(job.video),
-            keep=at_hand.keep(job.out),
+            source=files.source(job.video),
+            keep=files.keep(job.out),
             side_by_side=side_by_side,
             **options,
         )
-    at_hand.deliver(out, job.out)
+    files.copy_out(out, job.out)
     print(job.out, flush=True)
     return result
 
@@ -196,13 +196,14 @@ def telling_what_is_kept() -> Iterator[SideBySide]:
     Raises:
         KeyboardInterrupt: with this as its message.
     """
-    from vp3d_cli.pipeline.chunks import in_processes, kept_note
+    from vp3d_cli.jobs.executor import detect_chunks
+    from vp3d_cli.pipeline.chunks import kept_note
 
     planned: list[Segment] = []
 
     def side_by_side(parts: Sequence[Segment], report: Progress) -> list[Seen]:
         planned.extend(parts)
-        return in_processes(parts, report)
+        return detect_chunks(parts, report)
 
     try:
         yield side_by_side
@@ -212,14 +213,14 @@ def telling_what_is_kept() -> Iterator[SideBySide]:
 
 def preview_job(job: Job, run: Run) -> None:
     """Draw the contact sheet of one video, and print where."""
-    with AtHand() as at_hand:
-        out = at_hand.target(job.out, run.overwrite)
-        video = at_hand.bring(job.video)
+    with LocalFiles() as files:
+        out = files.target(job.out, run.overwrite)
+        video = files.copy_in(job.video)
         check_video(video, run.settings)
         from vp3d_cli.cli.progress import StageProgress
         from vp3d_cli.pipeline import drawing as pictures
 
         with StageProgress(run.quiet) as progress:
             pictures.preview(video, out, settings=run.settings, progress=progress, overwrite=run.overwrite)
-        at_hand.deliver(out, job.out)
+        files.copy_out(out, job.out)
     print(job.out, flush=True)

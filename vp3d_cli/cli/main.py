@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 
 from vp3d_cli import __version__
 from vp3d_cli.cli import batch, data, evaluate, files, infer, machine, models, reproduce, train, train_detector
-from vp3d_cli.cli.common import print_error
+from vp3d_cli.cli.common import print_error, with_new_names
 from vp3d_cli.errors import Vp3dError
 
 DEBUG_VARIABLE = "VP3D_DEBUG"
@@ -37,6 +37,7 @@ class Vp3dGroup(TyperGroup):
         end = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:end]:
             args = ["--debug", *(a for a in args[:end] if a != "--debug"), *args[end:]]
+        args = with_new_names(args)
         ctx.obj = shlex.join(["vp3d", *args])  # for the provenance of results
         return super().parse_args(ctx, args)
 

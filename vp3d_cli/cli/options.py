@@ -47,9 +47,9 @@ Smooth = Annotated[str, typer.Option(metavar="STRENGTH|off", help="A number, mor
 DetectEvery = Annotated[
     int, typer.Option(min=1, metavar="N", help="Look for people in every Nth frame only; faster, less exact.")
 ]
-Segment = Annotated[
+ChunkMinutes = Annotated[
     float | None,
-    typer.Option(metavar="MINUTES", help="Do parts of a long video at the same time.", show_default=False),
+    typer.Option(metavar="MINUTES", help="Cut a long video into chunks, done at the same time.", show_default=False),
 ]
 Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
 Flip = Annotated[bool, typer.Option(help="Average with motion mirrored and backwards: better, 4 times the lifting.")]
@@ -84,7 +84,7 @@ def make_settings(
     intrinsics: CameraIntrinsics = None,
     fov: Fov = None,
     detect_every: DetectEvery = 1,
-    segment: Segment = None,
+    chunk_minutes: ChunkMinutes = None,
     smooth: Smooth = "1",
     height: Height = 1.7,
     flip: Flip = True,
@@ -123,7 +123,7 @@ def make_settings(
             intrinsics=camera,
             fov_deg=fov,
             detect_every=detect_every,
-            segment_min=segment,
+            chunk_minutes=chunk_minutes,
             smooth=smoothing,
             device=device,
             flip=flip,

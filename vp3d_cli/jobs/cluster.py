@@ -96,7 +96,9 @@ class ClusterExecutor:
         if isinstance(error, StoppedError):
             return str(error), "", False
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Vp3dError(f"a worker of the cluster cannot run vp3d ({said}); install this version of vp3d[cluster] there")
+        raise Vp3dError(
+            f"a worker of the cluster cannot run vp3d ({said}); install this version of vp3d[cluster] there"
+        )
 
     def recover(self) -> None:
         """Connect again, if the connection was lost.
@@ -148,9 +150,7 @@ class ClusterExecutor:
         until = time.monotonic() + self._timeout_s
         while True:
             try:
-                self._client: Client = self._distributed.Client(
-                    self._address, timeout=_CONNECT_S, set_as_default=False
-                )
+                self._client: Client = self._distributed.Client(self._address, timeout=_CONNECT_S, set_as_default=False)
                 self._client.subscribe_topic(self._topic, lambda event: self._messages.append(event[1]))
                 self._executor = self._client.get_executor(pure=False)
                 return

@@ -195,7 +195,7 @@ class LocalExecutor:
 
     def _end(self) -> None:
         self.messages()
-        self._pool.stop()
+        self._pool.stop()  # type: ignore[no-untyped-call]
         for number in self._processes:
             _kill(number)
         self._pool.join()

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.atomic import IMAGE_SUFFIXES, is_image, natural_key
-from vp3d_cli.jobs.storage import Place, inside, modification, reaching, refresh
+from vp3d_cli.jobs.storage import Place, entries_of, inside, modification, reaching, refresh
 
 # One image in a folder is a poster or a thumbnail; two are a very short film.
 _FEWEST_IMAGES = 2
@@ -146,7 +146,7 @@ def _search(root: Place, closed: Collection[str]) -> Iterator[tuple[Place, int]]
         folder = pending.pop() if pending else linked.popleft()
         try:
             identity = _identity(folder)
-            entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+            entries = entries_of(folder)
         except OSError:
             yield folder, 0  # it may hold videos: opening it will say why they cannot be read
             continue

@@ -20,7 +20,7 @@ from typing import Any
 from vp3d_cli import __version__
 from vp3d_cli.errors import ConfigError, InputError, MissingDependencyError
 from vp3d_cli.jobs.inputs import STATE, BatchInput
-from vp3d_cli.jobs.storage import Place, inside, is_unchanged, refresh, same_file, sha256_of, to_place
+from vp3d_cli.jobs.storage import Place, entries_of, inside, is_unchanged, refresh, same_file, sha256_of, to_place
 from vp3d_cli.pipeline.settings import InferSettings, naming
 
 # What can be made of a video.
@@ -188,7 +188,7 @@ def results_of_older_versions(out: Place) -> frozenset[str]:
     """What a batch of an older version, which kept a journal in ``out``, made or began: these may be made anew."""
     journal = out / STATE / "journal"
     try:
-        files = list(journal.iterdir()) if journal.is_dir() else [out / STATE / "journal.jsonl"]
+        files = entries_of(journal) if journal.is_dir() else [out / STATE / "journal.jsonl"]
         lines = b"\n".join(file.read_bytes() for file in files).splitlines()
     except OSError:
         return frozenset()
@@ -342,7 +342,7 @@ def _keypoints_of(item: BatchInput, stem: str, folder: Place) -> tuple[Place | N
     """The keypoints of a video in the folder that mirrors the videos; or what is wrong."""
     parent = folder / str(item.place.parent)
     try:
-        entries = list(refresh(parent).iterdir())
+        entries = entries_of(refresh(parent))
     except OSError:
         entries = []
     names = (item.place.name, stem)

@@ -10,7 +10,18 @@ from dataclasses import asdict, dataclass
 from vp3d_cli.jobs.storage import Place, write_bytes
 
 DONE, SKIPPED, FAILED, LEFT = "done", "skipped", "failed", "not done"
-_CSV_COLUMNS = ("video", "status", "reason", "seconds", "frames", "frames_per_second", "people", "attempts", "results", "warnings")
+_CSV_COLUMNS = (
+    "video",
+    "status",
+    "reason",
+    "seconds",
+    "frames",
+    "frames_per_second",
+    "people",
+    "attempts",
+    "results",
+    "warnings",
+)
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ class _Workers:
                 self._executor = InlineExecutor() if options.scheduler is None else self._connect(options.scheduler)
                 self.executor.check()
             return
-        least = sys.maxsize if options.settings.segment_min is not None else 1  # chunks are tasks, too
+        least = sys.maxsize if options.settings.chunk_minutes is not None else 1  # chunks are tasks, too
         size = choose_jobs(
             max(count, least), cores=usable_cores(), free=free_bytes(), gpus=self._gpus, jobs=options.jobs,
             threads=options.threads,
@@ -386,7 +386,7 @@ class _Loop:
         self._listener.started(job.item)
         video, keep = job.item.input.path, _keep_file(job.item)
         setup = self._workers.setup
-        if setup.settings.segment_min is not None and keep is not None and isinstance(video, Path):
+        if setup.settings.chunk_minutes is not None and keep is not None and isinstance(video, Path):
             self._add(job, [_Step(job, tasks.plan_chunks, (setup, video, keep))])
         else:
             self._add_video(job)
@@ -439,7 +439,7 @@ class _Loop:
         job = step.job
         try:
             outcome = step.future.result()
-        except (Exception, CancelledError) as error:
+        except (Exception, CancelledError) as error:  # noqa: BLE001
             reason, words, to_blame = self._workers.executor.explain(name, error)
             if not to_blame:
                 step.began, step.loading = None, True

@@ -84,6 +84,16 @@ def refresh(place: Place) -> Place:
     return place
 
 
+def entries_of(folder: Place) -> list[Place]:
+    """The files and folders in a folder, by name.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+    """
+    entries: list[Place] = [*folder.iterdir()]
+    return sorted(entries, key=lambda entry: entry.name)
+
+
 def modification(place: Place) -> dict[str, Any]:
     """Size in bytes and a mark that changes when the file, or an image of the folder, is written: ``size``, ``mtime``.
 
@@ -133,7 +143,7 @@ def is_unchanged(place: Place, before: Mapping[str, Any]) -> bool:
         now = modification(place)
         if now["size"] != before["size"]:
             return False
-        return now["mtime"] == before.get("mtime") or sha256_of(place) == before["sha256"]
+        return bool(now["mtime"] == before.get("mtime") or sha256_of(place) == before["sha256"])
     except (OSError, KeyError):
         return False
 
@@ -182,8 +192,11 @@ def publish(file: Path, target: Place, temporary: Place) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)
         except OSError as error:
-            raise OutputError(f"{target}: cannot be written ({error.strerror or error}); choose another folder") from None
+            raise OutputError(
+                f"{target}: cannot be written ({error.strerror or error}); choose another folder"
+            ) from None
         return
+    assert not isinstance(temporary, Path)
     first = temporary / target.name
     with reaching(target, OutputError):
         target.fs.makedirs(target.parent.path, exist_ok=True)

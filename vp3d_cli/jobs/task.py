@@ -28,8 +28,6 @@ from vp3d_cli.io.atomic import content_sha256, fingerprint
 from vp3d_cli.jobs.inputs import STATE
 from vp3d_cli.jobs.plan import KEYPOINTS, POSE, RENDER
 from vp3d_cli.jobs.storage import Place, fetch, modification, publish, remove, write_bytes
-from vp3d_cli.pipeline.chunks import Segment, detect_segment, in_turn, plan_segments
-from vp3d_cli.pipeline.detection import Progress
 from vp3d_cli.pipeline.settings import InferSettings
 
 _REPORT_EVERY_S = 0.2
@@ -214,18 +212,18 @@ class Pipeline:
             "recorded": task.input,
             "side_by_side": functools.partial(in_turn, detector=self._detector, resumed=False),
         }
-        files = {kind: Path(str(file)) for kind, file in task.targets.items()}
+        video, files = _path(task.video), {kind: _path(file) for kind, file in task.targets.items()}
         if KEYPOINTS in task.needed:
             count = _Counter(report)
             format = self._setup.format
-            warnings = infer.find_keypoints(task.video, files[KEYPOINTS], format=format, progress=count, **common)
+            warnings = infer.find_keypoints(video, files[KEYPOINTS], format=format, progress=count, **common)
             yield Made(KEYPOINTS, count.frames, None, warnings)
         if POSE in task.needed:
-            pose = infer.infer(task.video, files[POSE], progress=report, **common, spent_s=task.spent_s)
+            pose = infer.infer(video, files[POSE], progress=report, **common, spent_s=task.spent_s)
             yield Made(POSE, pose.num_frames, pose.num_people, pose.provenance.get("warnings", ()))
         if RENDER in task.needed:
             pose = read_npz(files[POSE]) if POSE not in task.needed else pose
-            drawing.render(pose, task.video, files[RENDER], progress=report)
+            drawing.render(pose, video, files[RENDER], progress=report)
             yield Made(RENDER, pose.num_frames, pose.num_people, ())
 
     def plan_chunks(self, video: Path, keep: Path) -> Sequence[Segment]:
@@ -239,6 +237,11 @@ class Pipeline:
     @property
     def _detector(self) -> Detector | None:
         return None if self._setup.settings.keypoints is not None else self._models.detector
+
+
+def _path(place: Place) -> Path:
+    assert isinstance(place, Path)
+    return place
 
 
 class _Counter:
@@ -276,7 +279,12 @@ def plan_chunks(setup: Setup, video: Path, keep: Path, report: Reporter) -> Outc
 
 def detect_chunk(setup: Setup, chunk: Any, report: Reporter) -> Outcome:
     """Find everyone in a chunk, and keep what was found beside the results."""
-    return _outcome(setup, report, lambda processor: Outcome(processor.detect_chunk(chunk, report)))
+
+    def detect(processor: Pipeline) -> Outcome:
+        processor.detect_chunk(chunk, report)
+        return Outcome()
+
+    return _outcome(setup, report, detect)
 
 
 def make_results(setup: Setup, task: VideoTask, report: Reporter) -> Outcome:
@@ -393,17 +401,15 @@ def _copied_in(
     return replace(task, video=video, keypoints=keypoints, targets=files, input=hashes), copies
 
 
-def _publish(
-    task: VideoTask, kind: str, local: VideoTask, setup: Setup, temporary: Place, report: Reporter
-) -> None:
+def _publish(task: VideoTask, kind: str, local: VideoTask, setup: Setup, temporary: Place, report: Reporter) -> None:
     """Give a result its name, after its provenance was written where its format cannot hold it."""
-    file, target = Path(str(local.targets[kind])), task.targets[kind]
+    file, target = _path(local.targets[kind]), task.targets[kind]
     if not isinstance(target, Path):
         report(SENDING, 0, None)
     if kind == POSE or setup.format == "vp3d":
         publish(file, target, temporary)
         return
-    provenance = {
+    provenance: dict[str, Any] = {
         "version": __version__,
         "command": setup.command,
         "video": task.source,

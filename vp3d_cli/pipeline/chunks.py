@@ -102,7 +102,7 @@ def plan_segments(video: str | Path, settings: InferSettings, keep: Path | None 
     Raises:
         VideoError: see :class:`vp3d_cli.video.VideoReader`.
     """
-    if settings.segment_min is None:
+    if settings.chunk_minutes is None:
         return []
     times = np.array(read_frame_times(video))
     end_s = math.inf if settings.end_s is None else settings.end_s
@@ -110,7 +110,7 @@ def plan_segments(video: str | Path, settings: InferSettings, keep: Path | None 
     if len(times) < 2:
         return []
     length_s = float(times[-1] - times[0])
-    count = math.ceil(length_s / (60 * settings.segment_min))
+    count = math.ceil(length_s / (60 * settings.chunk_minutes))
     targets = times[0] + length_s * np.arange(1, count) / max(count, 1)
     seams = [int(k) for k in np.unique(np.searchsorted(times, targets)) if 0 < k < len(times)]
     if not seams:

@@ -16,9 +16,9 @@ from statistics import median
 
 from vp3d_cli.cli.benchmark.stages import example_clip
 from vp3d_cli.errors import InputError, Vp3dError
-from vp3d_cli.jobs import BatchOptions, plan_items, run_batch
 from vp3d_cli.jobs.inputs import find_inputs
-from vp3d_cli.jobs.plan import POSE
+from vp3d_cli.jobs.plan import POSE, plan_items
+from vp3d_cli.jobs.run import BatchOptions, run_batch
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.runtime.processes import command_line, usable_cores
 from vp3d_cli.video import find_ffmpeg
@@ -131,7 +131,7 @@ def _in_turn(videos: Sequence[Path], out: Path, settings: InferSettings) -> None
 def _batch(folder: Path, out: Path, settings: InferSettings, jobs: int, threads: int) -> int:
     """The folder by a batch; how many frames that were."""
     out.mkdir()
-    items = plan_items(find_inputs([folder]), out, roots={POSE: out}, suffixes={POSE: ".npz"})
+    items = plan_items(find_inputs([folder]), roots={POSE: out}, suffixes={POSE: ".npz"})
     rows = run_batch(items, out, BatchOptions(settings=settings, jobs=jobs, threads=threads))
     for row in rows:
         if row.frames is None:

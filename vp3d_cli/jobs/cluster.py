@@ -31,6 +31,8 @@ _AGAIN = "and run the same command again: what is done stays done"
 class ClusterExecutor(TaskExecutor):
     """Has a cluster do the tasks, as many at a time as it has workers."""
 
+    begins_at_once = False
+
     def __init__(self, address: str, timeout_s: float) -> None:
         """Connect.
 

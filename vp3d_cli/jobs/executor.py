@@ -57,10 +57,15 @@ class Failure(NamedTuple):
 
 
 class TaskExecutor:
-    """Does tasks; ``capacity`` of them at a time, each worker with so many ``threads``."""
+    """Does tasks; ``capacity`` of them at a time, each worker with so many ``threads``.
+
+    Attributes:
+        begins_at_once: no task waits for a worker, as long as there are no more than the capacity.
+    """
 
     capacity: int = 1
     threads: int = 1
+    begins_at_once: bool = True
 
     def __init__(self) -> None:
         """No task yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pickle
 import shutil
 import signal
 import sys
@@ -345,13 +346,15 @@ class _Loop:
             self._end_late()
 
     def _submit(self) -> None:
+        executor = self._workers.executor
         while len(self._running) < self._workers.capacity and (self._queue or self._pending):
             if not self._queue:
                 self._begin(self._pending.popleft())
             step = self._queue.popleft()
             self._count += 1
             name = str(self._count)
-            step.future = self._workers.executor.submit(name, step.function, *step.arguments)
+            step.future = executor.submit(name, step.function, *step.arguments)
+            step.alive = time.monotonic() if executor.begins_at_once else None
             self._running[name] = step
 
     def _begin(self, job: _Job) -> None:
@@ -374,7 +377,7 @@ class _Loop:
 
     def _add_video(self, job: _Job, spent_s: float) -> None:
         task = tasks.task_of(job.item, job.needed, self._workers.weights, spent_s)
-        self._add(job, [_Step(job, tasks.make_results, (self._workers.setup, task))])
+        self._add(job, [_Step(job, tasks.make_results, (self._workers.setup, pickle.dumps(task)))])
 
     def _hear(self) -> None:
         """Take note of what tasks report."""

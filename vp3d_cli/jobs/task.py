@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import pickle
 import tempfile
 import time
 import traceback
@@ -331,9 +332,15 @@ def detect_chunk(setup: Setup, chunk: Any, report: Reporter) -> Outcome:
     return _outcome(setup, report, detect)
 
 
-def make_results(setup: Setup, task: VideoTask, report: Reporter) -> Outcome:
-    """Make what is needed of a video; reports ``made`` for each result that is in its place."""
-    return _outcome(setup, report, lambda processor: _make(processor, setup, task, report))
+def make_results(setup: Setup, task: bytes, report: Reporter) -> Outcome:
+    """Make what is needed of a video; reports ``made`` for each result that is in its place.
+
+    Args:
+        setup: of the batch.
+        task: a pickled :class:`VideoTask`: stores that the processor brings are known once that is loaded.
+        report: hears of it.
+    """
+    return _outcome(setup, report, lambda processor: _make(processor, setup, pickle.loads(task), report))
 
 
 def _outcome(setup: Setup, report: Reporter, work: Callable[[Pipeline], Outcome]) -> Outcome:

@@ -8,8 +8,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from conftest import RunCli
 
 from tests.clips import FRAMES, VARIABLE_RATE, make_clip, make_codec_clip
 from vp3d_cli.errors import ConfigError, Vp3dError
-from vp3d_cli.jobs.run import BatchOptions, _recipe
+from vp3d_cli.jobs.executor import detect_chunks
+from vp3d_cli.jobs.plan import make_recipe
 from vp3d_cli.pipeline import chunks as segments
-from vp3d_cli.pipeline.chunk_processes import run_in_processes
 from vp3d_cli.pipeline.chunks import Segment, detect_segment, join_segments, plan_segments
 from vp3d_cli.pipeline.detection import Seen, detect
 from vp3d_cli.pipeline.infer import InferSettings, infer
@@ -155,50 +157,62 @@ def test_parts_of_different_weights_are_not_joined(clips: Path) -> None:
         join_segments([part, part], seen)
 
 
-# What processes are given to do; they find these functions by their names.
+# Chunks in processes. In place of one they are given stand-ins, which do what their video is called.
 
 
-def double(task: int, report: Silent) -> int:
-    report("detect", 1, 1)
-    return 2 * task
+@dataclass(frozen=True)
+class Chunk:
+    """A stand-in, done by :func:`do_chunk` in a worker process."""
+
+    video: str
+    frames: int = 5
 
 
-def fail(task: int, report: Silent) -> int:
-    raise ConfigError(f"no {task}")
+def do_chunk(chunk: Chunk, report: Silent) -> str:
+    report("detect", 1, 5)
+    if chunk.video == "fail":
+        raise ConfigError("no such detector")
+    if chunk.video == "stumble":
+        raise IndexError(7)
+    if chunk.video == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if chunk.video.startswith("/"):
+        Path(chunk.video).write_text(str(os.getpid()), encoding="ascii")
+        time.sleep(60)
+    return chunk.video
 
 
-def stumble(task: int, report: Silent) -> int:
-    return [0][task]
+@pytest.fixture
+def in_processes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(segments, "detect_segment", do_chunk)
+
+    def run(videos: list[str], report: Silent = silent) -> list[Any]:
+        return detect_chunks([Chunk(video) for video in videos], report)  # type: ignore[misc]
+
+    return run
 
 
-def die(task: int, report: Silent) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return task
-
-
-def linger(task: str, report: Silent) -> int:
-    Path(task).write_text(str(os.getpid()), encoding="ascii")
-    time.sleep(60)
-    return 0
-
-
-def test_processes_answer_in_order_and_report() -> None:
+def test_processes_answer_in_order_and_report(in_processes: Callable[..., list[Any]]) -> None:
     told: list[tuple[str, int, int | None]] = []
-    results = run_in_processes(double, [1, 2, 3], [5, 5, 5], lambda *said: told.append(said))
-    assert results == [2, 4, 6]
+    assert in_processes(["a", "b", "c"], lambda *said: told.append(said)) == ["a", "b", "c"]
     assert all(stage == "detect" and done <= 15 and total == 15 for stage, done, total in told)
+    assert told[-1] == ("detect", 15, 15)
+    assert "PYTHONSAFEPATH" not in os.environ  # what was set for them is as it was
 
 
 @pytest.mark.parametrize(
-    ("function", "error", "words"),
-    [(fail, ConfigError, "no 1"), (stumble, Vp3dError, "unexpected IndexError"), (die, Vp3dError, "SIGKILL")],
+    ("does", "error", "words"),
+    [("fail", ConfigError, "no such"), ("stumble", Vp3dError, "unexpected IndexError"), ("die", Vp3dError, "SIGKILL")],
 )
-def test_a_process_that_fails_ends_all(function: Callable[[int, Silent], int], error: type, words: str) -> None:
+def test_a_process_that_fails_ends_all(
+    in_processes: Callable[..., list[Any]], does: str, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
-        run_in_processes(function, [1], [1], silent)
+        in_processes([does])
 
 
-def test_no_process_outlives_an_interruption(tmp_path: Path) -> None:
+def test_no_process_outlives_an_interruption(in_processes: Callable[..., list[Any]], tmp_path: Path) -> None:
     note = tmp_path / "pid"
 
     def interrupt() -> None:
@@ -208,7 +222,7 @@ def test_no_process_outlives_an_interruption(tmp_path: Path) -> None:
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        run_in_processes(linger, [str(note)], [1], silent)
+        in_processes([str(note)])
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text(encoding="ascii")), 0)
 
@@ -216,7 +230,7 @@ def test_no_process_outlives_an_interruption(tmp_path: Path) -> None:
 def test_results_know_how_they_were_looked_for() -> None:
     """A batch does again what was made with other settings."""
     recipes = [
-        _recipe(BatchOptions(settings=settings))
+        make_recipe(settings, "", {})
         for settings in (InferSettings(), InferSettings(detect_every=2), InferSettings(chunk_minutes=5))
     ]
     assert recipes[0]["settings"]["detect_every"] == 1

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ class ClusterExecutor(TaskExecutor):
         self._distributed = distributed
         self._address, self._timeout_s = address, timeout_s
         self._topic = f"vp3d-{uuid.uuid4().hex}"
+        self._submitted: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
         self._looked = float("-inf")
         self._alone_since: float | None = None
         self._connect()
@@ -67,6 +69,7 @@ class ClusterExecutor(TaskExecutor):
         """Have a free worker call the function."""
         try:
             future: Future[Any] = self._executor.submit(_call, self._topic, task, function, arguments)
+            self._submitted.add(future)
         except Exception:  # noqa: BLE001 (dask raises what it likes when its connection is gone)
             future = Future()
             future.set_exception(CancelledError())
@@ -88,6 +91,9 @@ class ClusterExecutor(TaskExecutor):
     def recover(self) -> None:
         """Connect again, if the connection was lost. Raises Vp3dError if the scheduler stays away."""
         if self._client.status != "running":
+            for future in self._submitted:
+                future.cancel()  # of some dask would not say that they are lost
+            self._submitted.clear()
             self.close()
             self._connect()
 

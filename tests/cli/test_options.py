@@ -61,7 +61,11 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # settings, the sam
     ({"height_m": 9.0}, {"height": 9.0}, "{height_m} must be between 0.3 and 3 metres, got 9.0"),
     ({"max_people": 0}, {"max_people": 0}, "{max_people} must be at least 1, got 0"),
     ({"detect_every": 0}, {"detect_every": 0}, "{detect_every} must be at least 1, got 0"),
-    ({"chunk_minutes": -1.0}, {"segment": -1.0}, "{chunk_minutes} must be a positive number of minutes, got -1.0"),
+    (
+        {"chunk_minutes": -1.0},
+        {"chunk_minutes": -1.0},
+        "{chunk_minutes} must be a positive number of minutes, got -1.0",
+    ),
     ({"fov_deg": 300.0}, {"fov": 300.0}, "{fov_deg}: field of view must be between 1 and 179 degrees, got 300.0"),
     (
         {"intrinsics": (1.0, -1.0, 2.0, 3.0)},
@@ -80,7 +84,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # settings, the sam
     ),
     (
         {"keypoints": "k.npz", "chunk_minutes": 1.0},
-        {"keypoints": Path("k.npz"), "segment": 1.0},
+        {"keypoints": Path("k.npz"), "chunk_minutes": 1.0},
         "{detect_every} and {chunk_minutes} are for a detector; leave them out with {keypoints}",
     ),
 ]
@@ -104,7 +108,10 @@ def test_a_wrong_setting_is_named_as_its_user_knows_it(
     ("command", "says"),
     [
         (["infer", "a.mp4", "--height", "9"], "--height must be between"),
-        (["batch", "clips", "--out", "poses", "--chunk-minutes", "-1"], "--chunk-minutes must be a positive number of minutes"),
+        (
+            ["batch", "clips", "--out", "poses", "--chunk-minutes", "-1"],
+            "--chunk-minutes must be a positive number of minutes",
+        ),
         (["evaluate", "--truth", "t.npz", "--pose", "p.npz", "--fov", "300"], "--fov: field of view must be between"),
         (["bench", "--device", "abacus"], "unknown device 'abacus'"),
     ],
@@ -113,3 +120,16 @@ def test_commands_name_the_flag(run_cli: RunCli, command: list[str], says: str) 
     outcome = run_cli(*command)
     assert (outcome.code, outcome.stdout) == (2, "")
     assert f"Invalid value: {says}" in outcome.error_lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("--segment", "--chunk-minutes"), ("--patience", "--cluster-timeout"), ("--segment=-1", "--chunk-minutes")],
+)
+def test_old_names_of_options_work_with_a_notice(run_cli: RunCli, old: str, new: str) -> None:
+    value = [] if "=" in old else ["-1"]
+    outcome = run_cli("batch", "clips", "--out", "poses", old, *value)
+    assert outcome.code == 2
+    assert outcome.error_lines[0] == f"vp3d: notice: {old.partition('=')[0]} is now called {new}"
+    assert new in outcome.stderr.split("\n", 1)[1]
+    assert old.partition("=")[0] not in run_cli("batch", "--help").stdout

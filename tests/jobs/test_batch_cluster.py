@@ -20,9 +20,10 @@ from conftest import DEMO, RunCli
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError, Vp3dError
 from vp3d_cli.jobs.inputs import STATE
+from vp3d_cli.jobs.loop import Listener
 from vp3d_cli.jobs.plan import BatchItem
 from vp3d_cli.jobs.report import BatchRow
-from vp3d_cli.jobs.run import BatchOptions, Listener, run_batch
+from vp3d_cli.jobs.run import BatchOptions, run_batch
 from vp3d_cli.pipeline.settings import InferSettings
 
 HERE = Path(__file__).resolve().parents[1]

@@ -27,9 +27,10 @@ from vp3d_cli.jobs import lock as locks
 from vp3d_cli.jobs import storage
 from vp3d_cli.jobs.inputs import STATE, find_inputs
 from vp3d_cli.jobs.lock import lock_folder
+from vp3d_cli.jobs.loop import Listener
 from vp3d_cli.jobs.plan import BatchItem, plan_items
 from vp3d_cli.jobs.report import BatchRow
-from vp3d_cli.jobs.run import BatchOptions, Listener, check_batch, run_batch
+from vp3d_cli.jobs.run import BatchOptions, check_batch, run_batch
 from vp3d_cli.jobs.storage import is_unchanged, modification, sha256_of, to_place
 
 HERE = Path(__file__).resolve().parents[1]

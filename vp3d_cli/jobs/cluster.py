@@ -15,8 +15,7 @@ from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError, StoppedError, Vp3dError
-from vp3d_cli.jobs.executor import Failure, Task, TaskExecutor
-from vp3d_cli.jobs.task import Reporter
+from vp3d_cli.jobs.executor import Failure, Reporter, Task, TaskExecutor
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -19,9 +19,9 @@ from vp3d_cli.jobs import task as tasks
 from vp3d_cli.jobs.executor import POLL_S, TaskExecutor
 from vp3d_cli.jobs.lock import FolderLock
 from vp3d_cli.jobs.plan import BatchItem, Recipe, write_nobody
-from vp3d_cli.jobs.report import DONE, FAILED, BatchRow
+from vp3d_cli.jobs.report import DONE, FAILED, BatchRow, Outcome
 from vp3d_cli.jobs.storage import Place
-from vp3d_cli.jobs.task import Outcome, Setup, VideoTask
+from vp3d_cli.jobs.task import Setup, VideoTask
 
 # With less free than this no video is begun: a pose of an hour with a few people takes some ten MB.
 LEAST_FREE_BYTES = 16 << 20

@@ -22,9 +22,9 @@ from vp3d_cli.jobs.inputs import STATE
 from vp3d_cli.jobs.lock import lock_folder
 from vp3d_cli.jobs.loop import Job, Limits, Listener, Loop
 from vp3d_cli.jobs.plan import BatchItem, Decision, Recipe, decide, make_recipe, results_of_older_versions
-from vp3d_cli.jobs.report import FAILED, LEFT, SKIPPED, BatchRow, failed_before, write_report
+from vp3d_cli.jobs.report import FAILED, LEFT, SKIPPED, BatchRow, Outcome, failed_before, write_report
 from vp3d_cli.jobs.storage import Place, is_shared, remove
-from vp3d_cli.jobs.task import Outcome, Setup
+from vp3d_cli.jobs.task import Setup
 from vp3d_cli.pipeline.settings import InferSettings, with_absolute_paths
 from vp3d_cli.runtime.processes import usable_cores
 

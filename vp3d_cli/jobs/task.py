@@ -17,7 +17,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,14 +26,14 @@ from vp3d_cli.errors import DetectorError, InputError, Vp3dError
 from vp3d_cli.io.atomic import content_sha256, fingerprint
 from vp3d_cli.jobs.inputs import STATE
 from vp3d_cli.jobs.plan import KEYPOINTS, POSE, RENDER, BatchItem
+from vp3d_cli.jobs.report import Outcome
 from vp3d_cli.jobs.storage import Place, fetch, modification, publish, remove, write_bytes
 from vp3d_cli.pipeline.settings import InferSettings
 
 if TYPE_CHECKING:
+    from vp3d_cli.jobs.executor import Reporter
     from vp3d_cli.pipeline.chunks import Segment
-    from vp3d_cli.pipeline.detection import Progress
 
-_REPORT_EVERY_S = 0.2
 _LOADING, _READING, _FETCHING, _SENDING = "load", "read", "fetch", "send"
 # Stages beside those of the pipeline, in words.
 STAGES = {
@@ -100,36 +100,6 @@ class LocalVideo:
     spent_s: float
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a task.
-
-    Attributes:
-        value: of :func:`load_models` the weights and the number of GPUs, of :func:`plan_chunks` the chunks.
-        frames, people: of the video; None if not known.
-        seconds: that it took.
-        warnings: what the user should know, one sentence each.
-        error: why it failed, on one line; empty if it did not.
-        kind: name of the class of the exception.
-        exit_code: of a command that ends with this error.
-        retry: another attempt may succeed.
-        stderr: where in the code it failed, for errors that are not the video's.
-        input: what the video is known by; empty if it was not read to the end.
-    """
-
-    value: Any = None
-    frames: int | None = None
-    people: int | None = None
-    seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-    error: str = ""
-    kind: str = ""
-    exit_code: int = 0
-    retry: bool = False
-    stderr: str = ""
-    input: Mapping[str, Any] = field(default_factory=dict)
-
-
 class Made(NamedTuple):
     """One result that is whole: its kind, frames, people if known, and what the user should know."""
 
@@ -137,26 +107,6 @@ class Made(NamedTuple):
     frames: int
     people: int | None
     warnings: Sequence[str]
-
-
-class Reporter:
-    """Tells the batch how far a task is; a few times a second are enough. Pass it as ``progress``."""
-
-    def __init__(self, send: Callable[[dict[str, Any]], None], every_s: float = _REPORT_EVERY_S) -> None:
-        """Send with a function."""
-        self._send, self._every_s = send, every_s
-        self._stage, self._sent = "", float("-inf")
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Report that so many frames are through a stage."""
-        now = time.monotonic()
-        if stage != self._stage or now - self._sent >= self._every_s:
-            self._stage, self._sent = stage, now
-            self.event("progress", stage=stage, done=done, total=total)
-
-    def event(self, event: str, **facts: Any) -> None:
-        """Report something else."""
-        self._send({"event": event, **facts})
 
 
 class Pipeline:
@@ -192,22 +142,19 @@ class Pipeline:
     @property
     def gpus(self) -> int:
         """GPUs on which everything heavy runs; 0 where something runs on the CPU."""
+        import onnxruntime
         import torch
 
+        from vp3d_cli.detect.base import find_detector
+
         settings = self._setup.settings
-        if settings.device == "cpu" or not torch.cuda.is_available():
+        with_onnx = settings.keypoints is None and "onnxruntime" in find_detector(settings.detector)[0].requires
+        on_cpu = with_onnx and "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+        if settings.device == "cpu" or (settings.device == "auto" and on_cpu):
             return 0
-        if settings.device == "auto" and settings.keypoints is None:
-            from vp3d_cli.detect.base import find_detector
-
-            if "onnxruntime" in find_detector(settings.detector)[0].requires:
-                import onnxruntime
-
-                if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                    return 0
         return torch.cuda.device_count()
 
-    def make(self, video: LocalVideo, report: Progress) -> Iterator[Made]:
+    def make(self, video: LocalVideo, report: Reporter) -> Iterator[Made]:
         """Write each result that is needed, and yield when it is whole.
 
         Raises:
@@ -229,10 +176,9 @@ class Pipeline:
         }
         files = video.files
         if KEYPOINTS in video.needed:
-            count = _Counter(report)
             format = self._setup.format
-            warnings = infer.find_keypoints(video.path, files[KEYPOINTS], format=format, progress=count, **common)
-            yield Made(KEYPOINTS, count.frames, None, warnings)
+            warnings = infer.find_keypoints(video.path, files[KEYPOINTS], format=format, progress=report, **common)
+            yield Made(KEYPOINTS, report.frames, None, warnings)
         if POSE in video.needed:
             pose = infer.infer(video.path, files[POSE], progress=report, **common, spent_s=video.spent_s)
             yield Made(POSE, pose.num_frames, pose.num_people, pose.provenance.get("warnings", ()))
@@ -247,23 +193,11 @@ class Pipeline:
 
         return plan_segments(video, self._setup.settings, keep)
 
-    def detect_chunk(self, chunk: Segment, report: Progress) -> None:
+    def detect_chunk(self, chunk: Segment, report: Reporter) -> None:
         """Find everyone in a chunk, and keep what was found in the file that it names."""
         from vp3d_cli.pipeline.chunks import detect_segment
 
         detect_segment(chunk, report, self._models.detector)
-
-
-class _Counter:
-    """A progress that remembers how many frames went by."""
-
-    def __init__(self, report: Progress) -> None:
-        self.frames = 0
-        self._report = report
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        self.frames = max(self.frames, done)
-        self._report(stage, done, total)
 
 
 @functools.lru_cache(maxsize=1)

@@ -215,7 +215,7 @@ def on_motion(
     """Scores on motion capture that the lifters were not trained on."""
     from vp3d_cli.evaluate.holdout import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
 
-    exam = HoldOut(held_out_clips(motion, lifters, hold_out), windows, by, settings.flip)
+    exam = HoldOut(held_out_clips(motion, lifters, hold_out), windows, by, settings.tta)
     results: Results = {}
     for lifter in lifters:
         results[lifter] = evaluate_windows(lifter, exam, progress)

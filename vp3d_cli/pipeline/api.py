@@ -58,14 +58,7 @@ class Pipeline:
     ) -> Pose3D:
         """Find everyone in a video and lift them to 3D; see :func:`infer`."""
         run = self._run(progress, out)
-        if out is not None:
-            exporter_for(Path(out))
-            check_target(Path(out), overwrite)
-        pose = infer_video(video, self.settings, run)
-        if out is not None:
-            export_pose(pose, out, overwrite=overwrite)
-            delete_cache(run.cache)
-        return pose
+        return infer_to_file(video, out, self.settings, run, overwrite=overwrite)
 
     def detect(
         self,
@@ -203,6 +196,20 @@ def read(path: str | Path) -> Pose3D | Detections:
         InputError, PoseFileError: it is missing, damaged, or neither of them.
     """
     return read_detections(path) if is_detections_file(path) else read_npz(path)
+
+
+def infer_to_file(
+    video: str | Path, out: str | Path | None, settings: InferSettings, run: Run, *, overwrite: bool = False
+) -> Pose3D:
+    """What :func:`infer` does, with a run of the caller's own: models, progress, cache, provenance."""
+    if out is not None:
+        exporter_for(Path(out))
+        check_target(Path(out), overwrite)
+    pose = infer_video(video, settings, run)
+    if out is not None:
+        export_pose(pose, out, overwrite=overwrite)
+        delete_cache(run.cache)
+    return pose
 
 
 def detect_to_file(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vp3d_cli.detect.base import Detector, load_detector
+from vp3d_cli.io.atomic import fingerprint
 from vp3d_cli.io.detections import Detections
 from vp3d_cli.lift.lifter import Lifter, load_lifter
 from vp3d_cli.pipeline.chunks import MapChunks
@@ -64,11 +65,18 @@ class Run:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
+def fingerprint_of(video: str) -> dict[str, Any]:
+    """Size, modification time and sha256 of a video, by which it is known again; empty where there is none."""
+    return fingerprint(Path(video)) if video and Path(video).exists() else {}
+
+
 def provenance_of(detections: Detections, settings: InferSettings, run: Run) -> dict[str, Any]:
-    """Where keypoints come from: version, video, detector with its sha256, settings, warnings."""
+    """Where keypoints come from: version, video with its sha256, detector with its sha256, settings, warnings."""
+    video = detections.video
     return {
         "version": version("vp3d"),
-        "video": detections.video,
+        "video": video,
+        "input": run.provenance["input"] if "input" in run.provenance else fingerprint_of(video),
         **detections.source,
         "settings": dataclasses.asdict(settings),
         "warnings": list(detections.warnings),

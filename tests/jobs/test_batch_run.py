@@ -29,6 +29,7 @@ from vp3d_cli.jobs.plan import BatchItem, _difference, plan_items
 from vp3d_cli.jobs.run import BatchOptions, Listener, check_batch, run_batch
 from vp3d_cli.pipeline.settings import InferSettings, naming
 
+
 @pytest.fixture(autouse=True)
 def _stub_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_WEIGHTS", "1")

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import RunCli
+from vp3d_cli.pipeline.chunk_processes import run_in_processes
 
 from tests.clips import FRAMES, VARIABLE_RATE, make_clip, make_codec_clip
 from vp3d_cli.errors import ConfigError, Vp3dError
 from vp3d_cli.jobs.run import BatchOptions, _recipe
 from vp3d_cli.pipeline import chunks as segments
-from vp3d_cli.pipeline.chunk_processes import run_in_processes
 from vp3d_cli.pipeline.chunks import Segment, detect_segment, join_segments, plan_segments
 from vp3d_cli.pipeline.detection import Seen, detect
 from vp3d_cli.pipeline.infer import InferSettings, infer

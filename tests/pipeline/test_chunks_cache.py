@@ -19,18 +19,18 @@ import pytest
 from batch_stub import options_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
+from vp3d_cli.jobs.journal import STATE
+from vp3d_cli.jobs.remote import Place, Url
+from vp3d_cli.pipeline.chunk_processes import run_in_processes
 
 from vp3d_cli.errors import ConfigError, DetectorError, NobodyFoundError, StoppedError, Vp3dError
 from vp3d_cli.jobs import BatchItem, folder_afar, plan_items, remote, run_batch
 from vp3d_cli.jobs.inputs import find_inputs
-from vp3d_cli.jobs.journal import STATE
-from vp3d_cli.jobs.remote import Place, Url
 from vp3d_cli.jobs.run import PIPELINE
 from vp3d_cli.pipeline import chunk_processes as processes
 from vp3d_cli.pipeline import chunks as segments
 from vp3d_cli.pipeline import detection_cache as resumable
 from vp3d_cli.pipeline import infer as pipeline
-from vp3d_cli.pipeline.chunk_processes import run_in_processes
 from vp3d_cli.pipeline.chunks import Segment, detect_segment
 from vp3d_cli.pipeline.detection import Progress, Seen
 from vp3d_cli.pipeline.settings import InferSettings
@@ -89,7 +89,16 @@ def test_the_command_goes_on_with_the_parts_that_are_missing(
 ) -> None:
     """In processes of their own, with a detector out of a package."""
     monkeypatch.chdir(tmp_path)
-    command = ("infer", clip, "--keypoints-only", "--detector", "flaky", "--chunk-minutes", SETTINGS.chunk_minutes, "--out")
+    command = (
+        "infer",
+        clip,
+        "--keypoints-only",
+        "--detector",
+        "flaky",
+        "--chunk-minutes",
+        SETTINGS.chunk_minutes,
+        "--out",
+    )
     assert run_cli(*command, "whole.npz").code == 0
     assert frames_in(looked) == [*range(30), *range(60), *range(30, 90)]  # three seconds before each part, too
     monkeypatch.setenv("FAIL_AT", "50")
@@ -125,7 +134,16 @@ def interrupt_when(file: Path, has: int = 0) -> None:
 def test_ctrl_c_says_what_is_kept(clip: Path, tmp_path: Path, run_cli: RunCli, looked: Path) -> None:
     out = tmp_path / "pose.npz"
     kept = tmp_path / "pose.npz.partial-detections"
-    command = ("infer", clip, "--keypoints-only", "--detector", "flaky", "--chunk-minutes", 5 / 60, "--out")  # two parts
+    command = (
+        "infer",
+        clip,
+        "--keypoints-only",
+        "--detector",
+        "flaky",
+        "--chunk-minutes",
+        5 / 60,
+        "--out",
+    )  # two parts
     interrupt_when(looked, has=3 * 46)  # at the second one
     outcome = run_cli(*command, out, "--quiet")
     assert outcome.code == 130
@@ -154,7 +172,12 @@ def test_ctrl_c_while_lifting_says_what_is_kept(
     assert outcome.error_lines == ["vp3d: error: stopped by Ctrl-C"]
 
 
-OTHERS: list[dict[str, Any]] = [{"chunk_minutes": 5 / 60}, {"detect_every": 2}, {"end_s": 8.0}, {"detector": "forgetful"}]
+OTHERS: list[dict[str, Any]] = [
+    {"chunk_minutes": 5 / 60},
+    {"detect_every": 2},
+    {"end_s": 8.0},
+    {"detector": "forgetful"},
+]
 
 
 @pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))

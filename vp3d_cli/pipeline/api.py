@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vp3d_cli.errors import ConfigError, ShapeError
+from vp3d_cli.errors import ConfigError, NobodyFoundError, ShapeError
 from vp3d_cli.io.atomic import check_target
 from vp3d_cli.io.detections import Detections, is_detections_file, read_detections
 from vp3d_cli.io.keypoints import write_keypoints
@@ -205,7 +207,8 @@ def infer_to_file(
     if out is not None:
         exporter_for(Path(out))
         check_target(Path(out), overwrite)
-    pose = infer_video(video, settings, run)
+    with _cache_of_nobody(run):
+        pose = infer_video(video, settings, run)
     if out is not None:
         export_pose(pose, out, overwrite=overwrite)
         delete_cache(run.cache)
@@ -237,8 +240,9 @@ def detect_to_file(
         As :func:`infer`.
     """
     check_target(Path(out), overwrite)
-    detections = detect_people(video, settings, run)
-    tracks = track_and_select(detections, settings)
+    with _cache_of_nobody(run):
+        detections = detect_people(video, settings, run)
+        tracks = track_and_select(detections, settings)
     lost = write_keypoints(
         out,
         tracks,
@@ -252,6 +256,16 @@ def detect_to_file(
     )
     delete_cache(run.cache)
     return [*detections.warnings, *lost]
+
+
+@contextmanager
+def _cache_of_nobody(run: Run) -> Iterator[None]:
+    """Delete the cache of a video in which nobody is: there is nothing to go on with."""
+    try:
+        yield
+    except NobodyFoundError:
+        delete_cache(run.cache)
+        raise
 
 
 def make_settings(settings: dict[str, Any]) -> InferSettings:

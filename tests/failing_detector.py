@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from vp3d_cli.jobs.messages import Setup
-from vp3d_cli.jobs.work import Pipeline
 
 from vp3d_cli.detect.base import DetectorInfo
+from vp3d_cli.jobs.task import Pipeline, Setup
 from vp3d_cli.pipeline import detection_cache
 from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.types import Keypoints2D

@@ -151,8 +151,8 @@ def test_former_names_of_options_still_work(run_cli: RunCli, fake: FakePipeline)
     (call,) = fake.calls
     assert (call["settings"].chunk_minutes, call["settings"].tta) == (5.0, False)
     assert outcome.error_lines == [
-        "vp3d: note: --segment is now --chunk-minutes; the former name still works",
-        "vp3d: note: --flip is now --tta; the former name still works",
+        "vp3d: notice: --segment is now called --chunk-minutes",
+        "vp3d: notice: --no-flip is now called --no-tta",
     ]
     shown = run_cli("infer", "--help").stdout
     assert "--chunk-minutes" in shown

@@ -37,7 +37,7 @@ def test_a_command_gets_settings_and_what_it_declares_itself() -> None:
 
     parameters = inspect.signature(command).parameters
     assert list(parameters)[:3] == ["video", "loud", "detector"]
-    assert list(parameters)[-4:] == ["joint_map", "segment", "flip", "last"]
+    assert list(parameters)[-4:] == ["keypoints", "layout", "joint_map", "last"]
     assert (parameters["keypoints"].annotation, parameters["keypoints"].default) == (str, "mine")
 
     given = {name: parameter.default for name, parameter in parameters.items()}
@@ -54,8 +54,7 @@ def test_every_setting_has_an_option() -> None:
     fields = [field.name for field in dataclasses.fields(InferSettings)]
     flags = {options.flag_of(field) for field in fields}
     assert len(flags) == len(fields)
-    former = {"segment", "flip"}  # names of earlier versions, which still work
-    names = set(inspect.signature(options.make_settings).parameters) - former
+    names = inspect.signature(options.make_settings).parameters
     assert flags == {f"--{name.replace('_', '-')}" for name in names}
 
 

@@ -19,7 +19,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 # Options that had another name in earlier versions, which still works.
-_RENAMED = {"--segment": "--chunk-minutes", "--patience": "--cluster-timeout"}
+_RENAMED = {
+    "--segment": "--chunk-minutes",
+    "--patience": "--cluster-timeout",
+    "--flip": "--tta",
+    "--no-flip": "--no-tta",
+}
 
 
 def with_new_names(arguments: list[str]) -> list[str]:

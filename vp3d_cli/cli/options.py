@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -16,7 +15,6 @@ from vp3d_cli.errors import ConfigError
 if TYPE_CHECKING:
     from vp3d_cli.pipeline.settings import InferSettings
 
-T = TypeVar("T")
 # Annotations of commands are read when they are defined, and this class loads numpy.
 Settings: TypeAlias = "InferSettings"
 
@@ -55,12 +53,10 @@ ChunkMinutes = Annotated[
         metavar="MINUTES", help="Cut a long video in chunks and detect them at the same time.", show_default=False
     ),
 ]
-Segment = Annotated[float | None, typer.Option("--segment", hidden=True)]  # the former name of --chunk-minutes
 Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
 Tta = Annotated[
     bool, typer.Option(help="Test-time augmentation: average with motion mirrored and backwards; 4 times the lifting.")
 ]
-Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", hidden=True)]  # the former name of --tta
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)]
 Keypoints = Annotated[
@@ -100,16 +96,12 @@ def make_settings(
     keypoints: Keypoints = None,
     layout: Layout = None,
     joint_map: JointMap = None,
-    segment: Segment = None,
-    flip: Flip = None,
 ) -> Settings:
     """Settings from the command line; the parameters are the options of each command :func:`with_settings`.
 
     Raises:
         typer.BadParameter: a value makes no sense, or two contradict each other.
     """
-    chunk_minutes = renamed("--segment", segment, "--chunk-minutes", chunk_minutes)
-    tta = renamed("--flip", flip, "--tta", tta)
     start_s = parse_seconds("--start", start)
     end_s = None if end is None else parse_seconds("--end", end)
     if end_s is not None and end_s <= start_s:
@@ -145,14 +137,6 @@ def make_settings(
         raise typer.BadParameter(error.naming(flag_of)) from error
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def renamed(old: str, given: T | None, new: str, value: T) -> T:
-    """The value of an option; where it was given under its former name, that one, with a notice on stderr."""
-    if given is None:
-        return value
-    print(f"vp3d: note: {old} is now {new}; the former name still works", file=sys.stderr)
-    return given
 
 
 def flag_of(field: str) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError, StoppedError, Vp3dError
-from vp3d_cli.jobs.executor import Message, Task
+from vp3d_cli.jobs.executor import Failure, Task, TaskExecutor
 from vp3d_cli.jobs.task import Reporter
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ _POLL_S = 0.5
 _LOOK_S = 1.0  # between two looks at who is there, and whether a task is still wanted
 _REPORT_S = 1.0  # between two reports of progress: all pass through the scheduler
 _STUCK_S = 30.0  # without progress after its task is not wanted any more a worker process ends itself
+_AGAIN = "and run the same command again: what is done stays done"
 
 
-class ClusterExecutor:
+class ClusterExecutor(TaskExecutor):
     """Has a cluster do the tasks, as many at a time as it has workers."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
@@ -42,6 +43,7 @@ class ClusterExecutor:
             ConfigError: this is no address, or workers have several threads.
             Vp3dError: there is no scheduler.
         """
+        super().__init__()
         try:
             import distributed
         except ImportError as error:
@@ -54,58 +56,35 @@ class ClusterExecutor:
         self._distributed = distributed
         self._address, self._timeout_s = address, timeout_s
         self._topic = f"vp3d-{uuid.uuid4().hex}"
-        self._messages: deque[Message] = deque()
-        self._workers: dict[str, int] = {}
         self._looked = float("-inf")
         self._alone_since: float | None = None
         self._connect()
-
-    @property
-    def capacity(self) -> int:
-        """Workers that are there; at least one, so that a cluster may grow."""
-        return max(1, len(self._workers))
+        self.check()
 
     def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
         """Have a free worker call the function."""
         try:
             future: Future[Any] = self._executor.submit(_call, self._topic, task, function, arguments)
-        except Exception as error:  # noqa: BLE001 (dask raises what it likes when its connection is gone)
+        except Exception:  # noqa: BLE001 (dask raises what it likes when its connection is gone)
             future = Future()
-            future.set_exception(CancelledError(str(error)))
+            future.set_exception(CancelledError())
         return future
 
-    def messages(self) -> list[Message]:
-        """What tasks have reported."""
-        return [self._messages.popleft() for _ in range(len(self._messages))]
-
-    def stop(self, task: str, future: Future[Any]) -> str:
-        """Have nobody wait for a task any more, which it notices; a worker that does not notice ends itself."""
-        future.cancel()
-        return ""
-
-    def explain(self, task: str, error: BaseException) -> tuple[str, str, bool]:
+    def explain(self, task: str, error: BaseException) -> Failure:
         """A task is to blame if the workers that had it died.
 
         Raises:
             Vp3dError: workers cannot run vp3d at all.
         """
         if isinstance(error, CancelledError):
-            return f"the scheduler at {self._address} went away", "", False
+            return Failure(f"the scheduler at {self._address} went away", to_blame=False)
         if type(error).__name__ == "KilledWorker":
-            return "every worker of the cluster that had it died: a crash, or memory ran out", "", True
-        if isinstance(error, StoppedError):
-            return str(error), "", False
+            return Failure("every worker of the cluster that had it died: it crashes, or memory ran out")
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Vp3dError(
-            f"a worker of the cluster cannot run vp3d ({said}); install this version of vp3d[cluster] there"
-        )
+        raise Vp3dError(f"a worker of the cluster cannot run vp3d ({said}); install the same vp3d[cluster] there")
 
     def recover(self) -> None:
-        """Connect again, if the connection was lost.
-
-        Raises:
-            Vp3dError: the scheduler stays away.
-        """
+        """Connect again, if the connection was lost. Raises Vp3dError if the scheduler stays away."""
         if self._client.status != "running":
             self.close()
             self._connect()
@@ -122,36 +101,32 @@ class ClusterExecutor:
             return
         self._looked = now
         self.recover()
-        try:
-            self._workers = dict(self._client.nthreads())
-        except (OSError, self._distributed.TimeoutError):
-            self._workers = {}
-        busy = next((worker for worker, threads in self._workers.items() if threads > 1), None)
-        if busy is not None:
-            raise ConfigError(
-                f"the worker {busy} has {self._workers[busy]} threads, and models serve one; start workers with: "
-                f"dask worker {self._address} --nthreads 1 --nworkers {self._workers[busy]}"
-            )
-        self._alone_since = None if self._workers else self._alone_since or now
+        workers: dict[str, int] = {}
+        with contextlib.suppress(OSError, self._distributed.TimeoutError):  # seen when next we look
+            workers = self._client.nthreads()
+        self.capacity = max(1, len(workers))  # one even where there is none: a cluster may grow
+        for worker, threads in workers.items():
+            if threads > 1:
+                raise ConfigError(
+                    f"the worker {worker} has {threads} threads, and models serve one; start workers with: "
+                    f"dask worker {self._address} --nthreads 1 --nworkers {threads}"
+                )
+        self._alone_since = None if workers else self._alone_since or now
         if self._alone_since is not None and now - self._alone_since >= self._timeout_s:
-            raise Vp3dError(
-                f"the cluster at {self._address} has no workers; start some (dask worker {self._address} --nthreads "
-                "1), and run the same command again: what is done stays done"
-            )
+            start = f"dask worker {self._address} --nthreads 1"
+            raise Vp3dError(f"the cluster at {self._address} has no workers; start some ({start}), {_AGAIN}")
 
     def close(self) -> None:
         """Let go of the cluster: what it still does is not wanted any more."""
-        try:
+        with contextlib.suppress(Exception):  # a scheduler that is away sees for itself that nobody waits
             self._client.close(timeout=_POLL_S)
-        except Exception:  # noqa: BLE001 (a scheduler that is away sees for itself that nobody waits)
-            return
 
     def _connect(self) -> None:
         until = time.monotonic() + self._timeout_s
         while True:
             try:
                 self._client: Client = self._distributed.Client(self._address, timeout=_CONNECT_S, set_as_default=False)
-                self._client.subscribe_topic(self._topic, lambda event: self._messages.append(event[1]))
+                self._client.subscribe_topic(self._topic, lambda event: self.inbox.append(event[1]))
                 self._executor = self._client.get_executor(pure=False)
                 return
             except ValueError as error:
@@ -160,30 +135,26 @@ class ClusterExecutor:
                 ) from error
             except OSError as error:  # TimeoutError is one
                 if time.monotonic() >= until:
-                    raise Vp3dError(
-                        f"{self._address}: no scheduler answers there; start it (dask scheduler, dask worker), and run "
-                        "the same command again: what is done stays done"
-                    ) from error
+                    start = "start it (dask scheduler, dask worker)"
+                    raise Vp3dError(f"{self._address}: no scheduler answers there; {start}, {_AGAIN}") from error
             time.sleep(_POLL_S)
 
 
 # On a worker of the cluster.
 
 _ONE_AT_A_TIME = threading.Lock()  # models serve one task
+_NOT_ENDED = ("executing", "long-running", "cancelled", "resumed")
+# dask tells of each task that ends late, and of each connection that breaks; the batch says what matters.
+logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)
 
 
 def _call(topic: str, task: str, function: Task, arguments: Sequence[Any]) -> Any:
-    """Call the function, unless, or until, nobody waits for it any more."""
     with _ONE_AT_A_TIME:
         return function(*arguments, _ClusterReporter(topic, task))
 
 
 class _ClusterReporter(Reporter):
-    """Sends messages by way of the scheduler, and ends a task that nobody waits for any more.
-
-    Raises:
-        StoppedError: when progress is reported, and the batch has gone or given up.
-    """
+    """Sends messages by way of the scheduler, and ends a task that nobody waits for any more."""
 
     def __init__(self, topic: str, task: str) -> None:
         from distributed import get_worker
@@ -202,15 +173,10 @@ class _ClusterReporter(Reporter):
 
     def _watch(self) -> None:
         """Look again and again whether the scheduler still waits for the task, until it has ended."""
-        while (task := self._worker.state.tasks.get(self._key)) is not None and task.state in _RUNNING:
+        while (task := self._worker.state.tasks.get(self._key)) is not None and task.state in _NOT_ENDED:
             self._wanted = task.state != "cancelled"
             if not self._wanted and time.monotonic() - self._alive > _STUCK_S:
                 faulthandler.dump_traceback()
                 os._exit(1)  # a nanny starts the worker anew
             time.sleep(_LOOK_S)
         self._wanted = task is not None
-
-
-_RUNNING = ("executing", "long-running", "cancelled", "resumed")
-# dask tells of each task that ends late, and of each connection that breaks; the batch says what matters.
-logging.getLogger("distributed.worker.state_machine").setLevel(logging.ERROR)

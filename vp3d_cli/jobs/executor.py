@@ -18,22 +18,25 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vp3d_cli.errors import Vp3dError
-from vp3d_cli.io.detections import Detections
 from vp3d_cli.jobs.task import Reporter
-from vp3d_cli.pipeline.chunks import Chunk, detect_chunk
-from vp3d_cli.pipeline.detection import Progress
 from vp3d_cli.runtime.processes import cause_of_death, granted_threads, thread_environment, usable_cores
+
+if TYPE_CHECKING:
+    from vp3d_cli.io.detections import Detections
+    from vp3d_cli.pipeline.chunks import Chunk
+    from vp3d_cli.pipeline.detection import Progress
 
 POLL_S = 0.2
 _WORKER_BYTES = 1 << 30  # what a worker takes at 1080p, with some air
+_MOST_BREAKS = 3  # of all workers in a row, before one has begun with a task
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Of two processes to kill when memory runs out, the kernel should take the worker: it is replaced, the batch is not.
 _OOM_SCORE = 500
@@ -46,46 +49,70 @@ Message = dict[str, Any]  # ``task``, ``event``, and what belongs to it; see :cl
 Task = Callable[..., Any]  # called with its arguments and a Reporter
 
 
-class TaskExecutor(Protocol):
-    """Does tasks.
+class Failure(NamedTuple):
+    """Why a future has no result, what the worker wrote to standard error, and whether the task is to blame."""
 
-    Attributes:
-        capacity: tasks at a time.
-    """
+    reason: str
+    stderr: str = ""
+    to_blame: bool = True
 
-    @property
-    def capacity(self) -> int: ...
+
+class TaskExecutor:
+    """Does tasks; ``capacity`` of them at a time, each worker with so many ``threads``."""
+
+    capacity: int = 1
+    threads: int = 1
+
+    def __init__(self) -> None:
+        """No task yet."""
+        self.inbox: deque[Message] = deque()
 
     def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
         """Have ``function(*arguments, reporter)`` called; ``task`` is its name in messages."""
-        ...
+        raise NotImplementedError
 
     def messages(self) -> list[Message]:
         """What tasks have reported since the last time."""
-        ...
+        return [self.inbox.popleft() for _ in range(len(self.inbox))]
 
     def stop(self, task: str, future: Future[Any]) -> str:
-        """End a task that hangs; gives the end of what it wrote to standard error."""
-        ...
+        """End a task that hangs, if that can be done; gives the end of what it wrote to standard error."""
+        future.cancel()
+        return ""
 
-    def explain(self, task: str, error: BaseException) -> tuple[str, str, bool]:
-        """Why a future has failed, what the task wrote, and whether the task is to blame for it."""
-        ...
+    def explain(self, task: str, error: BaseException) -> Failure:
+        """Why a future has failed."""
+        return Failure(f"unexpected {type(error).__name__}: {error}")
 
     def recover(self) -> None:
         """Go on after a failure that no task is to blame for. Raises Vp3dError if that cannot be done."""
-        ...
 
     def check(self) -> None:
         """See whether work can go on. Raises Vp3dError if not."""
-        ...
 
     def close(self) -> None:
         """End all workers, whatever they are at."""
-        ...
 
 
-class LocalExecutor:
+class InlineExecutor(TaskExecutor):
+    """One task at a time in a thread of this process: for stores that other processes do not see (``memory://``)."""
+
+    def __init__(self) -> None:
+        """No task yet."""
+        super().__init__()
+        self._pool = ThreadPoolExecutor(1, "vp3d-task")
+
+    def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
+        """Have the thread call the function."""
+        reporter = Reporter(lambda message: self.inbox.append({"task": task, **message}))
+        return self._pool.submit(function, *arguments, reporter)
+
+    def close(self) -> None:
+        """Wait for the task that runs."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class LocalExecutor(TaskExecutor):
     """Worker processes of this machine: a task that dies, or is stopped, fails alone.
 
     Linux kills them with this process; elsewhere they notice within a second that it has gone.
@@ -100,17 +127,17 @@ class LocalExecutor:
             gpus: each worker sees one of them; 0 where they are not used.
             scratch: a folder for their temporary files.
         """
-        self.capacity = jobs
-        self._gpus = gpus
+        super().__init__()
+        self.capacity, self.threads, self._gpus = jobs, threads, gpus
         self._logs = tempfile.TemporaryDirectory(prefix="vp3d-logs-")
-        environment = {**thread_environment(threads), "PYTHONSAFEPATH": "1"}  # nothing is imported from the folder
-        if scratch is not None:
-            environment["TMPDIR"] = str(scratch)
+        # Set here, as libraries look when they are loaded. Nothing is imported from the current folder.
+        environment = {**thread_environment(threads), "PYTHONSAFEPATH": "1"}
+        environment |= {} if scratch is None else {"TMPDIR": str(scratch)}
         self._before = {name: os.environ.get(name) for name in environment}
-        os.environ.update(environment)  # before the libraries are loaded; pebble starts workers whenever one has died
+        os.environ.update(environment)
         self._processes: set[int] = set()
         self._at: dict[str, int] = {}  # task to the process that does it
-        self._broken = 0
+        self._breaks = 0
         self._start()
 
     def _start(self) -> None:
@@ -119,13 +146,8 @@ class LocalExecutor:
         pebble.CONSTS.term_timeout = _END_S
         context = multiprocessing.get_context("spawn")
         self._reader, writer = context.Pipe(duplex=False)
-        number = context.Value("i", 0)
-        self._pool = pebble.ProcessPool(
-            self.capacity,
-            initializer=_begin_worker,
-            initargs=(writer, self._logs.name, os.getpid(), number, self._gpus),
-            context=context,
-        )
+        given = (writer, self._logs.name, os.getpid(), context.Value("i", 0), self._gpus)
+        self._pool = pebble.ProcessPool(self.capacity, initializer=_begin_worker, initargs=given, context=context)
 
     def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
         """Have a free worker call the function."""
@@ -134,40 +156,37 @@ class LocalExecutor:
 
     def messages(self) -> list[Message]:
         """What workers have reported."""
-        found: list[Message] = []
         with contextlib.suppress(EOFError, OSError):
             while self._reader.poll():
                 message = json.loads(self._reader.recv_bytes())
                 self._processes.add(message["process"])
-                if message["event"] == "taken":
+                if "task" in message:
                     self._at[message["task"]] = message["process"]
-                    self._broken = 0
-                found.append(message)
-        return [message for message in found if "task" in message]
+                    self._breaks = 0
+                    self.inbox.append(message)
+        return super().messages()
 
     def stop(self, task: str, future: Future[Any]) -> str:
         """Kill its worker, and what that has started, after it has written where it hangs."""
-        number = self._at.get(task)
-        if number is not None and hasattr(signal, "SIGUSR1"):
+        process = self._at.get(task)
+        if process is not None:
             with contextlib.suppress(OSError):
-                os.kill(number, signal.SIGUSR1)
+                os.kill(process, signal.SIGUSR1)
                 time.sleep(_DUMP_S)
-        said = self._said(task)
+        stderr = self._stderr_of(task)
         future.cancel()
-        if number is not None:
-            _kill(number)
-        return said
+        _kill(process)
+        return stderr
 
-    def explain(self, task: str, error: BaseException) -> tuple[str, str, bool]:
-        """A worker that died takes its task with it; a pool that broke none."""
-        self.messages()
-        code = getattr(error, "exitcode", None)
+    def explain(self, task: str, error: BaseException) -> Failure:
+        """A worker that died takes its task with it; a pool that broke takes none."""
         if isinstance(error, (BrokenProcessPool, CancelledError)):
-            return "the workers died", "", False
-        if task in self._at:
-            _kill(self._at[task])  # what it has started
-        reason = f"unexpected {type(error).__name__}: {error}" if code is None else cause_of_death(code)
-        return reason, self._said(task), True
+            return Failure("the workers died", to_blame=False)
+        code = getattr(error, "exitcode", None)
+        if code is None:
+            return super().explain(task, error)
+        _kill(self._at.get(task))  # what it has started
+        return Failure(cause_of_death(code), self._stderr_of(task))
 
     def recover(self) -> None:
         """Start workers anew.
@@ -175,81 +194,43 @@ class LocalExecutor:
         Raises:
             Vp3dError: they die again and again.
         """
-        self._broken += 1
-        if self._broken > 3:
+        self._breaks += 1
+        if self._breaks > _MOST_BREAKS:
             raise Vp3dError("workers die before they begin with a video; is there enough memory? Try fewer --jobs")
         self._end()
         self._start()
-
-    def check(self) -> None:
-        """Processes of this machine need no looking after."""
 
     def close(self) -> None:
         """Kill all workers."""
         self._end()
         self._logs.cleanup()
         for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
 
     def _end(self) -> None:
+        import pebble
+        from pebble.pool.process import WORKERS_NAME
+
         self.messages()
         self._pool.stop()  # type: ignore[no-untyped-call]
-        for number in self._processes:
-            _kill(number)
+        time.sleep(2 * pebble.CONSTS.sleep_unit)  # until the pool starts no more workers
+        for process in self._processes:
+            _kill(process)
+        for child in multiprocessing.active_children():  # those that had not begun: they would miss the pool, aloud
+            if child.name == WORKERS_NAME:
+                child.kill()
         self._pool.join()
         self._reader.close()
         self._processes.clear()
 
-    def _said(self, task: str) -> str:
+    def _stderr_of(self, task: str) -> str:
         """The end of what the worker of a task wrote to standard error since it began."""
         try:
             content = Path(self._logs.name, str(self._at[task])).read_bytes()
         except (OSError, KeyError):
             return ""
         return content[-_TAIL_BYTES:].decode("utf-8", "replace").strip()
-
-
-class InlineExecutor:
-    """One task at a time in a thread of this process: for stores that other processes do not see (``memory://``)."""
-
-    capacity = 1
-
-    def __init__(self) -> None:
-        """No task yet."""
-        self._pool = ThreadPoolExecutor(1, "vp3d-task")
-        self._messages: deque[Message] = deque()
-
-    def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
-        """Have the thread call the function."""
-        return self._pool.submit(
-            function, *arguments, Reporter(lambda message: self._messages.append({"task": task, **message}))
-        )
-
-    def messages(self) -> list[Message]:
-        """What tasks have reported."""
-        return [self._messages.popleft() for _ in range(len(self._messages))]
-
-    def stop(self, task: str, future: Future[Any]) -> str:
-        """A thread cannot be stopped: what it does is waited for in :meth:`close`."""
-        future.cancel()
-        return ""
-
-    def explain(self, task: str, error: BaseException) -> tuple[str, str, bool]:
-        """What the task raised."""
-        return f"unexpected {type(error).__name__}: {error}", "", True
-
-    def recover(self) -> None:
-        """A thread does not break."""
-
-    def check(self) -> None:
-        """Nor does it go away."""
-
-    def close(self) -> None:
-        """Wait for the task that runs."""
-        self._pool.shutdown(cancel_futures=True)
 
 
 def choose_jobs(
@@ -276,17 +257,15 @@ def choose_jobs(
 
 def free_bytes() -> int | None:
     """Memory that can be had now without swapping; None where the system does not say."""
-    free: int | None = None
+    found: list[int] = []
     with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        left = limit - int((group / "memory.current").read_text(encoding="ascii"))
-        free = left if free is None else min(free, left)
-    return free
+        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        found.append(limit - used)
+    return min(found, default=None)
 
 
 def detect_chunks(chunks: Sequence[Chunk], report: Progress) -> list[Detections]:
@@ -295,27 +274,26 @@ def detect_chunks(chunks: Sequence[Chunk], report: Progress) -> list[Detections]
     Raises:
         Vp3dError: what :func:`vp3d_cli.pipeline.chunks.detect_chunk` raises, or a process died.
     """
+    from vp3d_cli.pipeline.chunks import detect_chunk
+
     cores = min(usable_cores(), granted_threads() or sys.maxsize)
     executor = LocalExecutor(*choose_jobs(len(chunks), cores=cores, free=free_bytes()))
-    done, total = dict.fromkeys(map(str, range(len(chunks))), 0), sum(chunk.frames for chunk in chunks)
+    done, total = [0] * len(chunks), sum(chunk.frames for chunk in chunks)
     try:
-        futures = {executor.submit(name, detect_chunk, chunks[int(name)]): name for name in done}
+        futures = [executor.submit(str(i), detect_chunk, chunk) for i, chunk in enumerate(chunks)]
         left = set(futures)
         while left:
-            ended, left = wait(left, POLL_S, "FIRST_COMPLETED")
+            ended, left = wait(left, POLL_S, FIRST_COMPLETED)
             for message in executor.messages():
-                if message["event"] == "progress":
-                    done[message["task"]] = message["done"]
-            for future in ended:
-                name = futures[future]
-                error = future.exception()
+                done[int(message["task"])] = message.get("done", 0)
+            for i in [futures.index(future) for future in ended]:
+                error = futures[i].exception()
                 if error is not None and not isinstance(error, Vp3dError):
-                    reason = executor.explain(name, error)[0]
-                    raise Vp3dError(f"part {int(name) + 1} of the video: {reason}; run again, or in one piece")
-                if error is not None:
-                    raise error
-                done[name] = chunks[int(name)].frames
-            report("detect", min(sum(done.values()), total), total)
+                    reason = executor.explain(str(i), error).reason
+                    raise Vp3dError(f"chunk {i + 1} of the video: {reason}; run again, or without --chunk-minutes")
+                futures[i].result()
+                done[i] = chunks[i].frames
+            report("detect", min(sum(done), total), total)
         return [future.result() for future in futures]
     finally:
         executor.close()
@@ -333,16 +311,14 @@ def _begin_worker(pipe: Connection, logs: str, parent: int, number: Any, gpus: i
     os.setsid()  # Ctrl-C is for the batch, and what is started here can be ended together
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(_OOM_SCORE))
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
     threading.Thread(target=_end_with, args=(parent,), name="vp3d-parent", daemon=True).start()
-    _pipe = pipe
-    _log = os.open(Path(logs, str(os.getpid())), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    _pipe, _log = pipe, os.open(Path(logs, str(os.getpid())), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream in (1, 2):
         os.dup2(_log, stream)
     faulthandler.enable()
-    if hasattr(signal, "SIGUSR1"):
-        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     if gpus > 1:
         with number.get_lock():
             own, number.value = number.value, number.value + 1
@@ -357,7 +333,7 @@ def _call(task: str, function: Task, arguments: Sequence[Any]) -> Any:
     return function(*arguments, Reporter(lambda message: _send({"task": task, **message})))
 
 
-def _send(message: Mapping[str, Any]) -> None:
+def _send(message: Message) -> None:
     # Short messages are written at once: no lock is needed, which a worker that is killed could leave locked.
     if _pipe is not None:
         _pipe.send_bytes(json.dumps({"process": os.getpid(), **message}).encode())
@@ -369,7 +345,8 @@ def _end_with(parent: int) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def _kill(number: int) -> None:
+def _kill(process: int | None) -> None:
     """Kill a worker and all that it has started."""
-    with contextlib.suppress(OSError):
-        os.killpg(number, signal.SIGKILL)
+    if process is not None:
+        with contextlib.suppress(OSError):
+            os.killpg(process, signal.SIGKILL)

@@ -20,7 +20,17 @@ from typing import Any
 from vp3d_cli import __version__
 from vp3d_cli.errors import ConfigError, InputError, MissingDependencyError
 from vp3d_cli.jobs.inputs import STATE, BatchInput
-from vp3d_cli.jobs.storage import Place, entries_of, inside, is_unchanged, refresh, same_file, sha256_of, to_place
+from vp3d_cli.jobs.storage import (
+    Place,
+    entries_of,
+    inside,
+    is_unchanged,
+    refresh,
+    same_file,
+    sha256_of,
+    to_place,
+    write_bytes,
+)
 from vp3d_cli.pipeline.settings import InferSettings, naming
 
 # What can be made of a video.
@@ -60,6 +70,12 @@ class BatchItem:
     def nobody_file(self) -> Place:
         """Where it is noted that nobody was found in this video."""
         return self._state_file("nobody", next(iter(self.targets)))
+
+    @property
+    def keep_file(self) -> Path | None:
+        """For detections of the video while it is not done, for the next attempt; None where results are at a URL."""
+        file = self._state_file("kept", next(iter(self.targets)))
+        return file.with_suffix(".npz").absolute() if isinstance(file, Path) else None
 
     def _state_file(self, folder: str, kind: str) -> Place:
         name = inside(self.targets[kind], self.roots[kind])
@@ -177,11 +193,16 @@ def decide(item: BatchItem, recipe: Recipe, older: frozenset[str], *, overwrite:
     return Decision(tuple(needed), next((reasons[kind] for kind in needed if reasons[kind]), ""))
 
 
-def note_nobody(item: BatchItem, recipe: Recipe, message: str, input: Mapping[str, Any]) -> tuple[Place, bytes]:
-    """The file, and its content, that says that nobody is in a video."""
+def write_nobody(item: BatchItem, recipe: Recipe, message: str, input: Mapping[str, Any]) -> None:
+    """Note that nobody is in a video, so that it is not searched again.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     if item.keypoints is not None:
         recipe = {**recipe, "keypoints": input.get("keypoints_sha256")}
-    return item.nobody_file, json.dumps({"message": message, "recipe": recipe, "input": input}).encode()
+    note = {"message": message, "recipe": recipe, "input": dict(input)}
+    write_bytes(item.nobody_file, json.dumps(note).encode())
 
 
 def results_of_older_versions(out: Place) -> frozenset[str]:

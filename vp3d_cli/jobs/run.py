@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import os
 import shutil
 import signal
 import sys
@@ -13,45 +11,29 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vp3d_cli import errors
-from vp3d_cli.detect.base import parse_detector
 from vp3d_cli.errors import NobodyFoundError, OutputError, Vp3dError
 from vp3d_cli.jobs import task as tasks
-from vp3d_cli.jobs.executor import (
-    POLL_S,
-    InlineExecutor,
-    LocalExecutor,
-    TaskExecutor,
-    choose_jobs,
-    free_bytes,
-)
+from vp3d_cli.jobs.executor import POLL_S, InlineExecutor, LocalExecutor, TaskExecutor, choose_jobs, free_bytes
 from vp3d_cli.jobs.inputs import STATE
 from vp3d_cli.jobs.lock import FolderLock, lock_folder
-from vp3d_cli.jobs.plan import BatchItem, Decision, Recipe, decide, make_recipe, note_nobody, results_of_older_versions
+from vp3d_cli.jobs.plan import BatchItem, Decision, Recipe, decide, make_recipe, results_of_older_versions, write_nobody
 from vp3d_cli.jobs.report import DONE, FAILED, LEFT, SKIPPED, BatchRow, failed_before, write_report
-from vp3d_cli.jobs.storage import Place, absolute, is_shared, remove, to_place, write_bytes
-from vp3d_cli.jobs.task import Outcome, Setup, VideoTask
+from vp3d_cli.jobs.storage import Place, is_shared, remove
+from vp3d_cli.jobs.task import Outcome, Setup
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.runtime.processes import usable_cores
 
 # With less free than this no video is begun: a pose of an hour with a few people takes some ten MB.
 LEAST_FREE_BYTES = 16 << 20
 _LOADING_S = 600.0  # importing torch and reading weights from a slow network disk
-_STAGES = {
-    "detect": "finding people",
-    "lift": "lifting to 3D",
-    "render": "drawing",
-    tasks.LOADING: "loading the models",
-    tasks.READING: "reading the video",
-    tasks.FETCHING: "fetching the video",
-    tasks.SENDING: "sending the result",
-}
+_STAGES = {"detect": "finding people", "lift": "lifting to 3D", "render": "drawing"} | tasks.STAGES
 
 
 @dataclass(frozen=True)
@@ -149,14 +131,12 @@ def run_batch(
     roots = list(dict.fromkeys([out, *(root for item in items for root in item.roots.values())]))
     with contextlib.ExitStack() as stack:
         locks = [stack.enter_context(lock_folder(root)) for root in roots]
-        scratch = _scratch(out)
-        _clean(roots, scratch)
-        stack.callback(_clean, roots, scratch)
-        scratch.mkdir(parents=True, exist_ok=True)
-        workers = stack.enter_context(_Workers(options, items, scratch))
+        scratch = stack.enter_context(_scratch(roots))
+        unknown = [item for item in items if not all(target.exists() for target in item.targets.values())]
+        workers = stack.enter_context(contextlib.closing(_Workers(options, items, len(unknown), scratch)))
         listener.loading()
-        workers.load(sum(not all(target.exists() for target in item.targets.values()) for item in items))
-        recipe = make_recipe(workers.setup.settings, options.format, workers.weights)
+        workers.load()
+        recipe = workers.recipe()
         rows: dict[int, BatchRow] = {}
         jobs: list[_Job] = []
         older = results_of_older_versions(out)
@@ -167,9 +147,9 @@ def run_batch(
             else:
                 rows[i] = _settled(item, decision)
         before = failed_before(out)
-        jobs.sort(key=lambda job: str(job.item.input.path) in before)
+        jobs.sort(key=lambda job: str(job.item.input.path) in before)  # lest they keep the others waiting
         workers.resize(len(jobs))
-        listener.planned([job.item for job in jobs], list(rows.values()), workers.capacity, workers.setup.threads)
+        listener.planned([job.item for job in jobs], list(rows.values()), workers.capacity, workers.executor.threads)
         with _reporting(items, rows, out):
             _Loop(workers, recipe, locks, options.limits, listener, rows).run(jobs)
         return _all_rows(items, rows)
@@ -181,36 +161,41 @@ def check_batch(items: Sequence[BatchItem], out: Place, options: BatchOptions) -
     Raises:
         WeightsError, MissingDependencyError, ConfigError: the models cannot be loaded.
     """
-    with _Workers(options, items, None) as workers:
+    with contextlib.closing(_Workers(options, items, 1, None)) as workers:
         if any(place.exists() for item in items for place in (*item.targets.values(), item.nobody_file)):
-            workers.load(1)
-        recipe = make_recipe(workers.setup.settings, options.format, workers.weights)
-        older = results_of_older_versions(out)
+            workers.load()
+        recipe, older = workers.recipe(), results_of_older_versions(out)
         return [decide(item, recipe, older, overwrite=options.overwrite) for item in items]
 
 
 class _Workers:
-    """The executor of a batch, made when it is known how many tasks there are. A context manager.
+    """The executor of a batch, and what its workers are told; local ones are as many as there is to do.
 
     Attributes:
         setup: what workers are told.
         weights: of the models, once they are loaded.
     """
 
-    def __init__(self, options: BatchOptions, items: Sequence[BatchItem], scratch: Path | None) -> None:
-        self._options, self._scratch = options, scratch
-        settings = with_absolute_paths(options.settings)
+    def __init__(self, options: BatchOptions, items: Sequence[BatchItem], count: int, scratch: Path | None) -> None:
+        self._options, self._scratch, self._gpus, self._count = options, scratch, 0, count
+        settings = tasks.with_absolute_paths(options.settings)
         self.setup = Setup(settings, options.format, options.command, options.threads or 1, options.processor)
         self.weights: Mapping[str, str] = {}
-        self._gpus = 0
-        self._size = (0, 0)
-        self._executor: TaskExecutor | None = None
         self._shared = all(is_shared(place) for item in items for place in (item.input.path, *item.targets.values()))
+        self._made: TaskExecutor | None = None
 
     @property
     def executor(self) -> TaskExecutor:
-        assert self._executor is not None
-        return self._executor
+        """Made when it is first needed."""
+        if self._made is None:
+            options = self._options
+            if options.scheduler is not None:
+                from vp3d_cli.jobs.cluster import ClusterExecutor
+
+                self._made = ClusterExecutor(options.scheduler, options.cluster_timeout_s)
+            else:
+                self._made = self._local(self._count) if self._shared else InlineExecutor()
+        return self._made
 
     @property
     def capacity(self) -> int:
@@ -218,73 +203,65 @@ class _Workers:
         return min(self.executor.capacity, self._options.jobs or sys.maxsize)
 
     def resize(self, count: int) -> None:
-        """Have workers for so many videos."""
-        options = self._options
-        if options.scheduler is not None or not self._shared:
-            if self._executor is None:
-                self._executor = InlineExecutor() if options.scheduler is None else self._connect(options.scheduler)
-                self.executor.check()
-            return
-        least = sys.maxsize if options.settings.chunk_minutes is not None else 1  # chunks are tasks, too
-        size = choose_jobs(
-            max(count, least), cores=usable_cores(), free=free_bytes(), gpus=self._gpus, jobs=options.jobs,
-            threads=options.threads,
-        )  # fmt: skip
-        if size != self._size:
-            self._close()
-            self._size = size
-            self.setup = dataclasses.replace(self.setup, threads=size[1])
-            self._executor = LocalExecutor(*size, self._gpus, self._scratch)
+        """Have workers of this machine for so many videos."""
+        if isinstance(self._made, LocalExecutor) and self._size(count) != (self._made.capacity, self._made.threads):
+            self._made.close()
+            self._made = self._local(count)
 
-    def load(self, count: int) -> None:
-        """Have a worker load the models, with room for so many videos.
+    def load(self) -> None:
+        """Have a worker load the models.
 
         Raises:
             Vp3dError: as loading them raises, or the worker died.
         """
-        self.resize(count)
-        executor, began = self.executor, time.monotonic()
-        future = executor.submit("load", tasks.load_models, self.setup)
+        future = self.executor.submit("load", tasks.load_models, self.setup)
         while not wait([future], POLL_S).done:
-            executor.check()
-            if self._options.scheduler is None and time.monotonic() - began > _LOADING_S:
-                raise Vp3dError(f"the models are not loaded after {_LOADING_S:g} s; try again, or fewer --jobs")
+            self.executor.check()
+            self.executor.messages()
+        self.executor.messages()
         try:
             outcome: Outcome = future.result()
-        except (Exception, CancelledError) as error:
-            reason, words, _ = executor.explain("load", error)
-            last = words.splitlines()[-1] if words else "it wrote nothing to stderr"
-            raise Vp3dError(f"no worker could load the models: {reason}; {last}") from error
+        except (Exception, CancelledError) as error:  # noqa: BLE001
+            failure = self.executor.explain("load", error)
+            last = (failure.stderr.splitlines() or ["it wrote nothing to stderr"])[-1]
+            raise Vp3dError(f"no worker could load the models: {failure.reason}; {last}") from None
         if outcome.error:
             kind = getattr(errors, outcome.kind, Vp3dError)
             raise (kind if issubclass(kind, Vp3dError) else Vp3dError)(outcome.error)
         self.weights, self._gpus = outcome.value
 
-    def _connect(self, scheduler: str) -> TaskExecutor:
-        from vp3d_cli.jobs.cluster import ClusterExecutor
+    def recipe(self) -> Recipe:
+        """What results are made with."""
+        return make_recipe(self.setup.settings, self.setup.format, self.weights)
 
-        return ClusterExecutor(scheduler, self._options.cluster_timeout_s)
+    def close(self) -> None:
+        """End all workers."""
+        if self._made is not None:
+            with _undisturbed():
+                self._made.close()
 
-    def _close(self) -> None:
-        if self._executor is not None:
-            self._executor.close()
+    def _size(self, count: int) -> tuple[int, int]:
+        options = self._options
+        count = sys.maxsize if options.settings.chunk_minutes is not None else max(1, count)  # chunks are tasks, too
+        machine: dict[str, Any] = {"cores": usable_cores(), "free": free_bytes(), "gpus": self._gpus}
+        return choose_jobs(count, **machine, jobs=options.jobs, threads=options.threads)
 
-    def __enter__(self) -> _Workers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with _undisturbed():
-            self._close()
+    def _local(self, count: int) -> TaskExecutor:
+        jobs, threads = self._size(count)
+        self.setup = dataclasses.replace(self.setup, threads=threads)
+        return LocalExecutor(jobs, threads, self._gpus, self._scratch)
 
 
 @dataclass
 class _Job:
-    """A video to do: its place in the batch, what is still to be made, and how far it is.
+    """A video to do, and how far it is.
 
     Attributes:
+        needed: kinds of result still to make.
         chunks: frames that are through, for each chunk; empty for a video in one piece.
-        left: tasks of it that are not done.
-        failure: why the attempt has failed: what a task gave, and the end of what it wrote.
+        frames: of all chunks.
+        left: tasks of this attempt that have not ended.
+        failure: why this attempt has failed.
     """
 
     number: int
@@ -293,37 +270,38 @@ class _Job:
     attempts: int = 0
     seconds: float = 0.0
     chunks: list[int] = field(default_factory=list)
-    total: int = 0
+    frames: int = 0
     left: int = 0
-    spent_s: float = 0.0
     failure: Outcome | None = None
 
 
 @dataclass
 class _Step:
-    """A task of a job: a video, or a chunk of one; ``began`` and ``alive`` are None until a worker has it."""
+    """A task of a job; ``alive`` is None until a worker has it, ``began`` until its models are loaded."""
 
     job: _Job
-    function: Any
+    function: Callable[..., Outcome]
     arguments: tuple[Any, ...]
     chunk: int | None = None
     future: Future[Outcome] = field(default_factory=Future)
     began: float | None = None
-    alive: float = 0.0
+    alive: float | None = None
     doing: str = ""
-    loading: bool = True
 
     def too_late(self, limits: Limits, now: float) -> str:
         """Why it has to be ended now; empty if it need not."""
-        if self.began is None:
-            return ""
-        if self.loading:
-            return "it did not finish loading" if now - self.began > _LOADING_S else ""
-        if limits.timeout_s is not None and now - self.began >= limits.timeout_s:
+        if limits.timeout_s is not None and self.began is not None and now - self.began >= limits.timeout_s:
             return f"took longer than {limits.timeout_s:g} s (--timeout)"
-        if limits.stall_s is not None and now - self.alive >= limits.stall_s:
+        if self.began is None and self.alive is not None and now - self.alive >= _LOADING_S:
+            return f"the models were not loaded in {_LOADING_S:g} s"
+        if limits.stall_s is not None and self.began is not None and now - (self.alive or now) >= limits.stall_s:
             return f"hung: no progress for {limits.stall_s:g} s (--stall)"
         return ""
+
+    def lost(self, reason: str, stderr: str) -> Outcome:
+        """The outcome of a task whose worker has died, or was ended."""
+        seconds = 0.0 if self.began is None else time.monotonic() - self.began
+        return Outcome(error=reason + self.doing, exit_code=1, retry=True, stderr=stderr, seconds=seconds)
 
 
 class _Loop:
@@ -361,8 +339,8 @@ class _Loop:
             wait([step.future for step in self._running.values()], POLL_S, FIRST_COMPLETED)
             ended = [name for name, step in self._running.items() if step.future.done()]
             self._hear()
-            broken = [not self._collect(name) for name in ended]
-            if any(broken):
+            sound = [self._collect(name) for name in ended]
+            if not all(sound):
                 executor.recover()
             self._end_late()
 
@@ -380,49 +358,34 @@ class _Loop:
         for lock in self._locks:
             lock.check()
         for kind in job.needed:
-            check_room(job.item.roots[kind], LEAST_FREE_BYTES)
+            _check_room(job.item.roots[kind])
         job.attempts += 1
-        job.chunks, job.spent_s, job.failure = [], 0.0, None
+        job.chunks, job.failure = [], None
         self._listener.started(job.item)
-        video, keep = job.item.input.path, _keep_file(job.item)
-        setup = self._workers.setup
+        setup, video, keep = self._workers.setup, job.item.input.path, job.item.keep_file
         if setup.settings.chunk_minutes is not None and keep is not None and isinstance(video, Path):
-            self._add(job, [_Step(job, tasks.plan_chunks, (setup, video, keep))])
+            self._add(job, [_Step(job, tasks.plan_chunks, (setup, video.absolute(), keep))])
         else:
-            self._add_video(job)
+            self._add_video(job, 0.0)
 
     def _add(self, job: _Job, steps: Sequence[_Step]) -> None:
         job.left = len(steps)
         self._queue.extendleft(reversed(steps))
 
-    def _add_video(self, job: _Job) -> None:
-        item = job.item
-        task = VideoTask(
-            video=absolute(item.input.path),
-            source=str(item.input.path),
-            keypoints=None if item.keypoints is None else absolute(item.keypoints),
-            needed=job.needed,
-            targets={kind: absolute(target) for kind, target in item.targets.items()},
-            roots={kind: absolute(root) for kind, root in item.roots.items()},
-            provenance_files={kind: absolute(item.provenance_file(kind)) for kind in item.targets},
-            keep=_keep_file(item),
-            weights=self._workers.weights,
-            spent_s=job.spent_s,
-        )
+    def _add_video(self, job: _Job, spent_s: float) -> None:
+        task = tasks.task_of(job.item, job.needed, self._workers.weights, spent_s)
         self._add(job, [_Step(job, tasks.make_results, (self._workers.setup, task))])
 
-    # What tasks report, and what comes of them.
-
     def _hear(self) -> None:
+        """Take note of what tasks report."""
         now = time.monotonic()
         for message in self._workers.executor.messages():
             step = self._running.get(message["task"])
             if step is None:
                 continue
-            job, event = step.job, message["event"]
-            step.began, step.alive = step.began or now, now
+            job, event, step.alive = step.job, message["event"], now
             if event == "started":
-                step.began, step.loading = now, False
+                step.began = now
             elif event == "made":
                 job.needed = tuple(kind for kind in job.needed if kind != message["kind"])
             elif event == "progress":
@@ -430,28 +393,33 @@ class _Loop:
                 step.doing = f" while {_STAGES.get(stage, stage)}, frame {done}"
                 if step.chunk is not None:
                     job.chunks[step.chunk] = done
-                    done, total = min(sum(job.chunks), job.total), job.total
+                    done, total = min(sum(job.chunks), job.frames), job.frames
                 self._listener.progress(job.item, stage, done, total)
 
     def _collect(self, name: str) -> bool:
         """Take the outcome of a task; whether the executor is sound."""
         step = self._running.pop(name)
-        job = step.job
         try:
             outcome = step.future.result()
         except (Exception, CancelledError) as error:  # noqa: BLE001
-            reason, words, to_blame = self._workers.executor.explain(name, error)
-            if not to_blame:
-                step.began, step.loading = None, True
-                self._queue.appendleft(step)
-                self._listener.postponed(job.item, reason)
+            failure = self._workers.executor.explain(name, error)
+            if not failure.to_blame:
+                self._queue.appendleft(dataclasses.replace(step, began=None, alive=None))
+                self._listener.postponed(step.job.item, failure.reason)
                 return False
-            seconds = 0.0 if step.began is None else time.monotonic() - step.began
-            outcome = Outcome(error=reason + step.doing, exit_code=1, retry=True, traceback=words, seconds=seconds)
+            outcome = step.lost(failure.reason, failure.stderr)
         self._take(step, outcome)
         return True
 
+    def _end_late(self) -> None:
+        for name, step in list(self._running.items()):
+            reason = step.too_late(self._limits, time.monotonic())
+            if reason and not step.future.done():
+                stderr = self._workers.executor.stop(name, step.future)
+                self._take(self._running.pop(name), step.lost(reason, stderr))
+
     def _take(self, step: _Step, outcome: Outcome) -> None:
+        """Go on with a video after one of its tasks has ended; a failure waits for the chunks that are at work."""
         job = step.job
         job.left -= 1
         job.seconds += outcome.seconds
@@ -460,9 +428,9 @@ class _Loop:
                 message = f"chunk {step.chunk + 1} of {len(job.chunks)}: {outcome.error}"
                 outcome = dataclasses.replace(outcome, error=message)
             job.failure = job.failure or outcome
-            waiting = [other for other in self._queue if other.job is job]
-            job.left -= len(waiting)
+            before = len(self._queue)
             self._queue = deque(other for other in self._queue if other.job is not job)
+            job.left -= before - len(self._queue)
         if job.left:
             return
         if job.failure is not None:
@@ -471,16 +439,11 @@ class _Loop:
             job.needed = ()
             self._settle(job, DONE, outcome)
         elif step.function is tasks.plan_chunks and outcome.value:
-            self._add_chunks(job, outcome.value)
+            setup, chunks = self._workers.setup, outcome.value
+            job.chunks, job.frames = [0] * len(chunks), sum(chunk.frames for chunk in chunks)
+            self._add(job, [_Step(job, tasks.detect_chunk, (setup, chunk), i) for i, chunk in enumerate(chunks)])
         else:
-            job.spent_s = job.seconds
-            self._add_video(job)
-
-    def _add_chunks(self, job: _Job, chunks: Sequence[Any]) -> None:
-        job.chunks, job.total = [0] * len(chunks), sum(chunk.frames for chunk in chunks)
-        setup = self._workers.setup
-        steps = [_Step(job, tasks.detect_chunk, (setup, chunk), chunk=i) for i, chunk in enumerate(chunks)]
-        self._add(job, steps)
+            self._add_video(job, job.seconds)
 
     def _failed(self, job: _Job, outcome: Outcome) -> None:
         if outcome.retry and job.attempts <= self._limits.retries and not self._limits.fail_fast:
@@ -488,7 +451,7 @@ class _Loop:
             self._listener.postponed(job.item, outcome.error)
             return
         if outcome.kind == NobodyFoundError.__name__ and outcome.input:
-            write_bytes(*note_nobody(job.item, self._recipe, outcome.error, outcome.input))
+            write_nobody(job.item, self._recipe, outcome.error, outcome.input)
         self._settle(job, FAILED, outcome)
 
     def _settle(self, job: _Job, status: str, outcome: Outcome) -> None:
@@ -505,89 +468,44 @@ class _Loop:
             attempts=job.attempts,
             results=tuple(str(target) for kind, target in item.targets.items() if kind not in job.needed),
             warnings=outcome.warnings,
-            stderr=outcome.traceback,
+            stderr=outcome.stderr,
             exit_code=outcome.exit_code,
         )
         self._rows[job.number] = row
         self._over = status == FAILED and self._limits.fail_fast
         self._listener.ended(item, row)
 
-    def _end_late(self) -> None:
-        now = time.monotonic()
-        for name, step in list(self._running.items()):
-            reason = step.too_late(self._limits, now)
-            if reason and not step.future.done():
-                words = self._workers.executor.stop(name, step.future)
-                del self._running[name]
-                seconds = now - (step.began or now)
-                failure = Outcome(error=reason + step.doing, exit_code=1, retry=True, traceback=words, seconds=seconds)
-                self._take(step, failure)
 
-
-def check_room(folder: Place, least_bytes: int) -> None:
+def _check_room(folder: Place) -> None:
     """Stop before work is done whose result could not be written. Stores elsewhere do not say how full they are.
 
     Raises:
         OutputError: the disk is full.
     """
-    if not isinstance(folder, Path):
-        return
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise OutputError(f"{folder}: has gone ({error.strerror}); run again when it is back") from error
-    if free < least_bytes:
-        raise OutputError(
-            f"{folder}: its disk is full; make room, and run the same command again: what is done stays done"
-        )
+    if isinstance(folder, Path):
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise OutputError(f"{folder}: has gone ({error.strerror}); run again when it is back") from error
+        if free < LEAST_FREE_BYTES:
+            again = "run the same command again: what is done stays done"
+            raise OutputError(f"{folder}: its disk is full; make room, and {again}")
 
 
-def with_absolute_paths(settings: InferSettings) -> InferSettings:
-    """The same settings for a process with another working folder.
-
-    Lifters, and the options of a detector, may be names: these are paths where there is such a file.
-
-    Raises:
-        ConfigError: the options of the detector are none.
-    """
-
-    def whole(name: str) -> str:
-        return str(Path(name).absolute()) if Path(name).is_file() else name
-
-    changes: dict[str, Any] = {
-        name: whole(value) for name in ("lifter", "trajectory") if (value := getattr(settings, name)) is not None
-    }
-    for name in ("keypoints", "joint_map"):
-        if (path := getattr(settings, name)) is not None:
-            changes[name] = str(absolute(to_place(path)))
-    detector, options = parse_detector(settings.detector)
-    if options:
-        changes["detector"] = f"{detector}:{','.join(f'{key}={whole(value)}' for key, value in options.items())}"
-    return dataclasses.replace(settings, **changes)
-
-
-def _keep_file(item: BatchItem) -> Path | None:
-    """For detections of a video whose detector failed, for the next attempt; None where results are at a URL."""
-    kind = next(iter(item.targets))
-    root, target = item.roots[kind], item.targets[kind]
-    if not isinstance(root, Path):
-        return None
-    name = hashlib.sha256(os.fsencode(os.path.relpath(str(target), root))).hexdigest()
-    return (root / STATE / "kept" / f"{name}.npz").absolute()
-
-
-def _scratch(out: Place) -> Path:
-    """For temporary files of workers: beside the results, or for results elsewhere by their address."""
-    if isinstance(out, Path):
-        return (out / STATE / "work" / "tmp").absolute()
-    return Path(tempfile.gettempdir()) / f"vp3d-batch-{hashlib.sha256(str(out).encode()).hexdigest()[:16]}"
-
-
-def _clean(roots: Sequence[Place], scratch: Path) -> None:
-    """Remove what this batch, or one that was killed, has left unfinished."""
-    for root in roots:
-        remove(root / STATE / "work")
-    remove(scratch)
+@contextlib.contextmanager
+def _scratch(roots: Sequence[Place]) -> Iterator[Path]:
+    """A folder for temporary files of workers; before and after, what is unfinished is removed."""
+    with tempfile.TemporaryDirectory(prefix="vp3d-batch-") as elsewhere:
+        try:
+            for root in roots:
+                remove(root / STATE / "work")
+            first = roots[0]
+            scratch = (first / STATE / "work" / "tmp").absolute() if isinstance(first, Path) else Path(elsewhere)
+            scratch.mkdir(parents=True, exist_ok=True)
+            yield scratch
+        finally:
+            for root in roots:
+                remove(root / STATE / "work")
 
 
 def _settled(item: BatchItem, decision: Decision) -> BatchRow:
@@ -600,11 +518,10 @@ def _settled(item: BatchItem, decision: Decision) -> BatchRow:
 
 
 def _all_rows(items: Sequence[BatchItem], rows: Mapping[int, BatchRow]) -> list[BatchRow]:
-    return [
-        rows.get(i)
-        or BatchRow(str(item.input.path), str(item.input.place), LEFT, "the batch ended before", exit_code=1)
-        for i, item in enumerate(items)
-    ]
+    def left(item: BatchItem) -> BatchRow:
+        return BatchRow(str(item.input.path), str(item.input.place), LEFT, "the batch ended before", exit_code=1)
+
+    return [rows.get(i) or left(item) for i, item in enumerate(items)]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ folder for temporary files, and get their names when they are whole. Whatever go
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import json
@@ -17,24 +16,32 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vp3d_cli import __version__
-from vp3d_cli.detect.base import Detector
+from vp3d_cli.detect.base import parse_detector
 from vp3d_cli.errors import DetectorError, InputError, Vp3dError
 from vp3d_cli.io.atomic import content_sha256, fingerprint
 from vp3d_cli.jobs.inputs import STATE
-from vp3d_cli.jobs.plan import KEYPOINTS, POSE, RENDER
-from vp3d_cli.jobs.storage import Place, fetch, modification, publish, remove, write_bytes
-from vp3d_cli.pipeline import chunks
-from vp3d_cli.pipeline.detection import Progress
+from vp3d_cli.jobs.plan import KEYPOINTS, POSE, RENDER, BatchItem
+from vp3d_cli.jobs.storage import Place, absolute, fetch, modification, publish, remove, to_place, write_bytes
 from vp3d_cli.pipeline.settings import InferSettings
 
+if TYPE_CHECKING:
+    from vp3d_cli.pipeline.chunks import Chunk
+    from vp3d_cli.pipeline.detection import Progress
+
 _REPORT_EVERY_S = 0.2
-# Stages beside those of the pipeline.
-LOADING, READING, FETCHING, SENDING = "load", "read", "fetch", "send"
+_LOADING, _READING, _FETCHING, _SENDING = "load", "read", "fetch", "send"
+# Stages beside those of the pipeline, in words.
+STAGES = {
+    _LOADING: "loading the models",
+    _READING: "reading the video",
+    _FETCHING: "fetching the video",
+    _SENDING: "sending the result",
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class Outcome:
         kind: name of the class of the exception.
         exit_code: of a command that ends with this error.
         retry: another attempt may succeed.
-        traceback: where in the code it failed, for errors that are not the video's.
+        stderr: where in the code it failed, for errors that are not the video's.
         input: what the video is known by; empty if it was not read to the end.
     """
 
@@ -113,7 +120,7 @@ class Outcome:
     kind: str = ""
     exit_code: int = 0
     retry: bool = False
-    traceback: str = ""
+    stderr: str = ""
     input: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -201,7 +208,7 @@ class Pipeline:
             Vp3dError: the video cannot be done.
         """
         from vp3d_cli.io.poses.npz import read_npz
-        from vp3d_cli.pipeline import api, drawing
+        from vp3d_cli.pipeline import api, chunks, drawing
         from vp3d_cli.pipeline.run import Run
 
         keypoints = None if task.keypoints is None else str(task.keypoints)
@@ -209,8 +216,9 @@ class Pipeline:
         provenance: dict[str, Any] = {"command": self._setup.command, "input": dict(task.input)}
         provenance |= {} if task.source is None else {"video": task.source}
         provenance["earlier_seconds"] = task.spent_s
-        # Chunks that others have detected lie in the cache.
-        in_turn = functools.partial(chunks.detect_in_turn, detector=self._detector)
+        # Chunks that other tasks have detected lie in the cache.
+        detector = None if keypoints is not None or task.needed == (RENDER,) else self._models.detector
+        in_turn = functools.partial(chunks.detect_in_turn, detector=detector)
         count = _Counter(report)
         run = Run(self._models, count, task.keep, in_turn, provenance)
         video, files = _path(task.video), {kind: _path(file) for kind, file in task.targets.items()}
@@ -225,22 +233,17 @@ class Pipeline:
             drawing.render(pose, video, files[RENDER], progress=report)
             yield Made(RENDER, pose.num_frames, pose.num_people, ())
 
-    def plan_chunks(self, video: Path, keep: Path) -> Sequence[chunks.Chunk]:
+    def plan_chunks(self, video: Path, keep: Path) -> Sequence[Chunk]:
         """Cut a video as the settings say; none where it is to be done in one piece."""
-        return chunks.plan_chunks(video, self._setup.settings, keep)
+        from vp3d_cli.pipeline.chunks import plan_chunks
 
-    def detect_chunk(self, chunk: chunks.Chunk, report: Progress) -> None:
+        return plan_chunks(video, self._setup.settings, keep)
+
+    def detect_chunk(self, chunk: Chunk, report: Progress) -> None:
         """Find everyone in a chunk, and keep what was found in the file that it names."""
-        chunks.detect_chunk(chunk, report, self._models.detector)
+        from vp3d_cli.pipeline.chunks import detect_chunk
 
-    @property
-    def _detector(self) -> Detector | None:
-        return None if self._setup.settings.keypoints is not None else self._models.detector
-
-
-def _path(place: Place) -> Path:
-    assert isinstance(place, Path)
-    return place
+        detect_chunk(chunk, report, self._models.detector)
 
 
 class _Counter:
@@ -261,6 +264,46 @@ def _processor(setup: Setup) -> Pipeline:
     module, _, name = setup.processor.partition(":")
     processor: Pipeline = getattr(importlib.import_module(module), name)(setup)
     return processor
+
+
+def task_of(item: BatchItem, needed: tuple[str, ...], weights: Mapping[str, str], spent_s: float) -> VideoTask:
+    """The task of making some results of a video, with paths from the root."""
+    return VideoTask(
+        video=absolute(item.input.path),
+        source=str(item.input.path),
+        keypoints=None if item.keypoints is None else absolute(item.keypoints),
+        needed=needed,
+        targets={kind: absolute(target) for kind, target in item.targets.items()},
+        roots={kind: absolute(root) for kind, root in item.roots.items()},
+        provenance_files={kind: absolute(item.provenance_file(kind)) for kind in item.targets},
+        keep=item.keep_file,
+        weights=weights,
+        spent_s=spent_s,
+    )
+
+
+def with_absolute_paths(settings: InferSettings) -> InferSettings:
+    """The same settings for a process with another working folder.
+
+    Lifters, and the options of a detector, may be names: these are paths where there is such a file.
+
+    Raises:
+        ConfigError: the options of the detector are none.
+    """
+
+    def whole(name: str) -> str:
+        return str(Path(name).absolute()) if Path(name).is_file() else name
+
+    changes: dict[str, Any] = {
+        name: whole(value) for name in ("lifter", "trajectory") if (value := getattr(settings, name)) is not None
+    }
+    for name in ("keypoints", "joint_map"):
+        if (path := getattr(settings, name)) is not None:
+            changes[name] = str(absolute(to_place(path)))
+    detector, options = parse_detector(settings.detector)
+    if options:
+        changes["detector"] = f"{detector}:{','.join(f'{key}={whole(value)}' for key, value in options.items())}"
+    return replace(settings, **changes)
 
 
 # The tasks. Each returns an outcome, and raises nothing but what ends the process.
@@ -292,13 +335,13 @@ def make_results(setup: Setup, task: VideoTask, report: Reporter) -> Outcome:
 
 
 def _outcome(setup: Setup, report: Reporter, work: Callable[[Pipeline], Outcome]) -> Outcome:
-    report(LOADING, 0, None)
-    started = time.monotonic()
+    started, loaded = time.monotonic(), False
+    report(_LOADING, 0, None)
     try:
         processor = _processor(setup)
         _ = processor.weights
+        started, loaded = time.monotonic(), True
         report.event("started")
-        started = time.monotonic()
         return replace(work(processor), seconds=time.monotonic() - started)
     except Exception as error:  # noqa: BLE001 (goes to the batch, which tells the user)
         ours = not isinstance(error, Vp3dError)
@@ -307,14 +350,13 @@ def _outcome(setup: Setup, report: Reporter, work: Callable[[Pipeline], Outcome]
             message = "out of memory; try fewer --jobs"
         elif ours:
             message = f"unexpected {type(error).__name__}: {message}"
-        retry = ours or isinstance(error, DetectorError)  # out of GPU memory, say
         return Outcome(
             seconds=time.monotonic() - started,
             error=message,
             kind=type(error).__name__,
             exit_code=getattr(error, "exit_code", 1),
-            retry=retry,
-            traceback=traceback.format_exc() if retry else "",
+            retry=ours or not loaded or isinstance(error, DetectorError),  # out of GPU memory, say
+            stderr=traceback.format_exc() if ours or isinstance(error, DetectorError) else "",
             input=getattr(error, "input", {}),
         )
 
@@ -374,7 +416,7 @@ def _copied_in(
     def here(place: Place, name: str) -> Path:
         if isinstance(place, Path):
             return place
-        report(FETCHING, 0, None)
+        report(_FETCHING, 0, None)
         copy = fetch(place, scratch / name)
         copies[str(copy)] = str(place)
         return copy
@@ -391,7 +433,7 @@ def _copied_in(
     hashed = {"sha256": video, "keypoints_sha256": keypoints, "joint_map_sha256": setup.settings.joint_map}
     try:
         hashes = {
-            name: content_sha256(Path(file), lambda: report(READING, 0, None))
+            name: content_sha256(Path(file), lambda: report(_READING, 0, None))
             for name, file in hashed.items()
             if file is not None
         }
@@ -404,7 +446,7 @@ def _publish(task: VideoTask, kind: str, local: VideoTask, setup: Setup, tempora
     """Give a result its name, after its provenance was written where its format cannot hold it."""
     file, target = _path(local.targets[kind]), task.targets[kind]
     if not isinstance(target, Path):
-        report(SENDING, 0, None)
+        report(_SENDING, 0, None)
     if kind == POSE or setup.format == "vp3d":
         publish(file, target, temporary)
         return
@@ -412,7 +454,7 @@ def _publish(task: VideoTask, kind: str, local: VideoTask, setup: Setup, tempora
         "version": __version__,
         "command": setup.command,
         "video": task.source,
-        "settings": dataclasses.asdict(setup.settings),
+        "settings": asdict(setup.settings),
         "format": setup.format,
         "input": dict(local.input),
         "output": fingerprint(file),
@@ -440,3 +482,8 @@ def _renamed(text: str, copies: Mapping[str, str]) -> str:
     for copy, original in copies.items():
         text = text.replace(copy, original)
     return text
+
+
+def _path(place: Place) -> Path:
+    assert isinstance(place, Path)
+    return place

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, ShapeError
+from vp3d_cli.plugins import POSE_METHODS
 from vp3d_cli.skeletons import COCO17, Skeleton, skeleton_of
 
 FrameBGR = NDArray[np.uint8]  # (H, W, 3)
@@ -445,6 +446,30 @@ class Pose3D:
         parents = tuple(self.parents_3d)
         bones = tuple((parent, child) for child, parent in enumerate(parents) if parent >= 0)
         return Skeleton("custom", tuple(self.joint_names_3d), parents, bones)
+
+    def save(self, path: str | Path, **options: Any) -> None:
+        """Write the pose in the format that the ending of the path stands for, such as ``.npz`` or ``.bvh``.
+
+        Args:
+            path: file to write.
+            options: of :func:`vp3d_cli.io.poses.export_pose`, such as ``overwrite=True``.
+
+        Raises:
+            ConfigError: no format has this ending; the message lists those there are.
+            OutputError: it exists and ``overwrite`` is not set, or it cannot be written.
+        """
+        POSE_METHODS.get("save")(self, path, **options)
+
+    def to_dataframe(self) -> Any:
+        """A table with a row for each person, frame and joint: time, metres in world space, confidence.
+
+        Returns:
+            A pandas data frame, or a polars one where only polars is installed.
+
+        Raises:
+            MissingDependencyError: neither is installed.
+        """
+        return POSE_METHODS.get("to_dataframe")(self)
 
     @property
     def num_people(self) -> int:

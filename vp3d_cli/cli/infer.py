@@ -39,7 +39,7 @@ def infer(
     out: Annotated[
         str,
         typer.Option(
-            help="Pose file (.npz), a folder, or a name with {stem} in it.  [default: {stem}.npz]",
+            help="Pose file (.npz, .bvh, .csv, ...), a folder, or a name with {stem}.  [default: {stem}.npz]",
             metavar="FILE|FOLDER",
             show_default=False,
         ),
@@ -86,13 +86,23 @@ def infer(
         if preview is not None:
             jobs = plan_jobs(places, preview, None, (".png",))
         else:
-            jobs = plan_jobs(places, out, render, (_KEYPOINT_SUFFIXES[format] if keypoints_only else ".npz",))
+            suffixes = [_KEYPOINT_SUFFIXES[format]] if keypoints_only else pose_suffixes(out)
+            jobs = plan_jobs(places, out, render, suffixes)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
     check_models(settings, lifting=preview is None and not keypoints_only)
     run = Options(settings, command=str(context.obj), quiet=quiet, overwrite=overwrite, keypoint_format=format)
     work = preview_job if preview is not None else keypoints_job if keypoints_only else pose_job
     run_jobs(jobs, run, work)
+
+
+def pose_suffixes(out: str) -> list[str]:
+    """Endings that a pose file may have, ``.npz`` first; formats are loaded only if another one is asked for."""
+    if out.lower().endswith((".npz", "/", "{stem}")):
+        return [".npz"]
+    from vp3d_cli.plugins import EXPORTERS
+
+    return [exporter.suffix for exporter in EXPORTERS.loaded().values()]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from vp3d_cli.errors import InputError, NobodyFoundError
 from vp3d_cli.io.detections import Detections
-from vp3d_cli.lift.lifter import LIFTER_HEIGHT_M, Lifter
+from vp3d_cli.lift.base import LIFTER_HEIGHT_M, Lifter
 from vp3d_cli.pipeline.chunks import detect_in_chunks, plan_chunks
 from vp3d_cli.pipeline.detection import expected_frames, keypoints_from_file, tracks_of
 from vp3d_cli.pipeline.detection_cache import FrameRange, detect_resumably
@@ -138,7 +138,7 @@ def lift_person(
     in_view = times_s[track.frames]
     track = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view, settings.smooth)
     body = track.in_skeleton(COCO17)
-    frames, rate, scale = len(track), lifter.rule.rate_hz, settings.height_m / LIFTER_HEIGHT_M
+    frames, rate, scale = len(track), lifter.rate_hz, settings.height_m / LIFTER_HEIGHT_M
     joints = np.full((frames, H36M17.num_joints, 3), np.nan, np.float32)
     root, weight = np.full((frames, 3), np.nan, np.float32), np.zeros(frames, np.float32)
     for start, stop in body.stretches:
@@ -153,7 +153,7 @@ def lift_person(
         lifted, path = anchor(lifted, path, keypoints, scores, intrinsics)
         lifted = steady_bones(lifted)
         if trajectory is not None:
-            steps = uniform_times(own_times, trajectory.rule.rate_hz)
+            steps = uniform_times(own_times, trajectory.rate_hz)
             seen, trusted = (resample(values, even_times, steps) for values in (keypoints, scores))
             answer = trajectory.lift(seen, trusted, intrinsics, size_wh, flip_test=settings.tta)[:, 0]
             path = resample(answer, steps, even_times).astype(np.float64)

@@ -12,10 +12,12 @@ from typing import Any
 from vp3d_cli.detect.base import Detector, load_detector
 from vp3d_cli.io.atomic import fingerprint
 from vp3d_cli.io.detections import Detections
-from vp3d_cli.lift.lifter import Lifter, load_lifter
+from vp3d_cli.lift.base import Lifter
+from vp3d_cli.lift.lifter import load_lifter
 from vp3d_cli.pipeline.chunks import MapChunks
 from vp3d_cli.pipeline.detection import Progress, no_progress
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.plugins import LIFTERS
 
 
 class Models:
@@ -36,7 +38,11 @@ class Models:
     @cached_property
     def lifter(self) -> Lifter:
         """Lifts keypoints to 3D; raises what :func:`vp3d_cli.lift.lifter.load_lifter` does."""
-        return load_lifter(self._settings.lifter, self._settings.device)
+        name, device = self._settings.lifter, self._settings.device
+        if name in LIFTERS:
+            found: Lifter = LIFTERS.get(name).load(device)
+            return found
+        return load_lifter(name, device)
 
     @cached_property
     def trajectory(self) -> Lifter | None:
@@ -91,7 +97,7 @@ def provenance_of_pose(detections: Detections, settings: InferSettings, run: Run
     return {
         **provenance_of(detections, settings, run),
         **{
-            name: {"name": model.name, "sha256": model.sha256, "licence": model.info.licence}
+            name: {"name": model.name, "sha256": model.sha256, "licence": model.licence}
             for name, model in models.items()
             if model is not None
         },

@@ -135,7 +135,9 @@ def select_angles(joint_names: Sequence[str], names: Sequence[str] | None = None
     for name in names or ():
         if name not in possible:
             lacking = ", ".join(point for point in _ANGLES[name].needs if point not in have)
-            raise ConfigError(f"angle {name!r}: the skeleton has no {lacking}; it has joints for: {', '.join(possible)}")
+            raise ConfigError(
+                f"angle {name!r}: the skeleton has no {lacking}; it has joints for: {', '.join(possible)}"
+            )
     return tuple(names) if names else possible
 
 
@@ -280,7 +282,10 @@ def _trunk_angles() -> Iterator[_Angle]:
 
 
 def _limb_angles(side: str) -> Iterator[_Angle]:
-    pelvis, thorax = ("pelvis", "left_hip", "right_hip", "spine"), ("spine", "thorax", "left_shoulder", "right_shoulder")
+    pelvis, thorax = (
+        ("pelvis", "left_hip", "right_hip", "spine"),
+        ("spine", "thorax", "left_shoulder", "right_shoulder"),
+    )
     hip, knee, ankle, elbow, wrist, heel, toe = (
         f"{side}_{joint}" for joint in ("hip", "knee", "ankle", "elbow", "wrist", "heel", "toe")
     )
@@ -293,7 +298,9 @@ def _limb_angles(side: str) -> Iterator[_Angle]:
     yield _Angle(f"{side}_shoulder_plane", (*thorax, elbow), _shoulder(side, 0), plane)
     yield _Angle(f"{side}_shoulder_elevation", (*thorax, elbow), _shoulder(side, 1), 90.0)
     yield _Angle(f"{side}_shoulder_rotation", (*thorax, elbow, wrist), _shoulder_rotation(side))
-    yield _Angle(f"{side}_elbow_flexion", (f"{side}_shoulder", elbow, wrist), _bend(side, "shoulder", "elbow", "wrist"), 90.0)
+    yield _Angle(
+        f"{side}_elbow_flexion", (f"{side}_shoulder", elbow, wrist), _bend(side, "shoulder", "elbow", "wrist"), 90.0
+    )
 
 
 _ANGLES: dict[str, _Angle] = {

@@ -236,9 +236,7 @@ def _steps(points: PersonPoints, contacts: BoolArray, bout: Bout) -> list[Step]:
         support = min(offs, key=abs, default=np.nan)
         half = 0.5 * (strike.time_s - last.time_s)
         support = support if abs(support) <= half else np.nan
-        steps.append(
-            Step(strike.side, last.time_s, strike.time_s, float(apart @ along), across, support, distance)
-        )
+        steps.append(Step(strike.side, last.time_s, strike.time_s, float(apart @ along), across, support, distance))
     return steps
 
 

@@ -121,9 +121,7 @@ def _in_view(points: PersonPoints) -> BoolArray:
     return np.asarray(np.isfinite(np.stack(needed)).all(axis=(0, 2)))
 
 
-def _events(
-    points: PersonPoints, start: int, stop: int, rate: float
-) -> tuple[list[FootEvent], list[FootEvent], float]:
+def _events(points: PersonPoints, start: int, stop: int, rate: float) -> tuple[list[FootEvent], list[FootEvent], float]:
     """Heel strikes and toe-offs of both feet in order of time, and the highest speed."""
     direction, speed = travel(points, start, stop, rate)
     strikes: list[FootEvent] = []

@@ -81,6 +81,12 @@ def named_points(joints: FloatArray | DoubleArray, names: Sequence[str]) -> dict
     return points
 
 
+def split_side(name: str) -> tuple[str, str]:
+    """``("knee_flexion", "left")`` of ``left_knee_flexion``."""
+    side, _, rest = name.partition("_")
+    return (rest, side) if side in SIDES else (name, "")
+
+
 def points_of(pose: Pose3D, person: Person3D) -> PersonPoints:
     """The points of one person of a pose, in world space."""
     places = named_points(person.joints_world, pose.joint_names_3d)
@@ -94,9 +100,9 @@ def points_of(pose: Pose3D, person: Person3D) -> PersonPoints:
         if not keypoints:  # nothing in the image shows it: it is the lifter's guess
             observed[point], scores[point] = np.zeros(len(seen), np.bool_), np.zeros(len(seen))
         elif point in _ANY_OF:
-            observed[point], scores[point] = seen.any(axis=1), score.max(axis=1)
+            observed[point], scores[point] = np.asarray(seen.any(axis=1)), np.asarray(score.max(axis=1))
         else:
-            observed[point], scores[point] = seen.all(axis=1), score.min(axis=1)
+            observed[point], scores[point] = np.asarray(seen.all(axis=1)), np.asarray(score.min(axis=1))
     frames = np.arange(person.track.frames.start, person.track.frames.stop)
     times_s = pose.frame_times_s[person.track.frames]
     return PersonPoints(person.track.person_id, times_s, frames, places, body, observed, scores)

@@ -10,11 +10,15 @@ from scipy.signal import find_peaks, peak_prominences
 
 from vp3d_cli.analysis.angles import JointAngles, joint_angles
 from vp3d_cli.analysis.gait import Gait, Measure, gait_measures, gait_of_people
-from vp3d_cli.analysis.joints import SIDES
+from vp3d_cli.analysis.joints import split_side
 from vp3d_cli.refine.body_scale import frame_rate, low_pass
 from vp3d_cli.types import DoubleArray, Pose3D, stretches
 
-_LEAST_REPETITIONS = 2
+_LEAST_REPETITIONS = 3
+# Standard deviation over mean, of what still counts as the same movement again: of somebody who pauses now and then.
+_MOST_UNEVEN_PERIOD, _MOST_UNEVEN_AMPLITUDE = 0.5, 0.35
+# Angles that turn quickly where the limb says little about them: near the pole, or with a nearly straight elbow.
+_NOT_COUNTED = ("shoulder_plane", "shoulder_rotation", "hip_rotation")
 _LEAST_AMPLITUDE_DEG = 20.0  # twice what an angle of somebody who stands still wanders in a few seconds
 _LEAST_SHARE = 0.4  # of the largest repetition: a smaller swing is not the same movement
 _SIGMA_S = 0.05
@@ -49,6 +53,15 @@ class Repetitions:
 
     def __len__(self) -> int:
         return len(self.times_s)
+
+    @property
+    def regular(self) -> bool:
+        """Whether this is one movement again and again: three times at least, alike in time and size."""
+        if len(self) < _LEAST_REPETITIONS:
+            return False
+        periods = np.diff(self.times_s)
+        even = periods.std() <= _MOST_UNEVEN_PERIOD * periods.mean()
+        return bool(even and self.amplitudes.std() <= _MOST_UNEVEN_AMPLITUDE * self.amplitudes.mean())
 
 
 def analyze(pose: Pose3D, angle_names: Sequence[str] | None = None) -> tuple[PersonAnalysis, ...]:
@@ -97,18 +110,12 @@ def _extremes(values: DoubleArray, rate: float) -> tuple[np.ndarray[tuple[int], 
     return np.array(frames, np.intp)[kept], np.array(heights)[kept]
 
 
-def _split_side(angle: str) -> tuple[str, str]:
-    """``("knee_flexion", "left")`` of ``left_knee_flexion``."""
-    side, _, rest = angle.partition("_")
-    return (rest, side) if side in SIDES else (angle, "")
-
-
 def _repeated(angles: JointAngles) -> list[Measure]:
     measures = []
     for angle in angles.names:
-        name, side = _split_side(angle)
+        name, side = split_side(angle)
         found = count_repetitions(angles[angle], angles.times_s)
-        if len(found) < _LEAST_REPETITIONS:
+        if name in _NOT_COUNTED or not found.regular:
             continue
         periods = np.diff(found.times_s)
         measures += [
@@ -128,7 +135,7 @@ def _ranges(angles: JointAngles) -> list[Measure]:
     """Lowest and highest value and range of each angle, over the frames in which its joints were seen."""
     measures = []
     for i, angle in enumerate(angles.names):
-        name, side = _split_side(angle)
+        name, side = split_side(angle)
         seen = angles.degrees[:, i][angles.observed[:, i] & np.isfinite(angles.degrees[:, i])]
         low, high = (float(seen.min()), float(seen.max())) if len(seen) else (np.nan, np.nan)
         note = "" if len(seen) else "its joints were never seen, or it is undefined"

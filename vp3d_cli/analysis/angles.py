@@ -15,14 +15,17 @@ from vp3d_cli.analysis.joints import SIDES, PersonPoints, named_points, points_o
 from vp3d_cli.analysis.segments import (
     WORLD_AXES,
     angle_between,
-    angles_yxy,
     angles_yxz,
     angles_zxy,
     axes_from_right,
     axes_from_up,
+    axial_yxy,
     continuous,
+    direction,
     mirrored,
     relative,
+    swing_yx,
+    swing_zx,
 )
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Pose3D
@@ -192,44 +195,35 @@ def _spine(which: int, sign: float) -> Callable[[Points], DoubleArray]:
 
 
 def _neck(which: int, sign: float) -> Callable[[Points], DoubleArray]:
-    def compute(points: Points) -> DoubleArray:
-        thorax = thorax_axes(points)
-        head = axes_from_up(points["head"] - points["thorax"], thorax[..., 2])
-        return sign * angles_zxy(relative(thorax, head))[which]
-
-    return compute
-
-
-def _own_side(rotation: DoubleArray, side: str) -> DoubleArray:
-    """The rotation of a limb; one of the left side as if it were of the right, so that signs agree."""
-    return mirrored(rotation) if side == "left" else rotation
+    return lambda points: sign * swing_zx(direction(thorax_axes(points), points["head"] - points["thorax"]))[which]
 
 
 def _hip(side: str, which: int) -> Callable[[Points], DoubleArray]:
     def compute(points: Points) -> DoubleArray:
-        pelvis = pelvis_axes(points)
-        thigh = axes_from_up(points[f"{side}_hip"] - points[f"{side}_knee"], pelvis[..., 2])
-        return angles_zxy(_own_side(relative(pelvis, thigh), side))[which]
-
-    return compute
-
-
-def _hip_rotation(side: str) -> Callable[[Points], DoubleArray]:
-    def compute(points: Points) -> DoubleArray:
-        thigh, shank = _bones(points, side, "hip", "knee", "ankle")
-        axes = axes_from_up(-thigh, _hinge(shank, thigh))
-        return angles_zxy(_own_side(relative(pelvis_axes(points), axes), side))[2]
+        up = direction(pelvis_axes(points), points[f"{side}_hip"] - points[f"{side}_knee"])
+        return swing_zx(up * _own_side(side))[which]
 
     return compute
 
 
 def _shoulder(side: str, which: int) -> Callable[[Points], DoubleArray]:
     def compute(points: Points) -> DoubleArray:
-        thorax = thorax_axes(points)
-        arm = axes_from_up(points[f"{side}_shoulder"] - points[f"{side}_elbow"], thorax[..., 2])
-        if which == 1:  # elevation needs no axis of the elbow, nor any of the thorax but Y
-            return angle_between(arm[..., 1], thorax[..., 1])
-        return angles_yxy(_own_side(relative(thorax, arm), side))[which]
+        up = direction(thorax_axes(points), points[f"{side}_shoulder"] - points[f"{side}_elbow"])
+        return swing_yx(up * _own_side(side))[which]
+
+    return compute
+
+
+def _own_side(side: str) -> DoubleArray:
+    """(3,) what a direction is multiplied by so that one of the left side reads as one of the right."""
+    return np.array([1.0, 1.0, -1.0 if side == "left" else 1.0])
+
+
+def _hip_rotation(side: str) -> Callable[[Points], DoubleArray]:
+    def compute(points: Points) -> DoubleArray:
+        thigh, shank = _bones(points, side, "hip", "knee", "ankle")
+        rotation = relative(pelvis_axes(points), axes_from_up(-thigh, _hinge(shank, thigh)))
+        return angles_zxy(mirrored(rotation) if side == "left" else rotation)[2]
 
     return compute
 
@@ -237,8 +231,8 @@ def _shoulder(side: str, which: int) -> Callable[[Points], DoubleArray]:
 def _shoulder_rotation(side: str) -> Callable[[Points], DoubleArray]:
     def compute(points: Points) -> DoubleArray:
         upper, fore = _bones(points, side, "shoulder", "elbow", "wrist")
-        axes = axes_from_up(-upper, _hinge(upper, fore))
-        return angles_yxy(_own_side(relative(thorax_axes(points), axes), side))[2]
+        rotation = relative(thorax_axes(points), axes_from_up(-upper, _hinge(upper, fore)))
+        return axial_yxy(mirrored(rotation) if side == "left" else rotation)
 
     return compute
 

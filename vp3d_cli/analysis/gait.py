@@ -14,6 +14,8 @@ from vp3d_cli.analysis.gait_events import Bout, FootEvent, find_bouts, foot_cont
 from vp3d_cli.analysis.joints import SIDES, PersonPoints, points_of
 from vp3d_cli.types import BoolArray, DoubleArray, Pose3D, stretches
 
+# Contacts end when the heel leaves the ground, so that a quick walker too seems to stand on neither foot at times.
+_MOST_FLIGHT_WALKING = 0.15
 _FLAT_AFTER_S = 0.3  # after a heel strike the foot stands flat; a third of a slow step
 
 
@@ -68,8 +70,8 @@ class Step:
         length_m: distance between the two feet along the direction of travel, metres; NaN where one was not seen to
             stand.
         width_m: distance between them across it; NaN likewise.
-        double_support_s: time from the heel strike at the end to the toe-off of the other foot; below 0 in running;
-            NaN where that toe-off was not seen.
+        double_support_s: time from the heel strike at the end to the toe-off of the other foot; NaN where that
+            toe-off was not seen.
         distance_m: what the pelvis moved along.
     """
 
@@ -120,6 +122,7 @@ class Gait:
         contacts: whatever foot stood, walking or not.
         heel_strikes, toe_offs: in order of time.
         steps, strides: in order of time.
+        flight_share: share of the time of all steps in which neither foot stood, 0..1.
     """
 
     person_id: int
@@ -129,6 +132,7 @@ class Gait:
     toe_offs: tuple[FootEvent, ...] = ()
     steps: tuple[Step, ...] = ()
     strides: tuple[Stride, ...] = ()
+    flight_share: float = 0.0
 
     @property
     def found(self) -> bool:
@@ -140,8 +144,7 @@ class Gait:
         """``walking``, ``running`` (both feet in the air between steps), or "" where no gait was found."""
         if not self.found:
             return ""
-        support = [step.double_support_s for step in self.steps if np.isfinite(step.double_support_s)]
-        return "running" if support and float(np.mean(support)) < 0 else "walking"
+        return "running" if self.flight_share > _MOST_FLIGHT_WALKING else "walking"
 
 
 def gait_of_people(pose: Pose3D) -> tuple[Gait, ...]:
@@ -161,7 +164,15 @@ def gait_of(points: PersonPoints) -> Gait:
         tuple(event for bout in bouts for event in bout.toe_offs),
         tuple(step for bout in bouts for step in _steps(points, contacts, bout)),
         tuple(stride for bout in bouts for stride in _strides(points, contacts, bout)),
+        _flight_share(contacts, bouts),
     )
+
+
+def _flight_share(contacts: BoolArray, bouts: Sequence[Bout]) -> float:
+    """Share of the frames from the first to the last heel strike of each bout in which no foot stands."""
+    spans = [contacts[round(bout.strikes[0].at) : round(bout.strikes[-1].at)] for bout in bouts]
+    frames = np.concatenate([np.zeros((0, 2), np.bool_), *spans])
+    return float((~frames.any(axis=1)).mean()) if len(frames) else 0.0
 
 
 def gait_measures(gait: Gait) -> list[Measure]:
@@ -180,11 +191,13 @@ def gait_measures(gait: Gait) -> list[Measure]:
         _mean("step_width", "both", [step.width_m for step in steps], "m"),
         *_by_side("stride_length", "m", strides, lambda stride: stride.length_m),
         *_by_side("stride_time", "s", strides, lambda stride: stride.time_s),
-        *_by_side("stance", "% of stride", strides, lambda stride: 100 * stride.stance_share),
     ]
-    if gait.kind == "walking":
+    symmetric = ["step_length", "step_time"]
+    if gait.kind == "walking":  # a runner's toe-off comes before the foot is furthest behind the pelvis
+        measures += _by_side("stance", "% of stride", strides, lambda stride: 100 * stride.stance_share)
         measures.append(_mean("double_support", "both", double, "% of stride"))
-    pairs = {name: _both_sides(measures, name) for name in ("step_length", "step_time", "stance")}
+        symmetric.append("stance")
+    pairs = {name: _both_sides(measures, name) for name in symmetric}
     return measures + [
         Measure("gait", f"{name}_symmetry_index", "both", _symmetry_index(*pair), "%", count=len(steps))
         for name, pair in pairs.items()

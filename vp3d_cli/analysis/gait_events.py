@@ -101,7 +101,7 @@ def find_bouts(points: PersonPoints, contacts: BoolArray) -> tuple[list[Bout], s
         return bouts, ""
     if fastest < LEAST_SPEED_M_S:
         return [], f"moves along at {fastest:.2f} m/s at most; {LEAST_SPEED_M_S:g} are needed"
-    return [], f"{longest} heel strikes in a row at most; {LEAST_STRIKES} are needed"
+    return [], f"not enough heel strikes in a row: {longest}; {LEAST_STRIKES} are needed"
 
 
 def travel(points: PersonPoints, start: int, stop: int, rate: float) -> tuple[DoubleArray, DoubleArray]:

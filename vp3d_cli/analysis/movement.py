@@ -12,7 +12,7 @@ from vp3d_cli.analysis.angles import JointAngles, joint_angles
 from vp3d_cli.analysis.gait import Gait, Measure, gait_measures, gait_of_people
 from vp3d_cli.analysis.joints import split_side
 from vp3d_cli.refine.body_scale import frame_rate, low_pass
-from vp3d_cli.types import DoubleArray, Pose3D, stretches
+from vp3d_cli.types import BoolArray, DoubleArray, Pose3D, stretches
 
 _LEAST_REPETITIONS = 3
 # Standard deviation over mean, of what still counts as the same movement again: of somebody who pauses now and then.
@@ -81,7 +81,7 @@ def analyze(pose: Pose3D, angle_names: Sequence[str] | None = None) -> tuple[Per
     )
 
 
-def count_repetitions(degrees: DoubleArray, times_s: DoubleArray) -> Repetitions:
+def count_repetitions(degrees: DoubleArray, times_s: DoubleArray, seen: BoolArray | None = None) -> Repetitions:
     """Find how often an angle goes out and comes back.
 
     A repetition is a peak that rises from both sides by 20 degrees and by 0.4 of the largest one, or a trough that
@@ -90,20 +90,25 @@ def count_repetitions(degrees: DoubleArray, times_s: DoubleArray) -> Repetitions
     Args:
         degrees: (t,) NaN where unknown; a repetition does not go on over a gap.
         times_s: (t,) seconds.
+        seen: (t,) frames in which a repetition may be furthest out; all if None.
     """
     rate = frame_rate(times_s)
-    found = [_extremes(sign * degrees, rate) for sign in (1.0, -1.0)]
+    allowed = np.ones(len(degrees), np.bool_) if seen is None else seen
+    found = [_extremes(sign * degrees, allowed, rate) for sign in (1.0, -1.0)]
     peaks, heights = max(found, key=lambda extremes: len(extremes[0]))
     return Repetitions(times_s[peaks], heights)
 
 
-def _extremes(values: DoubleArray, rate: float) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], DoubleArray]:
+def _extremes(
+    values: DoubleArray, seen: BoolArray, rate: float
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], DoubleArray]:
     """Frames of the peaks of all runs without gaps, and how far each rises."""
     frames: list[int] = []
     heights: list[float] = []
     for start, stop in stretches(np.asarray(np.isfinite(values))):
         smooth = low_pass(values[start:stop], _SIGMA_S, rate)
         peaks = find_peaks(smooth, prominence=_LEAST_AMPLITUDE_DEG)[0]
+        peaks = peaks[seen[start + peaks]]
         frames += [start + int(peak) for peak in peaks]
         heights += peak_prominences(smooth, peaks)[0].tolist()
     kept = np.array(heights) >= _LEAST_SHARE * max(heights, default=0.0)
@@ -112,9 +117,9 @@ def _extremes(values: DoubleArray, rate: float) -> tuple[np.ndarray[tuple[int], 
 
 def _repeated(angles: JointAngles) -> list[Measure]:
     measures = []
-    for angle in angles.names:
+    for i, angle in enumerate(angles.names):
         name, side = split_side(angle)
-        found = count_repetitions(angles[angle], angles.times_s)
+        found = count_repetitions(angles.degrees[:, i], angles.times_s, angles.observed[:, i])
         if name in _NOT_COUNTED or not found.regular:
             continue
         periods = np.diff(found.times_s)

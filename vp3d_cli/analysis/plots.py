@@ -39,7 +39,7 @@ _STYLES: dict[str, dict[str, Any]] = {
     "right": {"color": "#e07b1a", "linestyle": (0, (4, 1.5))},
     "": {"color": "#333333", "linestyle": "-"},
     "head": {"color": "#8a8a8a", "linestyle": (0, (1, 1))},
-    "pelvis": {"color": "#333333", "linestyle": "-"},
+    "pelvis": {"color": "#111111", "linestyle": (0, (6, 1.2, 1, 1.2))},
 }
 _HATCH = {"left": "", "right": "////"}
 _NOT_SEEN: dict[str, Any] = {"linewidth": 0.7, "linestyle": (0, (1, 1.2))}
@@ -139,6 +139,8 @@ def check_kinds(what: Sequence[str]) -> None:
     Raises:
         ConfigError: no; the message lists them.
     """
+    if not what:
+        raise ConfigError(f"nothing to draw; name some of {', '.join(KINDS)}")
     for kind in what:
         if kind not in KINDS:
             raise ConfigError(f"unknown plot {kind!r}; known: {', '.join(KINDS)}")

@@ -42,6 +42,11 @@ def relative(parent: DoubleArray, child: DoubleArray) -> DoubleArray:
     return np.asarray(np.swapaxes(parent, -1, -2) @ child)
 
 
+def direction(parent: DoubleArray, vectors: DoubleArray) -> DoubleArray:
+    """Unit vectors (t, 3) along ``vectors`` (t, 3), in the parent's axes (t, 3, 3)."""
+    return np.asarray((np.swapaxes(parent, -1, -2) @ unit(vectors)[..., None])[..., 0])
+
+
 def mirrored(rotation: DoubleArray) -> DoubleArray:
     """The same rotation (t, 3, 3) as the other side of the body would do it: left and right exchanged."""
     flip = np.diag([1.0, 1.0, -1.0])
@@ -66,16 +71,37 @@ def angles_yxz(rotation: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleA
     return y, x, z
 
 
-def angles_yxy(rotation: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-    """Plane of elevation, elevation and axial rotation of the shoulder, degrees, (t,) each (Wu et al. 2005).
+def axial_yxy(rotation: DoubleArray) -> DoubleArray:
+    """(t,) third of the angles about Y, X, Y (Wu et al. 2005), degrees, with the second counted as negative.
 
-    Elevation is counted as positive, 0 to 180; plane and rotation are undefined (NaN) within 10 degrees of its ends.
+    Undefined (NaN) within 10 degrees of where the first and third axis are one.
     """
     elevation = np.degrees(np.arccos(np.clip(rotation[..., 1, 1], -1.0, 1.0)))
-    plane = _arctan(-rotation[..., 0, 1], -rotation[..., 2, 1])
     axial = _arctan(-rotation[..., 1, 0], rotation[..., 1, 2])
-    at_pole = np.abs(elevation - 90.0) > POLE_DEG
-    return np.where(at_pole, np.nan, plane), elevation, np.where(at_pole, np.nan, axial)
+    return np.where(np.abs(elevation - 90.0) > POLE_DEG, np.nan, axial)
+
+
+def swing_zx(up: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+    """The first two of the Cardan angles about Z, X, Y, degrees, (t,) each, from where Y points.
+
+    Args:
+        up: (t, 3) unit vectors: Y of the child in the parent's axes. How it is turned about Y does not matter.
+    """
+    z, x = _arctan(-up[..., 0], up[..., 1]), _arcsin(up[..., 2])
+    return np.where(np.abs(x) > POLE_DEG, np.nan, z), x
+
+
+def swing_yx(up: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+    """Plane of elevation and elevation of the right shoulder (Wu et al. 2005), degrees, (t,) each.
+
+    Elevation is counted as positive, 0 to 180; the plane is undefined (NaN) within 10 degrees of either end.
+
+    Args:
+        up: (t, 3) unit vectors: from the elbow to the shoulder in the axes of the thorax.
+    """
+    elevation = _arctan(np.hypot(up[..., 0], up[..., 2]), up[..., 1])
+    plane = _arctan(-up[..., 0], -up[..., 2])
+    return np.where(np.abs(elevation - 90.0) > POLE_DEG, np.nan, plane), elevation
 
 
 def angle_between(a: DoubleArray, b: DoubleArray) -> DoubleArray:

@@ -153,14 +153,14 @@ def _without_nan(value: Any) -> Any:
 
 
 def _write_json(document: dict[str, Any], path: Path, overwrite: bool) -> None:
-    text = json.dumps(_without_nan(document), indent=None, allow_nan=False)
+    text = json.dumps(_without_nan(document), allow_nan=False)
     with replacing(path, overwrite) as file:
         file.write(text.encode())
         file.write(b"\n")
 
 
 def _write_csv(rows: Iterable[Sequence[object]], path: Path, overwrite: bool) -> None:
-    with replacing(path, overwrite) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+    with replacing(path, overwrite) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         csv.writer(text, lineterminator="\n").writerows(rows)
-        text.flush()
-        text.detach()
+        text.detach()  # which writes what is left, and leaves the file open

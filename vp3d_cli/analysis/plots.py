@@ -98,11 +98,13 @@ def write_plots(
         overwrite: replace a file that exists.
 
     Raises:
-        ConfigError: the name ends in something else, or there is no such kind or angle.
+        ConfigError: the name ends in something else, there is no such kind or angle, or nobody.
         OutputError: the file exists and ``overwrite`` is not set, or it cannot be written.
     """
     check_suffix(path)
     check_kinds(what)
+    if not pose.people:
+        raise ConfigError("nobody to draw: there is no person in this pose")
     names = _angles_to_draw(pose, angle_names) if "angles" in what else ()
     panels = list(_panels(what, names))
     if not panels:

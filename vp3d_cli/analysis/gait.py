@@ -156,14 +156,16 @@ def gait_of(points: PersonPoints) -> Gait:
     """The gait of one person; without steps where none was found."""
     contacts = foot_contacts(points)
     bouts, reason = find_bouts(points, contacts)
+    listed = tuple(_list_contacts(points, contacts))
+    feet = _Feet.of(listed, bouts)
     return Gait(
         points.person_id,
         reason,
-        tuple(_list_contacts(points, contacts)),
+        listed,
         tuple(event for bout in bouts for event in bout.strikes),
         tuple(event for bout in bouts for event in bout.toe_offs),
-        tuple(step for bout in bouts for step in _steps(points, contacts, bout)),
-        tuple(stride for bout in bouts for stride in _strides(points, contacts, bout)),
+        tuple(step for bout in bouts for step in _steps(points, feet, bout)),
+        tuple(stride for bout in bouts for stride in _strides(feet, bout)),
         _flight_share(contacts, bouts),
     )
 
@@ -235,8 +237,44 @@ def _list_contacts(points: PersonPoints, contacts: BoolArray) -> list[Contact]:
     return sorted(found, key=lambda contact: contact.start_s)
 
 
-def _steps(points: PersonPoints, contacts: BoolArray, bout: Bout) -> list[Step]:
-    places = [_place_after(points, contacts, strike) for strike in bout.strikes]
+@dataclass(frozen=True)
+class _Feet:
+    """Where each foot stood and when it left the ground, by foot and in order of time."""
+
+    starts_s: list[DoubleArray]
+    ends_s: list[DoubleArray]
+    places: list[DoubleArray]  # (n, 2) on the floor
+    offs_s: list[DoubleArray]
+
+    @classmethod
+    def of(cls, contacts: Sequence[Contact], bouts: Sequence[Bout]) -> _Feet:
+        own = [[contact for contact in contacts if contact.side == side] for side in SIDES]
+        offs = [off for bout in bouts for off in bout.toe_offs]
+        return cls(
+            [np.array([contact.start_s for contact in foot]) for foot in own],
+            [np.array([contact.end_s for contact in foot]) for foot in own],
+            [np.array([contact.place[:2] for contact in foot]).reshape(-1, 2) for foot in own],
+            [np.array([off.time_s for off in offs if off.foot == foot]) for foot in range(2)],
+        )
+
+    def place_after(self, strike: FootEvent) -> DoubleArray:
+        """(2,) where a foot stands after its heel strike; NaN where it was not seen to stand."""
+        i = int(np.searchsorted(self.ends_s[strike.foot], strike.time_s))
+        starts = self.starts_s[strike.foot]
+        stands = i < len(starts) and starts[i] - strike.time_s <= _FLAT_AFTER_S
+        return np.asarray(self.places[strike.foot][i] if stands else np.full(2, np.nan))
+
+    def toe_off_near(self, foot: int, time_s: float, within_s: float) -> float:
+        """Seconds from a moment to the toe-off of a foot that is nearest to it; NaN where there is none so near."""
+        offs = self.offs_s[foot]
+        i = int(np.searchsorted(offs, time_s))
+        near = offs[max(i - 1, 0) : i + 1] - time_s
+        nearest = min(near.tolist(), key=abs, default=np.nan)
+        return nearest if abs(nearest) <= within_s else np.nan
+
+
+def _steps(points: PersonPoints, feet: _Feet, bout: Bout) -> list[Step]:
+    places = [feet.place_after(strike) for strike in bout.strikes]
     steps = []
     for i, (last, strike) in enumerate(zip(bout.strikes, bout.strikes[1:], strict=False)):
         moved = _pelvis(points, strike.at) - _pelvis(points, last.at)
@@ -244,32 +282,19 @@ def _steps(points: PersonPoints, contacts: BoolArray, bout: Bout) -> list[Step]:
         along = moved / max(distance, 1e-9)
         apart = places[i + 1] - places[i]
         across = abs(float(along[0] * apart[1] - along[1] * apart[0]))
-        # Of two toe-offs of the other foot near a heel strike the one that ends the double support is the nearer one.
-        offs = [off.time_s - strike.time_s for off in bout.toe_offs if off.foot == last.foot]
-        support = min(offs, key=abs, default=np.nan)
-        half = 0.5 * (strike.time_s - last.time_s)
-        support = support if abs(support) <= half else np.nan
+        support = feet.toe_off_near(last.foot, strike.time_s, 0.5 * (strike.time_s - last.time_s))
         steps.append(Step(strike.side, last.time_s, strike.time_s, float(apart @ along), across, support, distance))
     return steps
 
 
-def _strides(points: PersonPoints, contacts: BoolArray, bout: Bout) -> list[Stride]:
+def _strides(feet: _Feet, bout: Bout) -> list[Stride]:
     strides = []
     for first, second in zip(bout.strikes, bout.strikes[2:], strict=False):
-        moved = _place_after(points, contacts, second) - _place_after(points, contacts, first)
-        offs = [off for off in bout.toe_offs if off.foot == first.foot and first.at < off.at < second.at]
-        share = (offs[0].time_s - first.time_s) / (second.time_s - first.time_s) if offs else np.nan
-        strides.append(Stride(first.side, first.time_s, second.time_s, float(np.linalg.norm(moved)), share))
+        length = float(np.linalg.norm(feet.place_after(second) - feet.place_after(first)))
+        half = 0.5 * (second.time_s - first.time_s)
+        share = 0.5 + 0.5 * feet.toe_off_near(first.foot, first.time_s + half, half) / half
+        strides.append(Stride(first.side, first.time_s, second.time_s, length, share))
     return strides
-
-
-def _place_after(points: PersonPoints, contacts: BoolArray, strike: FootEvent) -> DoubleArray:
-    """(2,) where on the floor a foot stands after its heel strike; NaN where it was not seen to stand."""
-    for start, stop in stretches(contacts[:, strike.foot]):
-        waited = points.times_s[start] - strike.time_s
-        if start <= strike.at < stop or 0 <= waited <= _FLAT_AFTER_S:
-            return np.asarray(np.median(points.places[f"{strike.side}_ankle"][start:stop, :2], axis=0))
-    return np.full(2, np.nan)
 
 
 def _pelvis(points: PersonPoints, at: float) -> DoubleArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -171,8 +172,12 @@ def _follows(last: FootEvent, strike: FootEvent) -> bool:
 
 def _toe_off_before(strike: FootEvent, toe_offs: list[FootEvent]) -> FootEvent | None:
     """The last toe-off of a foot before its heel strike, within the longest step."""
-    before = [event for event in toe_offs if event.foot == strike.foot and event.at < strike.at]
-    return before[-1] if before and strike.time_s - before[-1].time_s <= _LONGEST_STEP_S else None
+    for event in reversed(toe_offs[: bisect_left(toe_offs, strike.at, key=lambda event: event.at)]):
+        if strike.time_s - event.time_s > _LONGEST_STEP_S:
+            return None
+        if event.foot == strike.foot:
+            return event
+    return None
 
 
 def _swing_fits(off: FootEvent, strike: FootEvent, contacts: BoolArray) -> bool:

@@ -19,7 +19,7 @@ _CENTRE: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 _LIMB: dict[str, tuple[tuple[str, ...], ...]] = {
     **{name: ((name,),) for name in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist", "heel")},
-    "toe": (("big_toe",), ("toe",), ("foot",)),
+    "toe": (("big_toe",), ("foot_index",), ("toe",)),
 }
 POINTS: dict[str, tuple[tuple[str, ...], ...]] = _CENTRE | {
     f"{side}_{name}": tuple(tuple(f"{side}_{joint}" for joint in joints) for joints in sources)
@@ -34,7 +34,7 @@ _SEEN_BY: dict[str, tuple[str, ...]] = {
     "thorax": _SHOULDERS,
     "head": ("nose", "left_ear", "right_ear"),
 }
-_LEGS = ("knee", "ankle", "heel", "toe", "foot")
+_LEGS = ("knee", "ankle", "heel", "toe", "foot_index")
 _ANY_OF = frozenset({"head"})  # one keypoint of the face is enough: the far ear is hidden in every side view
 
 

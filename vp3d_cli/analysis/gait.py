@@ -16,6 +16,7 @@ from vp3d_cli.types import BoolArray, DoubleArray, Pose3D, stretches
 
 # Contacts end when the heel leaves the ground, so that a quick walker too seems to stand on neither foot at times.
 _MOST_FLIGHT_WALKING = 0.15
+_LEAST_FOR_SYMMETRY = 2  # of each side: one step may be long by chance
 _FLAT_AFTER_S = 0.3  # after a heel strike the foot stands flat; a third of a slow step
 
 
@@ -30,7 +31,7 @@ class Measure:
         value: NaN where it is not known.
         sd: standard deviation over what was counted; NaN where there are fewer than two.
         unit: such as ``m``; "" for a count.
-        count: from how many steps, strides, repetitions or frames.
+        count: from how many steps, strides, repetitions or frames; of a comparison the fewer of both sides.
         note: why a value is missing.
     """
 
@@ -199,21 +200,19 @@ def gait_measures(gait: Gait) -> list[Measure]:
         measures += _by_side("stance", "% of stride", strides, lambda stride: 100 * stride.stance_share)
         measures.append(_mean("double_support", "both", double, "% of stride"))
         symmetric.append("stance")
-    pairs = {name: _both_sides(measures, name) for name in symmetric}
-    return measures + [
-        Measure("gait", f"{name}_symmetry_index", "both", _symmetry_index(*pair), "%", count=len(steps))
-        for name, pair in pairs.items()
-    ]
+    return measures + [_symmetry_index(measures, name) for name in symmetric]
 
 
-def _symmetry_index(left: float, right: float) -> float:
+def _symmetry_index(measures: Sequence[Measure], name: str) -> Measure:
     """Left minus right in per cent of their mean (Robinson et al. 1987): 0 where they are equal."""
-    return 200 * (left - right) / (left + right) if left + right else np.nan
-
-
-def _both_sides(measures: Sequence[Measure], name: str) -> tuple[float, float]:
-    left, right = ([m.value for m in measures if (m.name, m.side) == (name, side)] for side in SIDES)
-    return left[0], right[0]
+    left, right = (next(m for m in measures if (m.name, m.side) == (name, side)) for side in SIDES)
+    fewest = min(left.count, right.count)
+    title = f"{name}_symmetry_index"
+    if fewest < _LEAST_FOR_SYMMETRY:
+        return Measure("gait", title, "both", np.nan, "%", count=fewest, note="two of each side are needed")
+    return Measure(
+        "gait", title, "both", 200 * (left.value - right.value) / (left.value + right.value), "%", count=fewest
+    )
 
 
 def _by_side(name: str, unit: str, items: Sequence[Step] | Sequence[Stride], of: Callable[..., float]) -> list[Measure]:

@@ -142,7 +142,7 @@ class Gait:
 
     @property
     def kind(self) -> str:
-        """``walking``, ``running`` (both feet in the air between steps), or "" where no gait was found."""
+        """``walking``, ``running`` (with flight between steps), or "" if no gait was found."""
         if not self.found:
             return ""
         return "running" if self.flight_share > _MOST_FLIGHT_WALKING else "walking"
@@ -172,14 +172,14 @@ def gait_of(points: PersonPoints) -> Gait:
 
 
 def _flight_share(contacts: BoolArray, bouts: Sequence[Bout]) -> float:
-    """Share of the frames from the first to the last heel strike of each bout in which no foot stands."""
+    """Share of the frames of all bouts in which neither foot stands."""
     spans = [contacts[round(bout.strikes[0].at) : round(bout.strikes[-1].at)] for bout in bouts]
     frames = np.concatenate([np.zeros((0, 2), np.bool_), *spans])
     return float((~frames.any(axis=1)).mean()) if len(frames) else 0.0
 
 
 def gait_measures(gait: Gait) -> list[Measure]:
-    """Means over all steps and strides of a person, by side; one that says why where no gait was found."""
+    """Means over all steps and strides by side; a single measure with a note if there is no gait."""
     if not gait.found:
         return [Measure("gait", "gait", "", np.nan, "", note=f"no gait found: {gait.reason}")]
     steps, strides = gait.steps, gait.strides
@@ -247,6 +247,7 @@ class _Feet:
 
     @classmethod
     def of(cls, contacts: Sequence[Contact], bouts: Sequence[Bout]) -> _Feet:
+        """Sort contacts and toe-offs by foot."""
         own = [[contact for contact in contacts if contact.side == side] for side in SIDES]
         offs = [off for bout in bouts for off in bout.toe_offs]
         return cls(
@@ -264,7 +265,7 @@ class _Feet:
         return np.asarray(self.places[strike.foot][i] if stands else np.full(2, np.nan))
 
     def toe_off_near(self, foot: int, time_s: float, within_s: float) -> float:
-        """Seconds from a moment to the toe-off of a foot that is nearest to it; NaN where there is none so near."""
+        """Seconds from a moment to the nearest toe-off of a foot; NaN if none is within reach."""
         offs = self.offs_s[foot]
         i = int(np.searchsorted(offs, time_s))
         near = offs[max(i - 1, 0) : i + 1] - time_s

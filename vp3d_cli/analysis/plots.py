@@ -1,4 +1,4 @@
-"""Plots of the motion over time: angles, heights, speeds, contacts, confidence; legible when printed in grey."""
+"""Plots of angles, heights, speeds, contacts and confidence over time, legible in grey."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def _draw_contacts(axes: Axes, data: _PersonData) -> None:
 
 
 def _draw_confidence(axes: Axes, data: _PersonData) -> None:
-    """Mean confidence of all keypoints, 0 for one that was filled in, and the share of those that were."""
+    """Mean confidence of the keypoints (0 where filled in), and the share that was filled in."""
     track = data.person.track
     there = np.isfinite(track.keypoints).all(axis=2).max(axis=1)
     filled = np.where(there, 1.0 - track.observed.mean(axis=1), np.nan)

@@ -117,7 +117,7 @@ def lifted_upright(person: Person3D, names: Sequence[str]) -> DoubleArray:
     rigid = [i for i, name in enumerate(names) if not name.endswith(_LEGS)]
     camera = person.joints.astype(np.float64)
     world = person.joints_world.astype(np.float64)
-    known = np.isfinite(camera[:, rigid]).all(axis=2) & np.isfinite(world[:, rigid]).all(axis=2)
+    known = np.asarray(np.isfinite(camera[:, rigid] + world[:, rigid]).all(axis=2))
     there = known.sum(axis=1) >= 3
     a, b = (_centred(joints[there][:, rigid], known[there]) for joints in (camera, world))
     u, _, vt = np.linalg.svd(np.swapaxes(a, 1, 2) @ b)

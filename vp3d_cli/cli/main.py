@@ -21,6 +21,8 @@ from typer.core import TyperGroup
 
 from vp3d_cli import __version__
 from vp3d_cli.cli import (
+    analyze,
+    angles,
     batch,
     data,
     detect,
@@ -30,6 +32,7 @@ from vp3d_cli.cli import (
     lift,
     machine,
     models,
+    plot,
     reproduce,
     train,
     train_detector,
@@ -104,6 +107,9 @@ app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
 app.command("render")(files.render)
 app.command("info")(files.info)
+app.command("angles")(angles.angles)
+app.command("analyze")(analyze.analyze)
+app.command("plot")(plot.plot)
 app.command("detectors")(models.detectors)
 app.add_typer(models.weights_app, name="weights")
 app.add_typer(data.data_app, name="data")

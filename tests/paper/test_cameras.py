@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of, read_cameras
-from vp3d_cli.paper.datasets.splits import DATASETS, action_name, dataset_spec, select_joints
+from vp3d_cli.paper.datasets.specs import DATASETS, action_name, dataset_spec, select_joints
 
 # Where world's origin is in camera axes, millimetres, in the calibration that github.com/karfly/
 # human36m-camera-parameters took from the data set's metadata.xml; ours came another way.

@@ -26,8 +26,8 @@ from vp3d_cli.paper.datasets.archives import (
 from vp3d_cli.paper.datasets.cameras import cameras_of
 from vp3d_cli.paper.evaluation import DatasetExam, evaluate_dataset
 from vp3d_cli.paper.published import Experiment, published, published_for
-from vp3d_cli.paper.reproduce.rows import SEMI as SEMI_GROUP
-from vp3d_cli.paper.reproduce.rows import all_rows
+from vp3d_cli.paper.reproduce.table_rows import SEMI as SEMI_GROUP
+from vp3d_cli.paper.reproduce.table_rows import all_rows
 from vp3d_cli.paper.training import open_dataset
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.config import parse_config

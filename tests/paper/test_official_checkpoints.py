@@ -25,7 +25,7 @@ from vp3d_cli.lift.lifter import load_lifter
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.paper.networks.simple import SimpleConfig, SimpleModel
 from vp3d_cli.paper.official_checkpoints import add_official, convert, read_official, recognise, write_official
-from vp3d_cli.train.start import start_with
+from vp3d_cli.train.networks import start_with
 from vp3d_cli.weights import find_weights, list_weights
 
 

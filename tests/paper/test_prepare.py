@@ -25,7 +25,7 @@ from vp3d_cli.paper.datasets.archives import (
 from vp3d_cli.paper.datasets.cameras import cameras_of
 from vp3d_cli.paper.datasets.prepare import exact_keypoints, prepare
 from vp3d_cli.paper.datasets.sequences import Archives
-from vp3d_cli.paper.datasets.splits import DATASETS, select_joints
+from vp3d_cli.paper.datasets.specs import DATASETS, select_joints
 from vp3d_cli.types import FloatArray
 
 SPEC = DATASETS["human36m"]

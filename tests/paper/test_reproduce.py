@@ -20,9 +20,9 @@ from vp3d_cli.errors import ConfigError, InputError, OutputError, TrainingError
 from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.paper.published import published
 from vp3d_cli.paper.reproduce import run as reproduce_run
-from vp3d_cli.paper.reproduce.journal import FILE, Journal, RowResult, open_journal
+from vp3d_cli.paper.reproduce.results import FILE, Journal, RowResult, open_journal
 from vp3d_cli.paper.reproduce.report import compose
-from vp3d_cli.paper.reproduce.rows import GROUPS, all_rows, select_rows
+from vp3d_cli.paper.reproduce.table_rows import GROUPS, all_rows, select_rows
 from vp3d_cli.paper.reproduce.run import Listener, Outcome, Plan, reproduce
 from vp3d_cli.train.config import read_config
 from vp3d_cli.train.mocap.motion import read_motion

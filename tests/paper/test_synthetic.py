@@ -21,8 +21,8 @@ from vp3d_cli.paper.datasets.archives import (
 from vp3d_cli.paper.datasets.cameras import cameras_of
 from vp3d_cli.paper.datasets.prepare import exact_keypoints, prepare
 from vp3d_cli.paper.datasets.sequences import Archives
-from vp3d_cli.paper.datasets.splits import DATASETS, select_joints
-from vp3d_cli.paper.datasets.steering import steer
+from vp3d_cli.paper.datasets.specs import DATASETS, select_joints
+from vp3d_cli.paper.datasets.capture_area import steer
 from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion

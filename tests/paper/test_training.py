@@ -26,9 +26,9 @@ from vp3d_cli.train.config import LoopConfig, TrainConfig, parse_config
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.networks import build_networks
 from vp3d_cli.train.reprojection import project_through
-from vp3d_cli.train.schedule import Schedule
-from vp3d_cli.train.views.sequences import LabelledSequences, Shuffled, UnlabelledSequences
-from vp3d_cli.train.views.views import Views
+from vp3d_cli.train.optimization import Schedule
+from vp3d_cli.train.sequences.windows import LabelledSequences, Shuffled, UnlabelledSequences
+from vp3d_cli.train.sequences.view import Views
 
 RULE = InputRule("screen", False, 50.0, "h36m17", "h36m17")
 

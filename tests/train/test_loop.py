@@ -22,7 +22,7 @@ from vp3d_cli.train.config import TrainConfig, parse_config, read_config
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.mocap.motion import MOTION_JOINTS
 from vp3d_cli.train.networks import build_networks
-from vp3d_cli.train.plot import plot_learning_curve
+from vp3d_cli.train.run_files import plot_learning_curve
 from vp3d_cli.train.recipes import find_recipe, list_recipes
 
 

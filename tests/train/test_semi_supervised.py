@@ -37,7 +37,7 @@ from vp3d_cli.train.reprojection import (
     reprojection,
     shared_joints,
 )
-from vp3d_cli.train.views.footage import open_footage
+from vp3d_cli.train.sequences.unlabelled import open_footage
 from vp3d_cli.types import Track2D
 
 WIDTH = 1000.0

@@ -92,7 +92,7 @@ def synthesize(
 
 def report(result: Prepared, dataset: str, quiet: bool) -> None:
     """Print a table of what a data set holds and what the user should know to stderr, the files to stdout."""
-    from vp3d_cli.paper.datasets.splits import dataset_spec
+    from vp3d_cli.paper.datasets.specs import dataset_spec
 
     if not quiet:
         spec = dataset_spec(dataset)

@@ -11,15 +11,15 @@ import typer
 
 from vp3d_cli.cli import options
 from vp3d_cli.cli.common import Quiet, clock, format_table, print_error, print_warning
-from vp3d_cli.cli.training import training_bar
+from vp3d_cli.cli.training_progress import training_bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.progress import Progress
 
-    from vp3d_cli.paper.reproduce.journal import RowResult
-    from vp3d_cli.paper.reproduce.rows import Row
+    from vp3d_cli.paper.reproduce.results import RowResult
+    from vp3d_cli.paper.reproduce.table_rows import Row
 
 
 def reproduce(
@@ -56,7 +56,7 @@ def reproduce(
     Stop it at any time: the same command goes on where it was. Rows whose data is missing are skipped. Prints the path
     of report.html; report.md and results.json lie beside it (docs/reproducing.md).
     """
-    from vp3d_cli.paper.reproduce.rows import select_rows
+    from vp3d_cli.paper.reproduce.table_rows import select_rows
 
     chosen = select_rows(rows)
     if list_rows:

@@ -10,7 +10,7 @@ import typer
 
 from vp3d_cli.cli import options
 from vp3d_cli.cli.common import Quiet, print_warning
-from vp3d_cli.cli.training import end_run, training_bar
+from vp3d_cli.cli.training_progress import end_run, training_bar
 from vp3d_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def run(
     """Train with a progress bar, plot the curve, print the path of the best weights."""
     from vp3d_cli.runtime.devices import torch_device
     from vp3d_cli.train.loop import train as train_loop
-    from vp3d_cli.train.plot import NOT_PLOTTED, plot_learning_curve
+    from vp3d_cli.train.run_files import NOT_PLOTTED, plot_learning_curve
 
     with training_bar(threads, quiet) as bar:
         task = bar.add_task("training", total=None)

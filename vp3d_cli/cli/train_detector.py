@@ -9,7 +9,7 @@ import typer
 
 from vp3d_cli.cli import options
 from vp3d_cli.cli.common import Quiet
-from vp3d_cli.cli.training import end_run, training_bar
+from vp3d_cli.cli.training_progress import end_run, training_bar
 
 if TYPE_CHECKING:
     from vp3d_cli.paper.cpn.training import CpnTraining

@@ -25,7 +25,7 @@ from vp3d_cli.lift.lifter import Lifter
 from vp3d_cli.lift.temporal import TemporalConfig
 from vp3d_cli.paper.datasets.cameras import DatasetCamera
 from vp3d_cli.paper.datasets.sequences import Archives, RecordedSequence, keypoints_in
-from vp3d_cli.paper.datasets.splits import DATASETS, DatasetSpec, action_name, dataset_spec
+from vp3d_cli.paper.datasets.specs import DATASETS, DatasetSpec, action_name, dataset_spec
 from vp3d_cli.paper.published import Experiment, Published, published_for
 from vp3d_cli.skeletons import get_skeleton
 from vp3d_cli.types import DoubleArray, FloatArray

@@ -14,7 +14,7 @@ from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.paper.datasets.cameras import DatasetCamera
 from vp3d_cli.paper.datasets.sequences import Archives, RecordedSequence
 from vp3d_cli.train.config import DatasetConfig, TrainConfig
-from vp3d_cli.train.views.views import Camera, View
+from vp3d_cli.train.sequences.view import Camera, View
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from vp3d_cli.errors import ConfigError
 from vp3d_cli.lift.architectures import ARCHITECTURES
 from vp3d_cli.lift.checkpoint import Task
 from vp3d_cli.lift.input_rule import InputRule
-from vp3d_cli.paper.datasets.splits import DATASETS
+from vp3d_cli.paper.datasets.specs import DATASETS
 from vp3d_cli.train.synthesis.cameras import CameraRanges
 from vp3d_cli.train.synthesis.engine import EngineSettings
 from vp3d_cli.train.synthesis.noise import NoiseSettings

@@ -13,10 +13,10 @@ from vp3d_cli.train.batch import Batch, BatchSource, Unlabelled, UnlabelledSourc
 from vp3d_cli.train.config import TrainConfig
 from vp3d_cli.train.synthesis.engine import DataEngine
 from vp3d_cli.train.synthesis.pool import MotionSource, prepare
-from vp3d_cli.train.synthesis.sources import load_clips, validation_settings
-from vp3d_cli.train.views.footage import open_footage
-from vp3d_cli.train.views.sequences import LabelledSequences, UnlabelledSequences
-from vp3d_cli.train.views.views import View, Views
+from vp3d_cli.train.synthesis.clip_selection import load_clips, validation_settings
+from vp3d_cli.train.sequences.unlabelled import open_footage
+from vp3d_cli.train.sequences.windows import LabelledSequences, UnlabelledSequences
+from vp3d_cli.train.sequences.view import View, Views
 
 
 @dataclass(frozen=True)

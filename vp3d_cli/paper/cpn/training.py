@@ -26,7 +26,7 @@ from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, OutputError, TrainingError
 from vp3d_cli.paper.cpn.coco import LabelledPerson, read_people
 from vp3d_cli.paper.cpn.data import NO_AUGMENTATION, Augmentation, Samples, read_image
-from vp3d_cli.train.runs import append_row, stop_requested, write_state
+from vp3d_cli.train.run_files import append_row, stop_requested, write_state
 
 FORMAT = "vp3d-cpn/1"
 STATE_VERSION = 1

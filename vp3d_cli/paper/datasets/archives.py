@@ -34,7 +34,7 @@ class Positions3D:
 
     Attributes:
         subjects: {subject: {action: (T, J, 3) float32}}, metres, world axes; as many joints as the file has (a
-            Human3.6M archive has 32: see :func:`vp3d_cli.paper.datasets.splits.select_joints`).
+            Human3.6M archive has 32: see :func:`vp3d_cli.paper.datasets.specs.select_joints`).
         made_up: the file says of itself that nobody was recorded.
     """
 

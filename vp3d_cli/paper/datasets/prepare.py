@@ -21,7 +21,7 @@ from vp3d_cli.paper.datasets.archives import (
     write_positions_3d,
 )
 from vp3d_cli.paper.datasets.cameras import cameras_of
-from vp3d_cli.paper.datasets.splits import CORRUPT, DATASETS, DatasetSpec, action_name, dataset_spec, select_joints
+from vp3d_cli.paper.datasets.specs import CORRUPT, DATASETS, DatasetSpec, action_name, dataset_spec, select_joints
 from vp3d_cli.types import FloatArray
 
 Joints = dict[str, dict[str, FloatArray]]
@@ -53,8 +53,8 @@ def prepare(dataset: str, source: Path, out: Path, *, partial: bool = False, ove
 
     Args:
         dataset: ``human36m`` or ``humaneva``.
-        source: folder or archive of a download (see :mod:`vp3d_cli.paper.datasets.human36m` and
-            :mod:`vp3d_cli.paper.datasets.humaneva`), an archive ``data_3d_*.npz``, or a folder with one; then the
+        source: folder or archive of a download (see :mod:`vp3d_cli.paper.datasets.downloads.human36m` and
+            :mod:`vp3d_cli.paper.datasets.downloads.humaneva`), an archive ``data_3d_*.npz``, or a folder with one; then the
             archives of keypoints beside it come along.
         out: folder for ``data_3d_*.npz`` and ``data_2d_*.npz``; made if its parent is there.
         partial: go on where subjects or sequences are missing.

@@ -18,7 +18,7 @@ from vp3d_cli.paper.datasets.archives import (
 )
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of
 from vp3d_cli.paper.datasets.prepare import MADE_UP, compare
-from vp3d_cli.paper.datasets.splits import CORRUPT, DatasetSpec, dataset_spec, select_joints
+from vp3d_cli.paper.datasets.specs import CORRUPT, DatasetSpec, dataset_spec, select_joints
 from vp3d_cli.skeletons import SKELETONS, get_skeleton
 from vp3d_cli.types import FloatArray
 

@@ -20,8 +20,8 @@ from vp3d_cli.lift.skeleton_mapping import from_coco
 from vp3d_cli.paper.datasets.archives import write_positions_2d, write_positions_3d
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of
 from vp3d_cli.paper.datasets.prepare import EXACT, MADE_UP, Prepared
-from vp3d_cli.paper.datasets.splits import CORRUPT, DATASETS
-from vp3d_cli.paper.datasets.steering import steer
+from vp3d_cli.paper.datasets.specs import CORRUPT, DATASETS
+from vp3d_cli.paper.datasets.capture_area import steer
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.train.mocap.motion import MotionClip
 from vp3d_cli.train.synthesis import bodies

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vp3d_cli.paper.published import published
-from vp3d_cli.paper.reproduce.journal import Journal, RowResult
-from vp3d_cli.paper.reproduce.rows import SHARES, VARIANTS, all_rows
+from vp3d_cli.paper.reproduce.results import Journal, RowResult
+from vp3d_cli.paper.reproduce.table_rows import SHARES, VARIANTS, all_rows
 
 # Colour-blind safe (Okabe and Ito 2008).
 _OURS, _THEIRS = "#0072b2", "#d55e00"

@@ -13,9 +13,9 @@ from vp3d_cli import __version__
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.paper.datasets.prepare import MADE_UP
 from vp3d_cli.paper.published import Published, published
-from vp3d_cli.paper.reproduce.journal import Journal, RowResult
+from vp3d_cli.paper.reproduce.results import Journal, RowResult
 from vp3d_cli.paper.reproduce.plots import draw_plots
-from vp3d_cli.paper.reproduce.rows import GROUPS, SEMI, UNLIKE_THE_PAPER, Row, all_rows
+from vp3d_cli.paper.reproduce.table_rows import GROUPS, SEMI, UNLIKE_THE_PAPER, Row, all_rows
 
 PAPER = (
     "Pavllo, Feichtenhofer, Grangier, Auli: 3D human pose estimation in video with temporal convolutions and "

@@ -11,11 +11,11 @@ from vp3d_cli.errors import InputError, OutputError, Vp3dError
 from vp3d_cli.io.atomic import make_folder
 from vp3d_cli.lift.lifter import Lifter
 from vp3d_cli.paper.datasets.sequences import Archives
-from vp3d_cli.paper.datasets.splits import dataset_spec
+from vp3d_cli.paper.datasets.specs import dataset_spec
 from vp3d_cli.paper.evaluation import DatasetExam, evaluate_dataset
-from vp3d_cli.paper.reproduce.journal import Journal, RowResult, open_journal, plain
+from vp3d_cli.paper.reproduce.results import Journal, RowResult, open_journal, plain
 from vp3d_cli.paper.reproduce.report import write_report
-from vp3d_cli.paper.reproduce.rows import Row
+from vp3d_cli.paper.reproduce.table_rows import Row
 from vp3d_cli.train.config import DatasetConfig, TrainConfig
 from vp3d_cli.train.loop import train
 from vp3d_cli.weights import sha256_of

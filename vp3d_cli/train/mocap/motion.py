@@ -14,9 +14,9 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.train.mocap.asfamc import find_asf, read_amc
 from vp3d_cli.train.mocap.bvh import read_bvh
 from vp3d_cli.train.mocap.clip import MOTION_JOINTS, MotionClip
-from vp3d_cli.train.mocap.humanoid import motion_joints, to_z_up
+from vp3d_cli.train.mocap.joint_mapping import motion_joints, to_z_up
 from vp3d_cli.train.mocap.pose_files import read_pose_motion
-from vp3d_cli.train.mocap.trunk import divide_trunks
+from vp3d_cli.train.mocap.spine_normalization import divide_trunks
 from vp3d_cli.types import FloatArray
 
 __all__ = ["MOTION_JOINTS", "MotionClip", "read_motion"]
@@ -74,7 +74,7 @@ def read_motion(path: Path) -> list[MotionClip]:
     A motion archive or pose file (``.npz``), a ``.bvh`` file, an ``.amc`` file with its ``.asf`` beside it, or a folder
     with any of them in it and in its subfolders. Clips of a folder are named by their path in it, without suffix; the
     folder in which a file lies is its source. What a ``LICENSE`` file there says is not read, but pointed at. Thorax
-    and spine are put where those of all others are (:mod:`vp3d_cli.train.mocap.trunk`).
+    and spine are put where those of all others are (:mod:`vp3d_cli.train.mocap.spine_normalization`).
 
     Raises:
         InputError: missing, of an unknown kind, or broken; the message has the file and, for text, the line.

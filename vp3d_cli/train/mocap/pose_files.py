@@ -10,7 +10,7 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.clip import MOTION_JOINTS, MotionClip
-from vp3d_cli.train.mocap.humanoid import face_of_h36m
+from vp3d_cli.train.mocap.joint_mapping import face_of_h36m
 from vp3d_cli.types import DoubleArray, FloatArray, Pose3D, stretches
 
 # Shorter stretches of a person in view are too short to learn motion from.

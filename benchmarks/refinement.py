@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 from unittest.mock import patch
 
-from vp3d_cli.evaluate.motion_capture import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
+from vp3d_cli.evaluate.motion_capture import HeldOutMotion, evaluate_shots, evaluate_windows, held_out_clips
 from vp3d_cli.pipeline import infer as pipeline
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.refine import bone_lengths as bones
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=1024)
     given = parser.parse_args()
 
-    hold_out = HoldOut(held_out_clips([given.motion], [given.lifter]), given.windows)
+    hold_out = HeldOutMotion(held_out_clips([given.motion], [given.lifter]), given.windows)
     print("| across, depth | e, f | trust | shots N / P, velocity | exact N / P | detected N / P |")
     print("|---|---|---|---|---|---|")
     for across, depth, confidence, far_m, trust in _CASES:

@@ -22,8 +22,8 @@ from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.train import losses
 from vp3d_cli.train.config import LoopConfig
-from vp3d_cli.train.sequences.windows import LabelledSequences
-from vp3d_cli.train.sequences.view import Camera, View, Views
+from vp3d_cli.train.sequences.windows import LabelledWindows
+from vp3d_cli.train.sequences.view import Camera, View, ViewStore
 
 RULE = InputRule("screen", False, 50.0, "h36m17", "h36m17")
 SIZE = (1000, 1002)
@@ -83,7 +83,7 @@ def compare(widths: tuple[int, ...], channels: int, batch: int, repeats: int) ->
     model = TemporalModel(config)
     optimizer = torch.optim.Adam(model.parameters(), amsgrad=True)
     views = made_up(20_000)
-    source = LabelledSequences(Views(views, RULE), RULE, config, LoopConfig(batch=batch, flips=False), batch)
+    source = LabelledWindows(ViewStore(views, RULE), RULE, config, LoopConfig(batch=batch, flips=False), batch)
     plain = PlainLoop(views, config.frames_before, config.frames_after)
     order = np.random.default_rng(0)
 
@@ -135,9 +135,9 @@ def memory(frames: int, widths: tuple[int, ...], batch: int) -> None:
     config = TemporalConfig(widths=widths, channels=1024)
     views = made_up(frames)
     print(f"{frames} frames of 4 cameras: {peak_gb():.2f} GB for the arrays that were read")
-    held = Views(views, RULE)
+    held = ViewStore(views, RULE)
     del views
-    source = LabelledSequences(held, RULE, config, LoopConfig(batch=batch), batch)
+    source = LabelledWindows(held, RULE, config, LoopConfig(batch=batch), batch)
     print(f"  {source.epoch} windows in an epoch, {peak_gb():.2f} GB with everything normalized")
     model = TemporalModel(config)
     for step in range(2):

@@ -13,7 +13,7 @@ from motions import write_archive
 
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.evaluate import holdout
-from vp3d_cli.evaluate.motion_capture import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
+from vp3d_cli.evaluate.motion_capture import HeldOutMotion, evaluate_shots, evaluate_windows, held_out_clips
 from vp3d_cli.evaluate.scores import FIGURES
 from vp3d_cli.lift.checkpoint import save_lifter
 from vp3d_cli.pipeline.settings import InferSettings
@@ -42,7 +42,7 @@ def test_what_was_held_out(archive: Path, tmp_path: Path) -> None:
 
 def test_windows(archive: Path, tmp_path: Path) -> None:
     lifter = str(lifter_file(tmp_path / "a.safetensors"))
-    exam = HoldOut(held_out_clips([archive], [lifter]), windows=40, group_by=r"walk_(\d)")
+    exam = HeldOutMotion(held_out_clips([archive], [lifter]), windows=40, group_by=r"walk_(\d)")
     scores = evaluate_windows(lifter, exam, silent)
     assert [case.name for case in scores] == [
         "clean", "clean: 2", "clean: 3", "detected", "detected: 2", "detected: 3",
@@ -67,7 +67,7 @@ def test_models_of_other_receptive_fields_see_the_same_windows(archive: Path, tm
         for p in model.parameters():
             torch.nn.init.zeros_(p)
         save_lifter(path, model, info)
-        exam = HoldOut(held_out_clips([archive], [str(path)]), windows=20)
+        exam = HeldOutMotion(held_out_clips([archive], [str(path)]), windows=20)
         scores.append(evaluate_windows(str(path), exam, silent)[0].mpjpe)
     assert scores[0] > 100
     assert scores == pytest.approx([scores[0]] * 3, rel=1e-5)
@@ -80,7 +80,7 @@ def test_models_of_other_receptive_fields_see_the_same_windows(archive: Path, tm
 def test_single_poses_get_what_inference_does(
     step: str, left_out: Callable[..., object], archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exam = HoldOut(held_out_clips([archive], ["pose-27"], ["walk"]), windows=64)
+    exam = HeldOutMotion(held_out_clips([archive], ["pose-27"], ["walk"]), windows=64)
     whole = evaluate_windows("pose-27", exam, silent)[0]
     monkeypatch.setattr(holdout, step, left_out)
     assert whole.p_mpjpe < evaluate_windows("pose-27", exam, silent)[0].p_mpjpe - 0.05
@@ -88,7 +88,7 @@ def test_single_poses_get_what_inference_does(
 
 def test_a_trajectory_model_is_examined_by_its_root(archive: Path, tmp_path: Path) -> None:
     lifter = str(lifter_file(tmp_path / "root.safetensors", task="trajectory"))
-    exam = HoldOut(held_out_clips([archive], [lifter]), windows=10)
+    exam = HeldOutMotion(held_out_clips([archive], [lifter]), windows=10)
     scores = evaluate_windows(lifter, exam, silent)
     assert [case.name for case in scores] == ["clean", "detected"]  # one source: no groups
     assert all(math.isfinite(case.trajectory) and math.isnan(case.n_mpjpe) for case in scores)
@@ -96,7 +96,7 @@ def test_a_trajectory_model_is_examined_by_its_root(archive: Path, tmp_path: Pat
 
 def test_shots_at_several_frame_rates(archive: Path, tmp_path: Path) -> None:
     lifter = str(lifter_file(tmp_path / "a.safetensors"))
-    exam = HoldOut(held_out_clips([archive], [lifter]))
+    exam = HeldOutMotion(held_out_clips([archive], [lifter]))
     scores = evaluate_shots(lifter, exam, [24.0, 50.0], 2, InferSettings(), silent)
     assert [case.name for case in scores] == ["24 fps", "50 fps"]
     assert [case.frames for case in scores] == [2 * 4 * 24, 2 * 4 * 50]
@@ -109,7 +109,7 @@ def test_shots_at_several_frame_rates(archive: Path, tmp_path: Path) -> None:
 def test_groups_that_make_no_sense(archive: Path, tmp_path: Path) -> None:
     clips = held_out_clips([archive], [], ["walk"])
     with pytest.raises(ConfigError, match="is not a regular expression"):
-        HoldOut(clips, group_by="(").groups()
+        HeldOutMotion(clips, group_by="(").groups()
     with pytest.raises(ConfigError, match="no clip's name matches 'dance'"):
-        HoldOut(clips, group_by="dance").groups()
-    assert list(HoldOut(clips).groups()) == ["made-up"]
+        HeldOutMotion(clips, group_by="dance").groups()
+    assert list(HeldOutMotion(clips).groups()) == ["made-up"]

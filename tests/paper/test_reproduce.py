@@ -20,10 +20,10 @@ from vp3d_cli.errors import ConfigError, InputError, OutputError, TrainingError
 from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.paper.published import published
 from vp3d_cli.paper.reproduce import run as reproduce_run
-from vp3d_cli.paper.reproduce.results import FILE, Journal, RowResult, open_journal
+from vp3d_cli.paper.reproduce.results import FILE, Results, RowResult, open_results
 from vp3d_cli.paper.reproduce.report import compose
 from vp3d_cli.paper.reproduce.table_rows import GROUPS, all_rows, select_rows
-from vp3d_cli.paper.reproduce.run import Listener, Outcome, Plan, reproduce
+from vp3d_cli.paper.reproduce.run import Callbacks, Outcome, Plan, reproduce
 from vp3d_cli.train.config import read_config
 from vp3d_cli.train.mocap.motion import read_motion
 from vp3d_cli.train.recipes import find_recipe
@@ -183,7 +183,7 @@ def test_models_that_are_there_are_only_evaluated(made: tuple[Path, Outcome], fo
     name = "h36m-gt-27-no-flip-test"
     shutil.copytree(out / "runs" / "h36m-gt-27", tmp_path / "runs" / "h36m-gt-27")
     steps: list[int] = []
-    again = reproduce(plan(folder, tmp_path, f"^{name}$"), Listener(step=lambda step, *_: steps.append(step)))
+    again = reproduce(plan(folder, tmp_path, f"^{name}$"), Callbacks(step=lambda step, *_: steps.append(step)))
     assert steps == []
     assert again.results[name] == outcome.results[name]
 
@@ -204,14 +204,14 @@ def test_stopped_within_a_row_and_gone_on(folder: Path, tmp_path: Path) -> None:
         if step == 2:
             signal.raise_signal(signal.SIGINT)
 
-    stopped = reproduce(plan(folder, tmp_path / "parts", pattern, epochs=3), Listener(step=interrupt))
+    stopped = reproduce(plan(folder, tmp_path / "parts", pattern, epochs=3), Callbacks(step=interrupt))
     assert not stopped.finished
     assert stopped.results["h36m-gt-27-no-flip-test"].status == "waiting"
     check = (tmp_path / "parts" / "report.md").read_text(encoding="utf-8")
     assert "0 of 0 rows are done" in check
     steps: list[int] = []
     after = reproduce(
-        plan(folder, tmp_path / "parts", pattern, epochs=3), Listener(step=lambda step, *_: steps.append(step))
+        plan(folder, tmp_path / "parts", pattern, epochs=3), Callbacks(step=lambda step, *_: steps.append(step))
     )
     assert after.finished
     assert steps[0] == 3
@@ -279,7 +279,7 @@ def test_other_settings_and_other_data(made: tuple[Path, Outcome], folder: Path,
 def test_what_is_no_journal(text: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(InputError, match="not the results of vp3d reproduce"):
-        open_journal(tmp_path, folder, 1, 8)
+        open_results(tmp_path, folder, 1, 8)
 
 
 def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,7 +306,7 @@ def test_damaged_archives_are_failures(folder: Path, tmp_path: Path) -> None:
 
 
 def test_text_of_others_is_text() -> None:
-    journal = Journal("<data>", rows={"h36m-cpn-1": RowResult("failed", "<script>alert(1)</script> | x")})
+    journal = Results("<data>", rows={"h36m-cpn-1": RowResult("failed", "<script>alert(1)</script> | x")})
     document = compose(journal, {})
     page = document.html("title")
     assert "<script>" not in page

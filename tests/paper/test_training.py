@@ -25,10 +25,10 @@ from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.config import LoopConfig, TrainConfig, parse_config
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.networks import build_networks
-from vp3d_cli.train.reprojection import project_through
+from vp3d_cli.train.reprojection import project_points
 from vp3d_cli.train.optimization import Schedule
-from vp3d_cli.train.sequences.windows import LabelledSequences, Shuffled, UnlabelledSequences
-from vp3d_cli.train.sequences.view import Views
+from vp3d_cli.train.sequences.windows import LabelledWindows, EpochOrder, UnlabelledWindows
+from vp3d_cli.train.sequences.view import ViewStore
 
 RULE = InputRule("screen", False, 50.0, "h36m17", "h36m17")
 
@@ -42,9 +42,9 @@ def config_for(folder: Path, **changes: Any) -> TrainConfig:
     return parse_config(values_for(folder, **changes), "test")
 
 
-def training_views(folder: Path, **dataset: Any) -> Views:
+def training_views(folder: Path, **dataset: Any) -> ViewStore:
     values = {**values_for(folder)["dataset"], **dataset}
-    return Views(open_dataset(config_for(folder, dataset=values)).labelled, RULE)
+    return ViewStore(open_dataset(config_for(folder, dataset=values)).labelled, RULE)
 
 
 def screen(keypoints: Any, width: int, height: int) -> Any:
@@ -81,7 +81,7 @@ def test_labels_project_onto_the_keypoints(folder: Path) -> None:
     views = training_views(folder)
     frames = torch.arange(0, len(views), 7)
     labels, seen = (take(frames, 1, 1, 1, 1) for take in (views.labelled, views.unlabelled))
-    pixels = project_through(labels.joints + labels.root[:, :, None], seen.lens)
+    pixels = project_points(labels.joints + labels.root[:, :, None], seen.lens)
     assert (pixels - seen.keypoints).abs().max() < 0.02
 
 
@@ -101,7 +101,7 @@ def test_dense_windows_answer_for_every_frame_once(folder: Path) -> None:
 def test_mirrored_windows(folder: Path) -> None:
     loop = LoopConfig(batch=4000, flips=True)
     views = training_views(folder)
-    source = LabelledSequences(views, RULE, TemporalConfig(widths=(3,)), loop, 2 * len(views))
+    source = LabelledWindows(views, RULE, TemporalConfig(widths=(3,)), loop, 2 * len(views))
     frames, mirrored = source.chosen(0)
     assert source.epoch == 2 * len(views)
     assert mirrored.sum() == len(views)
@@ -113,37 +113,37 @@ def test_mirrored_windows(folder: Path) -> None:
     torch.testing.assert_close(batch.features[mirrored][..., order, 0], -plain.features[mirrored][..., 0])
     torch.testing.assert_close(batch.root[mirrored][..., 0], -plain.root[mirrored][..., 0])
     # The mirrored camera sees the mirrored joints where the mirrored keypoints are.
-    seen = UnlabelledSequences(views, RULE, TemporalConfig(widths=(3,)), loop, 2 * len(views))
+    seen = UnlabelledWindows(views, RULE, TemporalConfig(widths=(3,)), loop, 2 * len(views))
     seen._stream = source._stream
     unlabelled = seen.batch(0)
-    pixels = project_through(batch.joints + batch.root[:, :, None], unlabelled.lens)
+    pixels = project_points(batch.joints + batch.root[:, :, None], unlabelled.lens)
     assert (pixels - unlabelled.keypoints).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("normalization", ["screen", "box", "ray"])
 def test_every_input_rule_mirrors_what_was_seen(folder: Path, normalization: Any) -> None:
     rule = InputRule(normalization, False, 50.0, "h36m17", "h36m17")
-    views = Views(open_dataset(config_for(folder)).labelled, rule)
-    source = UnlabelledSequences(views, rule, TemporalConfig(widths=(3,)), LoopConfig(), 512)
+    views = ViewStore(open_dataset(config_for(folder)).labelled, rule)
+    source = UnlabelledWindows(views, rule, TemporalConfig(widths=(3,)), LoopConfig(), 512)
     batch = source.batch(0)
-    labels = LabelledSequences(views, rule, TemporalConfig(widths=(3,)), LoopConfig(), 512)
+    labels = LabelledWindows(views, rule, TemporalConfig(widths=(3,)), LoopConfig(), 512)
     labels._stream = source._stream
     answers = labels.batch(0)
     points = answers.joints + answers.root[:, :, None]
     if batch.rotations is not None:
         points = points @ batch.rotations
     # In the mirror, the principal point of the label's axes is where the camera's is: within a few pixels.
-    assert (project_through(points, batch.lens) - batch.keypoints).abs().max() < 0.05
+    assert (project_points(points, batch.lens) - batch.keypoints).abs().max() < 0.05
 
 
 def test_an_epoch_has_everything_once() -> None:
-    stream = Shuffled(10, 3)
+    stream = EpochOrder(10, 3)
     whole = stream.take(0, 30)
     for epoch in range(3):
         assert sorted(whole[10 * epoch : 10 * epoch + 10].tolist()) == list(range(10))
     assert whole[:10].tolist() != whole[10:20].tolist()
-    assert torch.equal(Shuffled(10, 3).take(7, 16), whole[7:23])
-    assert Shuffled(10, 4).take(0, 10).tolist() != whole[:10].tolist()
+    assert torch.equal(EpochOrder(10, 3).take(7, 16), whole[7:23])
+    assert EpochOrder(10, 4).take(0, 10).tolist() != whole[:10].tolist()
 
 
 def test_subset_and_the_rest_of_it(folder: Path) -> None:

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from vp3d_cli.train.optimization import STEPS_PER_LOOK, observed, update_average
+from vp3d_cli.train.optimization import STEPS_PER_STATISTICS_UPDATE, observed, update_average
 
 
 class Network(nn.Module):
@@ -51,7 +51,7 @@ def test_statistics_become_those_of_what_the_average_is_shown() -> None:
     weights = copy.deepcopy(dict(average.named_parameters()))
     inputs = 2 * torch.randn(40, 256, 5) + 1
     for look, batch in enumerate(inputs):
-        with observed(average, 1 + look * STEPS_PER_LOOK):
+        with observed(average, 1 + look * STEPS_PER_STATISTICS_UPDATE):
             average(batch)
     assert not average.norm.training
     hidden = average.layer(inputs.flatten(0, 1))

@@ -13,7 +13,7 @@ from vp3d_cli.lift.architectures import build_model
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.train.config import read_config
 from vp3d_cli.train.recipes import find_recipe
-from vp3d_cli.train.networks import match_levels, start_with
+from vp3d_cli.train.networks import match_levels, initialize_from
 
 
 def temporal(widths: Sequence[int], seed: int = 0, causal: bool = False) -> TemporalModel:
@@ -56,7 +56,7 @@ def test_levels_land_where_their_counterparts_are(
     assert match_levels(short.config, grown.config, "short") == levels
     seen = torch.randn(50, 243, 17, 2)
     wanted, before = answers(short, seen), answers(grown, seen)
-    start_with(grown, short, "short")
+    initialize_from(grown, short, "short")
     off = (answers(grown, seen) - wanted).norm() / wanted.norm()
     assert off < 0.25 * (before - wanted).norm() / wanted.norm()
     new = [level for level in range(len(target)) if level not in levels]
@@ -96,7 +96,7 @@ def test_levels_without_a_counterpart_are_refused(source: Sequence[int], target:
     model = temporal(target)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(TrainingError) as caught:
-        start_with(model, temporal(source), "short.safetensors")
+        initialize_from(model, temporal(source), "short.safetensors")
     assert str(caught.value).startswith(
         f"cannot start from short.safetensors: level {level} of its widths {list(source)} has no counterpart in "
         f"{list(target)}; model.options.widths must have theirs in order"
@@ -108,10 +108,10 @@ def test_levels_without_a_counterpart_are_refused(source: Sequence[int], target:
 def test_other_architectures_start_from_their_own_kind_alone() -> None:
     options = {"widths": [3, 3], "channels": 24}
     dense, same = (build_model("dense", options) for _ in range(2))
-    start_with(dense, same, "same")
+    initialize_from(dense, same, "same")
     assert all(torch.equal(a, b) for a, b in zip(dense.parameters(), same.parameters(), strict=True))
     with pytest.raises(TrainingError, match=r"layers_conv\.0\.weight is \(24, 24, 3\) there and missing here"):
-        start_with(dense, temporal((3, 3)), "temporal")
+        initialize_from(dense, temporal((3, 3)), "temporal")
     wider = build_model("dense", {**options, "widths": [3, 3, 3]})
     with pytest.raises(TrainingError, match=r"it has no wide_convs\.1\.weight; use the same architecture"):
-        start_with(wider, dense, "dense")
+        initialize_from(wider, dense, "dense")

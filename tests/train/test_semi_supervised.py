@@ -23,21 +23,21 @@ from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.lifter import Lifter
 from vp3d_cli.paper.datasets.cameras import cameras_of
 from vp3d_cli.skeletons import COCO17, H36M17, HUMANEVA15
-from vp3d_cli.train.batch import Batch, Lens, Unlabelled
+from vp3d_cli.train.batch import Batch, CameraBatch, UnlabelledBatch
 from vp3d_cli.train.config import TrainConfig, parse_config
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.networks import build_networks
 from vp3d_cli.train.objective import Objective
 from vp3d_cli.train.reprojection import (
-    bone_length_difference,
+    bone_length_loss,
     bone_lengths,
-    fitted_root,
-    project_through,
-    rays_through,
+    root_from_keypoints,
+    project_points,
+    pixels_to_rays,
     reprojection,
     shared_joints,
 )
-from vp3d_cli.train.sequences.unlabelled import open_footage
+from vp3d_cli.train.sequences.unlabelled import read_unlabelled
 from vp3d_cli.types import Track2D
 
 WIDTH = 1000.0
@@ -53,12 +53,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_archive(tmp_path_factory.mktemp("motion") / "motion.npz")
 
 
-def lens(n: int = 1, **changes: Any) -> Lens:
+def lens(n: int = 1, **changes: Any) -> CameraBatch:
     values = {
         "intrinsics": [1145.0, 1144.0, 512.0, 515.0], "distortion": [-0.2, 0.24, -0.001, 0.0014, -0.002],
         "mixed": 2.0, "width": WIDTH, **changes,
     }  # fmt: skip
-    return Lens(*(torch.tensor(value, dtype=torch.float64).expand(n, *np.shape(value)) for value in values.values()))
+    return CameraBatch(*(torch.tensor(value, dtype=torch.float64).expand(n, *np.shape(value)) for value in values.values()))
 
 
 def some_points(n: int = 2, joints: int = 17) -> torch.Tensor:
@@ -67,11 +67,11 @@ def some_points(n: int = 2, joints: int = 17) -> torch.Tensor:
     return spread + torch.tensor([0.2, -0.1, 4.5], dtype=torch.float64)
 
 
-def seen_of(points: torch.Tensor, seen_by: Lens, **changes: Any) -> Unlabelled:
+def seen_of(points: torch.Tensor, seen_by: CameraBatch, **changes: Any) -> UnlabelledBatch:
     n, outputs, joints = points.shape[:3]
     zeros = torch.zeros(n, outputs, 2, dtype=torch.float64)
-    seen = Unlabelled(
-        torch.zeros(n, 9, joints, 2, dtype=torch.float64), project_through(points, seen_by),
+    seen = UnlabelledBatch(
+        torch.zeros(n, 9, joints, 2, dtype=torch.float64), project_points(points, seen_by),
         torch.ones(n, outputs, joints, dtype=torch.float64), zeros, zeros[..., 0] + 1, None, seen_by,
     )  # fmt: skip
     return dataclasses.replace(seen, **changes)
@@ -80,7 +80,7 @@ def seen_of(points: torch.Tensor, seen_by: Lens, **changes: Any) -> Unlabelled:
 def test_projection_is_that_of_the_library() -> None:
     points, seen_by = some_points(), lens(2)
     expected = project(points, seen_by.intrinsics[:, None, None], seen_by.distortion[:, None, None])
-    torch.testing.assert_close(project_through(points, seen_by), expected)
+    torch.testing.assert_close(project_points(points, seen_by), expected)
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -88,7 +88,7 @@ def test_projection_is_that_of_the_data_set(number: int) -> None:
     camera = cameras_of("human36m", "S1")[number]
     assert camera.tangential == "human36m"
     points = some_points(1)
-    ours = project_through(points, lens(intrinsics=camera.intrinsics, distortion=camera.distortion, mixed=1.0))
+    ours = project_points(points, lens(intrinsics=camera.intrinsics, distortion=camera.distortion, mixed=1.0))
     still = dataclasses.replace(camera, rotation=np.eye(3), translation=np.zeros(3))
     np.testing.assert_allclose(ours.numpy(), still.project(points.numpy()), atol=2e-4)
 
@@ -145,8 +145,8 @@ def test_bone_lengths_are_means_over_the_batch() -> None:
     lengths = bone_lengths(points, H36M17.bones)
     parent, child = H36M17.bones[3]
     assert lengths[3].item() == pytest.approx((points[..., parent, :] - points[..., child, :]).norm(dim=-1).mean())
-    assert bone_length_difference(points, points.flip(0), H36M17.bones).item() == pytest.approx(0, abs=1e-12)
-    longer = bone_length_difference(1.1 * points, points, H36M17.bones)
+    assert bone_length_loss(points, points.flip(0), H36M17.bones).item() == pytest.approx(0, abs=1e-12)
+    longer = bone_length_loss(1.1 * points, points, H36M17.bones)
     apart = 0.1 * lengths
     assert longer.item() == pytest.approx(torch.where(apart < 0.02, apart**2 / 0.04, apart - 0.01).mean().item())
 
@@ -275,13 +275,13 @@ def test_keypoint_files_are_conditioned_as_for_inference(tmp_path: Path) -> None
     write_people(tmp_path / "a.npz")
     write_people(tmp_path / "sub" / "b.npz", fov_deg=90.0)
     write_people(tmp_path / "sub" / "c.npz", intrinsics=[700.0, 701.0, 330.0, 250.0])
-    views = open_footage([str(tmp_path)], InputRule(rate_hz=30.0))
+    views = read_unlabelled([str(tmp_path)], InputRule(rate_hz=30.0))
     assert [len(view.keypoints) for view in views] == [55, 55, 55]
     focal = [view.camera.intrinsics[0] for view in views]
     assert focal == pytest.approx([320 / math.tan(math.radians(30)), 320.0, 700.0])
     assert views[0].scores is not None
     assert views[0].scores.min() > 0.5
-    assert open_footage([str(tmp_path / "a.npz")], InputRule(rate_hz=50.0))[0].keypoints.shape == (90, 17, 2)
+    assert read_unlabelled([str(tmp_path / "a.npz")], InputRule(rate_hz=50.0))[0].keypoints.shape == (90, 17, 2)
 
 
 def motion_values(archive: Path, unlabelled: Path, **train_section: Any) -> dict[str, Any]:
@@ -347,16 +347,16 @@ def test_what_cannot_be(
 
 def test_files_that_show_nobody_for_long(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nobody is in view for 1 s"):
-        open_footage([str(write_people(tmp_path / "short.npz", frames=40))], InputRule())
+        read_unlabelled([str(write_people(tmp_path / "short.npz", frames=40))], InputRule())
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no keypoint files"):
-        open_footage([str(tmp_path / "empty")], InputRule())
+        read_unlabelled([str(tmp_path / "empty")], InputRule())
 
 
 @pytest.mark.parametrize("mixed", [1.0, 2.0])
 def test_rays_undo_the_projection(mixed: float) -> None:
     points, seen_by = some_points(), lens(2, mixed=mixed)
-    rays = rays_through(project_through(points, seen_by), seen_by)
+    rays = pixels_to_rays(project_points(points, seen_by), seen_by)
     torch.testing.assert_close(rays, points[..., :2] / points[..., 2:], rtol=0, atol=1e-5)
 
 
@@ -365,13 +365,13 @@ def test_a_fit_finds_where_the_root_is() -> None:
     seen, shared = seen_of(points, seen_by), shared_joints(H36M17, H36M17)
     root = points[:, :, 0]
     joints = (points - root[:, :, None]).requires_grad_()
-    fitted = fitted_root(joints, seen, shared)
+    fitted = root_from_keypoints(joints, seen, shared)
     torch.testing.assert_close(fitted, root, rtol=0, atol=1e-3)
-    torch.testing.assert_close(fitted_root(0.5 * joints, seen, shared), 0.5 * root, rtol=0, atol=1e-3)
+    torch.testing.assert_close(root_from_keypoints(0.5 * joints, seen, shared), 0.5 * root, rtol=0, atol=1e-3)
     (gradient,) = torch.autograd.grad(fitted.sum(), joints)
     assert torch.isfinite(gradient).all()
     nothing = dataclasses.replace(seen, scores=seen.scores * 0)
-    assert torch.isfinite(fitted_root(joints, nothing, shared)).all()
+    assert torch.isfinite(root_from_keypoints(joints, nothing, shared)).all()
 
 
 def test_a_fit_in_the_axes_of_a_camera_that_faces_the_person() -> None:
@@ -380,7 +380,7 @@ def test_a_fit_in_the_axes_of_a_camera_that_faces_the_person() -> None:
     seen = dataclasses.replace(seen_of(points, seen_by), rotations=turn)
     facing = points @ turn.mT
     root = facing[:, :, 0]
-    fitted = fitted_root(facing - root[:, :, None], seen, shared_joints(H36M17, H36M17))
+    fitted = root_from_keypoints(facing - root[:, :, None], seen, shared_joints(H36M17, H36M17))
     torch.testing.assert_close(fitted, root, rtol=0, atol=1e-3)
 
 

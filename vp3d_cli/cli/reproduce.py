@@ -11,7 +11,7 @@ import typer
 
 from vp3d_cli.cli import options
 from vp3d_cli.cli.common import Quiet, clock, format_table, print_error, print_warning
-from vp3d_cli.cli.training_progress import training_bar
+from vp3d_cli.cli.training_progress import training_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,14 +79,14 @@ def run(
     quiet: bool,
 ) -> None:
     """Reproduce rows with a line for each and a bar for the training run; print the path of the report."""
-    from vp3d_cli.paper.reproduce.run import Listener, Plan
+    from vp3d_cli.paper.reproduce.run import Callbacks, Plan
     from vp3d_cli.paper.reproduce.run import reproduce as reproduce_rows
     from vp3d_cli.runtime.devices import torch_device
 
     plan = Plan(data, out, rows, epochs, channels, str(torch_device(device)))
-    with training_bar(threads, quiet, transient=True) as bar:
+    with training_progress(threads, quiet, transient=True) as bar:
         shown = Display(bar, len(rows))
-        outcome = reproduce_rows(plan, Listener(shown.row, shown.step, shown.note))
+        outcome = reproduce_rows(plan, Callbacks(shown.row, shown.step, shown.note))
     print(outcome.report, file=sys.stdout)
     if not outcome.finished:
         print_error("stopped; the same command goes on")
@@ -145,9 +145,9 @@ class Display:
 def listing(rows: Sequence[Row], data: Path) -> list[tuple[str, ...]]:
     """Rows of the table of ``--list``: name, title, published MPJPE, and what is missing."""
     from vp3d_cli.paper.published import published
-    from vp3d_cli.paper.reproduce.run import Inventory
+    from vp3d_cli.paper.reproduce.run import AvailableData
 
-    inventory = Inventory(data)
+    inventory = AvailableData(data)
     lines: list[tuple[str, ...]] = [("row", "what", "published", "missing")]
     for row in rows:
         known = published(row.name)

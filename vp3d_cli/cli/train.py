@@ -10,7 +10,7 @@ import typer
 
 from vp3d_cli.cli import options
 from vp3d_cli.cli.common import Quiet, print_warning
-from vp3d_cli.cli.training_progress import end_run, training_bar
+from vp3d_cli.cli.training_progress import print_outcome, training_progress
 from vp3d_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def run(
     from vp3d_cli.train.loop import train as train_loop
     from vp3d_cli.train.run_files import NOT_PLOTTED, plot_learning_curve
 
-    with training_bar(threads, quiet) as bar:
+    with training_progress(threads, quiet) as bar:
         task = bar.add_task("training", total=None)
 
         def on_step(step: int, steps: int, loss: float) -> None:
@@ -160,4 +160,4 @@ def run(
         )
     if result.log.exists():
         plot_learning_curve(result.log, out / "curve.png")
-    end_run(result.finished, result.best, out)
+    print_outcome(result.finished, result.best, out)

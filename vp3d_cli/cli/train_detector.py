@@ -9,7 +9,7 @@ import typer
 
 from vp3d_cli.cli import options
 from vp3d_cli.cli.common import Quiet
-from vp3d_cli.cli.training_progress import end_run, training_bar
+from vp3d_cli.cli.training_progress import print_outcome, training_progress
 
 if TYPE_CHECKING:
     from vp3d_cli.paper.cpn.training import CpnTraining
@@ -91,7 +91,7 @@ def run(
     from vp3d_cli.paper.cpn.training import train_cpn
     from vp3d_cli.runtime.devices import torch_device
 
-    with training_bar(threads, quiet) as bar:
+    with training_progress(threads, quiet) as bar:
         task = bar.add_task("training", total=config.steps)
 
         def on_step(step: int, steps: int, loss: float) -> None:
@@ -114,4 +114,4 @@ def run(
             on_step=on_step,
             on_validation=on_validation,
         )
-    end_run(result.finished, result.best, out)
+    print_outcome(result.finished, result.best, out)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def training_bar(threads: int | None, quiet: bool, *, transient: bool = False) -> Iterator[Progress]:
+def training_progress(threads: int | None, quiet: bool, *, transient: bool = False) -> Iterator[Progress]:
     """A bar for steps of training, where stderr is a terminal; its console prints lines, none if ``quiet``.
 
     Args:
@@ -36,7 +36,7 @@ def training_bar(threads: int | None, quiet: bool, *, transient: bool = False) -
         yield bar
 
 
-def end_run(finished: bool, best: Path, out: Path) -> None:
+def print_outcome(finished: bool, best: Path, out: Path) -> None:
     """Print the path of the best weights, or how to go on with a run that was stopped.
 
     Raises:

@@ -46,7 +46,7 @@ Report = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
-class HoldOut:
+class HeldOutMotion:
     """What a lifter is examined on.
 
     Attributes:
@@ -112,7 +112,7 @@ def _held_out_of(lifter: str) -> list[str]:
     return [str(pattern) for pattern in hold_out]
 
 
-def evaluate_windows(lifter: str, hold_out: HoldOut, report: Report) -> list[Scores]:
+def evaluate_windows(lifter: str, hold_out: HeldOutMotion, report: Report) -> list[Scores]:
     """Score single poses, with exact keypoints and with simulated detections.
 
     Windows are drawn as in training, but poses are not invented: sources count the same, rare poses more than common
@@ -162,7 +162,7 @@ class _Answers(NamedTuple):
     clips: NDArray[np.int64]
 
 
-def _exam(config: Any, info: LifterInfo, hold_out: HoldOut) -> Iterator[Windows]:
+def _exam(config: Any, info: LifterInfo, hold_out: HeldOutMotion) -> Iterator[Windows]:
     """Windows of the frames that a lifter sees, in chunks."""
     before, after = max(_REACH, config.frames_before), max(_REACH, config.frames_after)
     settings = validation_settings(EngineSettings())
@@ -214,7 +214,7 @@ def _score(name: str, answers: _Answers, info: LifterInfo) -> Scores:
 
 
 def evaluate_shots(
-    lifter: str, hold_out: HoldOut, rates_hz: Sequence[float], shots: int, settings: InferSettings, report: Report
+    lifter: str, hold_out: HeldOutMotion, rates_hz: Sequence[float], shots: int, settings: InferSettings, report: Report
 ) -> list[Scores]:
     """Score the whole way from simulated detections to motion, on the same shots at several frame rates.
 

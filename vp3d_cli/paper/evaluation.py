@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from vp3d_cli import metrics
 from vp3d_cli.errors import InputError, WeightsError
-from vp3d_cli.evaluate import metrics
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_poses, score_roots
 from vp3d_cli.lift.checkpoint import LifterInfo
 from vp3d_cli.lift.lifter import Lifter
@@ -39,7 +39,7 @@ Report = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
-class DatasetExam:
+class DatasetProtocol:
     """What lifters are examined on.
 
     Attributes:
@@ -78,7 +78,7 @@ class DatasetResult:
     published: Published | None
 
 
-def evaluate_dataset(lifter: Lifter, exam: DatasetExam, report: Report | None = None) -> DatasetResult:
+def evaluate_dataset(lifter: Lifter, exam: DatasetProtocol, report: Report | None = None) -> DatasetResult:
     """Examine a lifter on a data set.
 
     N-MPJPE scales each pose by itself (Rhodin et al. 2018); MPJVE is of poses as they are, per frame that is evaluated,
@@ -201,7 +201,7 @@ def _dataset_of(lifter: Lifter) -> str:
     return next((name for name, spec in DATASETS.items() if spec.skeleton == lifter.rule.skeleton_3d), "human36m")
 
 
-def _keypoints_of(lifter: Lifter, exam: DatasetExam) -> str:
+def _keypoints_of(lifter: Lifter, exam: DatasetProtocol) -> str:
     """The keypoints that a lifter was trained on or, if it does not say, the only ones that there are."""
     trained = _trained_on(lifter.info)
     if trained.get("folder") and trained.get("name") == exam.dataset:
@@ -260,7 +260,7 @@ def _trained_on(info: LifterInfo) -> Mapping[str, Any]:
     return trained if isinstance(trained, Mapping) else {}
 
 
-def _experiment(lifter: Lifter, exam: DatasetExam, keypoints: str) -> Experiment | None:
+def _experiment(lifter: Lifter, exam: DatasetProtocol, keypoints: str) -> Experiment | None:
     """Which of the paper's experiments a lifter is from; None if it is from none of them."""
     info = lifter.info
     if info.task != "pose" or info.architecture != "temporal" or info.rule.normalization != "screen":

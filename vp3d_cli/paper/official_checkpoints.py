@@ -152,7 +152,7 @@ def _tensors(path: Path, part: str, values: Mapping[Any, Any]) -> dict[str, Tens
     return state
 
 
-def recognise(path: Path, state: Mapping[str, Tensor], *, causal: bool = False) -> TemporalConfig:
+def infer_architecture(path: Path, state: Mapping[str, Tensor], *, causal: bool = False) -> TemporalConfig:
     """The architecture of a network, from the names and shapes of its tensors.
 
     Whether it is causal leaves no trace in them. A network without dilation (the paper's ablation) is refused.
@@ -200,7 +200,7 @@ def convert(
 
     Args:
         path: the checkpoint.
-        skeleton_2d: what its keypoints are; None finds out, see :func:`usual_keypoints`.
+        skeleton_2d: what its keypoints are; None finds out, see :func:`guess_keypoints`.
         causal: the network was trained so; the file does not say.
         rate_hz: frames per second that it was trained at, which the file does not say; None for the data set's.
 
@@ -208,15 +208,15 @@ def convert(
         ``pose`` and, if the file has one, ``trajectory``: the network and what is known of it.
 
     Raises:
-        WeightsError: see :func:`read_official`, :func:`recognise`; or joints of no known skeleton.
+        WeightsError: see :func:`read_official`, :func:`infer_architecture`; or joints of no known skeleton.
     """
     checkpoint = read_official(path)
-    config = recognise(path, checkpoint.pose, causal=causal)
+    config = infer_architecture(path, checkpoint.pose, causal=causal)
     if config.out_joints not in _ANSWERS:
         raise WeightsError(f"{path}: answers with {config.out_joints} joints; known are 17 (Human3.6M), 15 (HumanEva)")
     skeleton_3d, trained_on, usual_rate_hz = _ANSWERS[config.out_joints]
     if skeleton_2d is None:
-        skeleton_2d = usual_keypoints(path.stem, config)
+        skeleton_2d = guess_keypoints(path.stem, config)
     try:
         joints = get_skeleton(skeleton_2d).num_joints
         rule = InputRule(
@@ -238,14 +238,14 @@ def convert(
     lifters: dict[str, tuple[nn.Module, LifterInfo]] = {}
     lifters["pose"] = _lifter(path, checkpoint.pose, config, rule, training)
     if checkpoint.trajectory is not None:
-        own = recognise(path, checkpoint.trajectory, causal=causal)
+        own = infer_architecture(path, checkpoint.trajectory, causal=causal)
         if own.out_joints != 1 or own.in_joints != joints:
             raise WeightsError(f"{path}: model_traj does not answer with one joint for {joints} keypoints")
         lifters["trajectory"] = _lifter(path, checkpoint.trajectory, own, rule, training)
     return lifters
 
 
-def usual_keypoints(name: str, config: TemporalConfig) -> str:
+def guess_keypoints(name: str, config: TemporalConfig) -> str:
     """Which keypoints a checkpoint of VideoPose3D takes, going by how many, by the joints that it answers with, and by
     its name: 17 are COCO's where the name has "coco" or the answer is HumanEva's 15 joints, else Human3.6M's; 15 are
     HumanEva's, 16 those of Stacked Hourglass networks.
@@ -377,7 +377,7 @@ def write_official(
         torch.save(values, file)
 
 
-def unsaid(name: str, info: LifterInfo) -> list[str]:
+def options_not_stored(name: str, info: LifterInfo) -> list[str]:
     """Options with which ``vp3d weights add`` must be told what VideoPose3D's format does not keep of a pose lifter.
 
     Args:
@@ -390,7 +390,7 @@ def unsaid(name: str, info: LifterInfo) -> list[str]:
         options.append(f"--rate {rule.rate_hz:g}")
     if config.causal:
         options.append("--causal")
-    if config.out_joints in _ANSWERS and usual_keypoints(name, config) != rule.skeleton_2d:
+    if config.out_joints in _ANSWERS and guess_keypoints(name, config) != rule.skeleton_2d:
         options.append(f"--skeleton-2d {rule.skeleton_2d}")
     return options
 

@@ -161,7 +161,7 @@ def _matrices(parameter: nn.Parameter, parts: int) -> list[nn.Parameter]:
 
 
 def _parts(values: Tensor, parts: int) -> list[Tensor]:
-    """Views (M, N) of a tensor (parts * M, ...)."""
+    """ViewStore (M, N) of a tensor (parts * M, ...)."""
     return list(values.flatten(1).chunk(parts))
 
 

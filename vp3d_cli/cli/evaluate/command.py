@@ -213,9 +213,9 @@ def on_motion(
     progress: StageProgress,
 ) -> Results:
     """Scores on motion capture that the lifters were not trained on."""
-    from vp3d_cli.evaluate.motion_capture import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
+    from vp3d_cli.evaluate.motion_capture import HeldOutMotion, evaluate_shots, evaluate_windows, held_out_clips
 
-    exam = HoldOut(held_out_clips(motion, lifters, hold_out), windows, by, settings.flip)
+    exam = HeldOutMotion(held_out_clips(motion, lifters, hold_out), windows, by, settings.flip)
     results: Results = {}
     for lifter in lifters:
         results[lifter] = evaluate_windows(lifter, exam, progress)

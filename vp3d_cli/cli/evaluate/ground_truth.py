@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vp3d_cli.cli.common import print_warning
 from vp3d_cli.cli.evaluate.table import Results
 from vp3d_cli.lift.lifter import Lifter
-from vp3d_cli.paper.evaluation import DatasetExam, evaluate_dataset
+from vp3d_cli.paper.evaluation import DatasetProtocol, evaluate_dataset
 from vp3d_cli.weights import find_lifter
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def make_exam(
     subjects: str | None,
     actions: str | None,
     cameras: Path | None,
-) -> DatasetExam:
+) -> DatasetProtocol:
     """The exam that was typed."""
-    return DatasetExam(
+    return DatasetProtocol(
         folder,
         dataset or "",
         keypoints or "",
@@ -42,7 +42,7 @@ def make_exam(
 
 
 def on_dataset(
-    exam: DatasetExam, lifters: Sequence[str], device: str, progress: StageProgress, quiet: bool
+    exam: DatasetProtocol, lifters: Sequence[str], device: str, progress: StageProgress, quiet: bool
 ) -> tuple[Results, dict[str, Published]]:
     """Scores of each lifter, and the published ones of those that the literature has; notes go to stderr."""
     results: Results = {}

@@ -28,7 +28,7 @@ Joints = dict[str, dict[str, FloatArray]]
 Keypoints = dict[str, dict[str, list[FloatArray]]]
 _TAKES = 2  # of every action, by every subject of Human3.6M
 EXACT = "gt"  # how archives of exact keypoints are called
-MADE_UP = "made-up data: results on it say nothing about the real data set"
+SYNTHETIC_NOTE = "made-up data: results on it say nothing about the real data set"
 
 
 @dataclass
@@ -200,7 +200,7 @@ def _from_archive(
 ) -> Prepared:
     """Check archives that exist, and copy them; joints are put in order."""
     read = read_positions_3d(archive)
-    result = Prepared(read.subjects, made_up=read.made_up, notes=[MADE_UP] if read.made_up else [])
+    result = Prepared(read.subjects, made_up=read.made_up, notes=[SYNTHETIC_NOTE] if read.made_up else [])
     for subject, sequences in result.joints.items():
         for sequence, values in sequences.items():
             where = f"{archive}: {subject}, {sequence}"

@@ -17,7 +17,7 @@ from vp3d_cli.paper.datasets.archives import (
     read_positions_3d,
 )
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of
-from vp3d_cli.paper.datasets.prepare import MADE_UP, compare
+from vp3d_cli.paper.datasets.prepare import SYNTHETIC_NOTE, compare
 from vp3d_cli.paper.datasets.specs import CORRUPT, DatasetSpec, dataset_spec, select_joints
 from vp3d_cli.skeletons import SKELETONS, get_skeleton
 from vp3d_cli.types import FloatArray
@@ -92,7 +92,7 @@ class Archives:
     def notes(self, subjects: Sequence[str]) -> list[str]:
         """What the user should know of these subjects, one sentence each: made-up data, lengths that differ..."""
         joints = {subject: self.joints.subjects[subject] for subject in subjects}
-        made_up = [MADE_UP] if self.joints.made_up else []
+        made_up = [SYNTHETIC_NOTE] if self.joints.made_up else []
         return made_up + compare(self.keypoints, joints, self.file_2d.name)
 
     def sequences(self, subject: str, actions: tuple[str, ...] = ()) -> Iterator[RecordedSequence]:

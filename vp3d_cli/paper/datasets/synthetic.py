@@ -19,7 +19,7 @@ from vp3d_cli.io.atomic import check_target, make_folder
 from vp3d_cli.lift.skeleton_mapping import from_coco
 from vp3d_cli.paper.datasets.archives import write_positions_2d, write_positions_3d
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of
-from vp3d_cli.paper.datasets.prepare import EXACT, MADE_UP, Prepared
+from vp3d_cli.paper.datasets.prepare import EXACT, SYNTHETIC_NOTE, Prepared
 from vp3d_cli.paper.datasets.specs import CORRUPT, DATASETS
 from vp3d_cli.paper.datasets.capture_area import steer
 from vp3d_cli.skeletons import COCO17, H36M17
@@ -127,7 +127,7 @@ def synthesize(
         result.files.append(target)
     write_positions_3d(out / SPEC.file_3d, result.joints, overwrite, made_up=True)
     result.files.insert(0, out / SPEC.file_3d)
-    result.notes.append(MADE_UP)
+    result.notes.append(SYNTHETIC_NOTE)
     return result
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vp3d_cli.paper.published import published
-from vp3d_cli.paper.reproduce.results import Journal, RowResult
+from vp3d_cli.paper.reproduce.results import Results, RowResult
 from vp3d_cli.paper.reproduce.table_rows import SHARES, VARIANTS, all_rows
 
 # Colour-blind safe (Okabe and Ito 2008).
@@ -24,7 +24,7 @@ _CURVES_ACROSS = 4
 _BY_ACTION = ("h36m-cpn-243", "h36m-cpn-243-causal", "h36m-cpn-1")
 
 
-def draw_plots(journal: Journal, folder: Path) -> dict[str, tuple[str, bytes]]:
+def draw_plots(journal: Results, folder: Path) -> dict[str, tuple[str, bytes]]:
     """{name: (what it shows, PNG)} of everything that there is enough of to draw.
 
     Args:
@@ -108,7 +108,7 @@ def _labels(done: Mapping[str, RowResult]) -> Figure | None:
     return figure
 
 
-def _training(journal: Journal, folder: Path) -> Figure | None:
+def _training(journal: Results, folder: Path) -> Figure | None:
     curves = {run: _curve(folder / "runs" / run / "log.csv") for run in journal.runs}
     curves = {run: values for run, values in curves.items() if values}
     if not curves:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from vp3d_cli import __version__
 from vp3d_cli.io.atomic import replacing
-from vp3d_cli.paper.datasets.prepare import MADE_UP
+from vp3d_cli.paper.datasets.prepare import SYNTHETIC_NOTE
 from vp3d_cli.paper.published import Published, published
-from vp3d_cli.paper.reproduce.results import Journal, RowResult
+from vp3d_cli.paper.reproduce.results import Results, RowResult
 from vp3d_cli.paper.reproduce.plots import draw_plots
 from vp3d_cli.paper.reproduce.table_rows import GROUPS, SEMI, UNLIKE_THE_PAPER, Row, all_rows
 
@@ -119,7 +119,7 @@ def _html(part: str | Table | tuple[str, str, bytes]) -> str:
     return f"<h{level}>{html.escape(part[level:].strip())}</h{level}>" if level else f"<p>{html.escape(part)}</p>"
 
 
-def write_report(journal: Journal, folder: Path) -> Path:
+def write_report(journal: Results, folder: Path) -> Path:
     """Write ``report.md`` with its ``plots/``, ``report.html`` and ``results.json``.
 
     Args:
@@ -146,7 +146,7 @@ def write_report(journal: Journal, folder: Path) -> Path:
     return page
 
 
-def compose(journal: Journal, plots: dict[str, tuple[str, bytes]]) -> Document:
+def compose(journal: Results, plots: dict[str, tuple[str, bytes]]) -> Document:
     """What the report of some results says; ``plots`` as of :func:`vp3d_cli.paper.reproduce.plots.draw_plots`."""
     sources: dict[str, int] = {}
     rows = [(row, journal.rows[row.name]) for row in all_rows() if row.name in journal.rows]
@@ -173,12 +173,12 @@ def compose(journal: Journal, plots: dict[str, tuple[str, bytes]]) -> Document:
     return document
 
 
-def _introduction(journal: Journal, done: int, rows: int) -> str:
+def _introduction(journal: Results, done: int, rows: int) -> str:
     text = (
         f"Ours beside those of {PAPER}. {done} of {rows} rows are done. Errors are millimetres, MPJVE millimetres per "
         "frame; means over the actions, each of which counts the same; lower is better. Root: error of the root joint."
     )
-    if any(MADE_UP in result.notes for result in journal.rows.values()):
+    if any(SYNTHETIC_NOTE in result.notes for result in journal.rows.values()):
         text += " This is made-up data: ours say nothing about the real data set, and are not to be compared."
     counts = {"epoch": journal.epochs, "channel": journal.channels}
     unlike = [f"{n} {what}{'s' if n != 1 else ''}" for what, n in counts.items() if n is not None]
@@ -239,7 +239,7 @@ def _by_action(rows: Sequence[tuple[Row, RowResult]]) -> list[str | Table | tupl
     return parts
 
 
-def _provenance(journal: Journal, rows: Sequence[tuple[Row, RowResult]]) -> list[str | Table | tuple[str, str, bytes]]:
+def _provenance(journal: Results, rows: Sequence[tuple[Row, RowResult]]) -> list[str | Table | tuple[str, str, bytes]]:
     parts: list[str | Table | tuple[str, str, bytes]] = [
         f"By vp3d {__version__}, from the archives in {journal.data}. Weights are those after the last epoch; they lie "
         "in runs/, and vp3d takes them as --lifter or --weights."

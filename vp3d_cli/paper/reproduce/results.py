@@ -51,7 +51,7 @@ class RowResult:
 
 
 @dataclass
-class Journal:
+class Results:
     """What a reproduction was asked for, and its results.
 
     Attributes:
@@ -87,7 +87,7 @@ def plain(scores: Scores) -> dict[str, Any]:
     return values
 
 
-def open_journal(folder: Path, data: Path, epochs: int | None, channels: int | None) -> Journal:
+def open_results(folder: Path, data: Path, epochs: int | None, channels: int | None) -> Results:
     """Read what was done before; a new journal if nothing was.
 
     Raises:
@@ -96,13 +96,13 @@ def open_journal(folder: Path, data: Path, epochs: int | None, channels: int | N
     """
     path = folder / FILE
     if not path.exists():
-        return Journal(str(data.resolve()), epochs, channels)
+        return Results(str(data.resolve()), epochs, channels)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != FORMAT:
             raise ValueError("another format")
         values.pop("version")
-        journal = Journal(**{**values, "rows": {name: RowResult(**row) for name, row in values["rows"].items()}})
+        journal = Results(**{**values, "rows": {name: RowResult(**row) for name, row in values["rows"].items()}})
         if any(row.status not in get_args(Status) for row in journal.rows.values()):
             raise ValueError("an unknown status")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -12,8 +12,8 @@ from vp3d_cli.io.atomic import make_folder
 from vp3d_cli.lift.lifter import Lifter
 from vp3d_cli.paper.datasets.sequences import Archives
 from vp3d_cli.paper.datasets.specs import dataset_spec
-from vp3d_cli.paper.evaluation import DatasetExam, evaluate_dataset
-from vp3d_cli.paper.reproduce.results import Journal, RowResult, open_journal, plain
+from vp3d_cli.paper.evaluation import DatasetProtocol, evaluate_dataset
+from vp3d_cli.paper.reproduce.results import Results, RowResult, open_results, plain
 from vp3d_cli.paper.reproduce.report import write_report
 from vp3d_cli.paper.reproduce.table_rows import Row
 from vp3d_cli.train.config import DatasetConfig, TrainConfig
@@ -42,7 +42,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Listener:
+class Callbacks:
     """Who is told what happens; every call may be left out.
 
     Attributes:
@@ -75,7 +75,7 @@ class Outcome:
     finished: bool
 
 
-def reproduce(plan: Plan, listener: Listener | None = None) -> Outcome:
+def reproduce(plan: Plan, listener: Callbacks | None = None) -> Outcome:
     """Train and evaluate rows, and write a report of all that were ever done in its folder.
 
     A row that is done is not done again; one whose training was stopped goes on from its last epoch. A row whose data
@@ -86,11 +86,11 @@ def reproduce(plan: Plan, listener: Listener | None = None) -> Outcome:
         ConfigError: the folder is of other epochs or channels.
         OutputError: the folder cannot be written.
     """
-    listener = listener or Listener()
+    listener = listener or Callbacks()
     _check_data(plan.data)
     make_folder(plan.out)
-    journal = open_journal(plan.out, plan.data, plan.epochs, plan.channels)
-    inventory = Inventory(plan.data)
+    journal = open_results(plan.out, plan.data, plan.epochs, plan.channels)
+    inventory = AvailableData(plan.data)
     _check_unchanged(journal, inventory)
     finished = True
     for row in plan.rows:
@@ -116,7 +116,7 @@ def reproduce(plan: Plan, listener: Listener | None = None) -> Outcome:
     return Outcome({row.name: journal.rows.get(row.name, RowResult()) for row in plan.rows}, report, finished)
 
 
-class Inventory:
+class AvailableData:
     """What a folder of archives has; each is read once."""
 
     def __init__(self, folder: Path) -> None:
@@ -162,7 +162,7 @@ def _check_data(folder: Path) -> None:
         )
 
 
-def _check_unchanged(journal: Journal, inventory: Inventory) -> None:
+def _check_unchanged(journal: Results, inventory: AvailableData) -> None:
     changed = [file for file, sha256 in journal.archives.items() if inventory.sha256(file) not in ("", sha256)]
     if changed:
         raise InputError(
@@ -170,7 +170,7 @@ def _check_unchanged(journal: Journal, inventory: Inventory) -> None:
         )
 
 
-def _row(row: Row, plan: Plan, journal: Journal, inventory: Inventory, listener: Listener) -> RowResult:
+def _row(row: Row, plan: Plan, journal: Results, inventory: AvailableData, listener: Callbacks) -> RowResult:
     config = row.config(plan.data.resolve(), plan.epochs, plan.channels)
     missing = inventory.missing(config)
     if missing:
@@ -183,7 +183,7 @@ def _row(row: Row, plan: Plan, journal: Journal, inventory: Inventory, listener:
     return _evaluate(row, config, folder, plan)
 
 
-def _train(config: TrainConfig, folder: Path, plan: Plan, listener: Listener) -> float:
+def _train(config: TrainConfig, folder: Path, plan: Plan, listener: Callbacks) -> float:
     """Train, or go on; returns the seconds that this took, those before a stop not counted."""
     started = time.perf_counter()
     folder.parent.mkdir(exist_ok=True)
@@ -198,7 +198,7 @@ def _evaluate(row: Row, config: TrainConfig, folder: Path, plan: Plan) -> RowRes
     # The weights after the last epoch, as the paper: the best ones would be chosen by the test subjects.
     file = folder / "last.safetensors"
     wanted = config.dataset
-    exam = DatasetExam(
+    exam = DatasetProtocol(
         plan.data, wanted.name, wanted.keypoints, wanted.test, wanted.actions, row.flip_test, wanted.cameras
     )
     result = evaluate_dataset(Lifter(file, plan.device, name=row.run), exam)

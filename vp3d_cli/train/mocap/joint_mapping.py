@@ -12,7 +12,7 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.clip import MOTION_JOINTS
 from vp3d_cli.train.mocap.recording import Recording
-from vp3d_cli.train.mocap.spine_normalization import half_way
+from vp3d_cli.train.mocap.spine_normalization import spine_midpoint
 from vp3d_cli.types import DoubleArray, FloatArray
 
 # What joints are called, best first, without side and prefix: Mixamo and MotionBuilder ("LeftUpLeg"), CMU's ASF
@@ -83,7 +83,7 @@ def motion_joints(recording: Recording) -> FloatArray:
     joints["hip"] = (joints["left_hip"] + joints["right_hip"]) / 2
     above = [where[:, i] * unit for i in _ancestors(recording, found["head"])]
     joints["thorax"] = _thorax(above, (joints["left_shoulder"] + joints["right_shoulder"]) / 2, size)
-    joints["spine"] = half_way(joints["hip"], above, joints["thorax"])
+    joints["spine"] = spine_midpoint(joints["hip"], above, joints["thorax"])
 
     pivot = where[:, found["head"]] * unit
     trunk = head_axes(

@@ -16,7 +16,7 @@ from vp3d_cli.train.mocap.bvh import read_bvh
 from vp3d_cli.train.mocap.clip import MOTION_JOINTS, MotionClip
 from vp3d_cli.train.mocap.joint_mapping import motion_joints, to_z_up
 from vp3d_cli.train.mocap.pose_files import read_pose_motion
-from vp3d_cli.train.mocap.spine_normalization import divide_trunks
+from vp3d_cli.train.mocap.spine_normalization import normalize_spines
 from vp3d_cli.types import FloatArray
 
 __all__ = ["MOTION_JOINTS", "MotionClip", "read_motion"]
@@ -93,7 +93,7 @@ def read_motion(path: Path) -> list[MotionClip]:
     clips: list[MotionClip] = []
     for folder in sorted({file.parent for file in files}):
         clips += _read_collection(folder, [file for file in files if file.parent == folder], root)
-    return divide_trunks(clips)
+    return normalize_spines(clips)
 
 
 _SUFFIXES = (".npz", ".bvh", ".amc")

@@ -17,7 +17,7 @@ _LEFT, _RIGHT = (MOTION_JOINTS.index(joint) for joint in ("left_shoulder", "righ
 _BEHIND = 0.03
 
 
-def divide_trunks(clips: Sequence[MotionClip]) -> list[MotionClip]:
+def normalize_spines(clips: Sequence[MotionClip]) -> list[MotionClip]:
     """Put thorax and spine of recordings where those of all others are.
 
     Hips, shoulders and limbs are found by the body; the joints of the trunk are what a skeleton's maker liked. In one
@@ -51,11 +51,11 @@ def _leveled(joints: FloatArray) -> FloatArray:
     below = ((joints[:, [_LEFT, _RIGHT]].mean(axis=1) - thorax) * along).sum(axis=-1).mean()
     thorax = thorax + below * along
     out: FloatArray = joints.copy()
-    out[:, _THORAX], out[:, _SPINE] = thorax, half_way(hip, [spine], thorax)
+    out[:, _THORAX], out[:, _SPINE] = thorax, spine_midpoint(hip, [spine], thorax)
     return out
 
 
-def half_way(hip: DoubleArray, spine: Sequence[DoubleArray], thorax: DoubleArray) -> DoubleArray:
+def spine_midpoint(hip: DoubleArray, spine: Sequence[DoubleArray], thorax: DoubleArray) -> DoubleArray:
     """(F, 3): the middle of the line from hip to thorax through the joints of the spine that lie between them."""
     along = thorax - hip
     squared = np.maximum((along * along).sum(axis=-1), 1e-12)

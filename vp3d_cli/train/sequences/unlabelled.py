@@ -22,7 +22,7 @@ _SUFFIXES = (".npz", ".json")
 _SHORTEST_S = 1.0
 
 
-def open_footage(paths: Sequence[str], rule: InputRule) -> list[View]:
+def read_unlabelled(paths: Sequence[str], rule: InputRule) -> list[View]:
     """Read keypoint files and condition every person in them as inference does.
 
     The camera is the one that the file states (``vp3d infer --intrinsics`` or ``--fov``), else one of 60 degrees.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vp3d_cli.lift.input_rule import InputRule, normalize
-from vp3d_cli.train.batch import Batch, Lens, Unlabelled
+from vp3d_cli.train.batch import Batch, CameraBatch, UnlabelledBatch
 from vp3d_cli.types import DoubleArray, FloatArray
 
 _AT_ONCE = 1 << 16  # frames normalized together, which bounds the memory that takes
@@ -30,7 +30,7 @@ class Camera:
         intrinsics: fx, fy, cx, cy in pixels.
         size_wh: of the image, pixels.
         distortion: k1, k2, p1, p2, k3.
-        mixed: how often the mixed tangential terms count, see :class:`vp3d_cli.train.batch.Lens`.
+        mixed: how often the mixed tangential terms count, see :class:`vp3d_cli.train.batch.CameraBatch`.
         rotation, translation: (3, 3) and (3,) world to camera; None for a camera whose place is not known.
     """
 
@@ -50,7 +50,7 @@ class View:
         keypoints: (T, J, 2) pixels; NaN where missing.
         camera: that saw it.
         scores: (T, J) confidence; None where it is 1 throughout.
-        joints: (T, K, 3) metres, world axes; None without labels. Views of one sequence hold the very same array.
+        joints: (T, K, 3) metres, world axes; None without labels. ViewStore of one sequence hold the very same array.
     """
 
     keypoints: FloatArray
@@ -59,7 +59,7 @@ class View:
     joints: FloatArray | None = None
 
 
-class Views:
+class ViewStore:
     """All views of a run.
 
     Args:
@@ -94,7 +94,7 @@ class Views:
             return torch.tensor(np.array(values, np.float32), device=self.device)
 
         self._sizes = tensor([camera.size_wh for camera in cameras])
-        self._lens = Lens(
+        self._lens = CameraBatch(
             tensor([camera.intrinsics for camera in cameras]),
             tensor([camera.distortion for camera in cameras]),
             tensor([camera.mixed for camera in cameras]),
@@ -191,11 +191,11 @@ class Views:
             joints, root = joints @ facing.mT, (facing @ root[..., None])[..., 0]
         return Batch(self.features(frames, before, after), joints, root, self._centre[answered], self._spread[answered])
 
-    def unlabelled(self, frames: Tensor, before: int, after: int, outputs: int, stride: int) -> Unlabelled:
+    def unlabelled(self, frames: Tensor, before: int, after: int, outputs: int, stride: int) -> UnlabelledBatch:
         """Windows without labels; arguments as of :meth:`labelled`."""
         view = self._view_of(frames)
         answered = self._answered(frames, view, outputs, stride)
-        return Unlabelled(
+        return UnlabelledBatch(
             self.features(frames, before, after),
             self._keypoints[answered],
             self._scores_at(answered),

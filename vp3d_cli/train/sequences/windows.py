@@ -11,11 +11,11 @@ from torch import Tensor
 
 from vp3d_cli.lift.input_rule import InputRule, flip
 from vp3d_cli.skeletons import get_skeleton
-from vp3d_cli.train.batch import Batch, Unlabelled
+from vp3d_cli.train.batch import Batch, UnlabelledBatch
 from vp3d_cli.train.config import LoopConfig
-from vp3d_cli.train.sequences.view import Views
+from vp3d_cli.train.sequences.view import ViewStore
 
-# Unlabelled windows are drawn in an order of their own.
+# UnlabelledBatch windows are drawn in an order of their own.
 _UNLABELLED_SEED = 500_000
 
 
@@ -31,7 +31,7 @@ class Reach(Protocol):
         """Frames after it."""
 
 
-class Shuffled:
+class EpochOrder:
     """An endless stream of the numbers below ``count``: all of them in each epoch, each epoch in another order.
 
     The order of epoch e is ``torch.randperm`` from the seed ``seed * 1_000_003 + e``: where the stream goes on follows
@@ -62,14 +62,14 @@ class Shuffled:
 class _Windows:
     """Which windows a step takes, and which of them are mirrored; shared by both sources."""
 
-    def __init__(self, views: Views, reach: Reach, loop: LoopConfig, batch: int, seed: int) -> None:
+    def __init__(self, views: ViewStore, reach: Reach, loop: LoopConfig, batch: int, seed: int) -> None:
         self._views, self._batch, self._flips = views, batch, loop.flips
         self._shape = (loop.outputs, loop.stride)
         self._around = (reach.frames_before, reach.frames_after + (loop.outputs - 1) * loop.stride)
         self._starts = views.starts(*self._shape)
         self._windows = len(views) if self._starts is None else len(self._starts)
         self.epoch = self._windows * (2 if loop.flips else 1)
-        self._stream = Shuffled(self.epoch, seed)
+        self._stream = EpochOrder(self.epoch, seed)
 
     def chosen(self, step: int) -> tuple[Tensor, Tensor]:
         """(N,) first output frames, and (N,) whether to mirror."""
@@ -86,7 +86,7 @@ class _Windows:
         return number if self._starts is None else self._starts[number]
 
 
-class LabelledSequences(_Windows):
+class LabelledWindows(_Windows):
     """Labelled windows of a data set.
 
     Args:
@@ -100,7 +100,7 @@ class LabelledSequences(_Windows):
         epoch: windows of one pass: every frame and, with flips, its mirror image.
     """
 
-    def __init__(self, views: Views, rule: InputRule, reach: Reach, loop: LoopConfig, batch: int) -> None:
+    def __init__(self, views: ViewStore, rule: InputRule, reach: Reach, loop: LoopConfig, batch: int) -> None:
         super().__init__(views, reach, loop, batch, loop.seed)
         self._rule = rule
 
@@ -130,25 +130,25 @@ class LabelledSequences(_Windows):
         return {}
 
 
-class UnlabelledSequences(_Windows):
-    """Unlabelled windows; arguments as of :class:`LabelledSequences`."""
+class UnlabelledWindows(_Windows):
+    """UnlabelledBatch windows; arguments as of :class:`LabelledWindows`."""
 
-    def __init__(self, views: Views, rule: InputRule, reach: Reach, loop: LoopConfig, batch: int) -> None:
+    def __init__(self, views: ViewStore, rule: InputRule, reach: Reach, loop: LoopConfig, batch: int) -> None:
         super().__init__(views, reach, loop, batch, loop.seed + _UNLABELLED_SEED)
         self._order = get_skeleton(rule.skeleton_2d).flip_order
 
-    def batch(self, step: int) -> Unlabelled:
+    def batch(self, step: int) -> UnlabelledBatch:
         """The windows of a step."""
         frames, mirrored = self.chosen(step)
         batch = self._views.unlabelled(frames, *self._around, *self._shape)
-        return mirror_some(batch, mirrored, self._order) if self._flips else batch
+        return mirror_selected(batch, mirrored, self._order) if self._flips else batch
 
-    def exam(self, windows: int) -> Unlabelled:
+    def exam(self, windows: int) -> UnlabelledBatch:
         """At most so many windows, evenly over everything, as they were recorded."""
         return self._views.unlabelled(self.spread(windows), *self._around, *self._shape)
 
 
-def mirror_some(seen: Unlabelled, mirrored: Tensor, flip_order: tuple[int, ...]) -> Unlabelled:
+def mirror_selected(seen: UnlabelledBatch, mirrored: Tensor, flip_order: tuple[int, ...]) -> UnlabelledBatch:
     """Mirror chosen windows: what was seen, and the camera that saw it.
 
     Args:

@@ -14,7 +14,7 @@ from vp3d_cli.train.mocap.motion import MotionClip, read_motion
 from vp3d_cli.train.synthesis.engine import EngineSettings
 
 
-def load_clips(config: DataConfig) -> tuple[list[MotionClip], list[MotionClip], str]:
+def select_clips(config: DataConfig) -> tuple[list[MotionClip], list[MotionClip], str]:
     """Read the motions of a run.
 
     Returns:

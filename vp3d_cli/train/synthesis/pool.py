@@ -18,7 +18,7 @@ from vp3d_cli.train.batch import Batch
 from vp3d_cli.train.config import LoopConfig
 from vp3d_cli.train.synthesis.engine import DataEngine, Windows
 
-__all__ = ["Batch", "MotionSource", "WindowPool", "mirrored", "prepare"]
+__all__ = ["Batch", "SyntheticWindows", "WindowPool", "mirrored", "prepare"]
 
 # Frames drawn at once: few enough for intermediate results to stay in the processor's cache.
 CHUNK_FRAMES = 256 * 27
@@ -98,7 +98,7 @@ class WindowPool:
         return prepare(self._engine.draw(self.chunk), self._rule, self._outputs)
 
 
-class MotionSource:
+class SyntheticWindows:
     """Batches of windows from motions without end.
 
     Args:

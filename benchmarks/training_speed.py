@@ -22,8 +22,8 @@ from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.train import losses
 from vp3d_cli.train.config import LoopConfig
-from vp3d_cli.train.sequences.windows import LabelledWindows
 from vp3d_cli.train.sequences.view import Camera, View, ViewStore
+from vp3d_cli.train.sequences.windows import LabelledWindows
 
 RULE = InputRule("screen", False, 50.0, "h36m17", "h36m17")
 SIZE = (1000, 1002)

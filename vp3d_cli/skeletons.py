@@ -89,7 +89,7 @@ _H36M_PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
 
 # The 17 joints of Human3.6M that the literature evaluates (Ionescu et al. 2014), in VideoPose3D's order.
 # "neck" (Human3.6M's "Neck/Nose") sits half way from the neck to the nose, "head" at the crown; the root is "hip",
-# midway between the hips. Where thorax and spine are in motion that lifters train on: vp3d_cli.train.mocap.spine_normalization.
+# midway between the hips. Training data have thorax and spine as in vp3d_cli.train.mocap.spine_normalization.
 H36M17 = Skeleton(
     name="h36m17",
     joints=(

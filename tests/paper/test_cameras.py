@@ -189,7 +189,7 @@ def test_unknown_data_sets_and_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_cameras(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(InputError, match="not a file of cameras"):
+    with pytest.raises(InputError, match="not a camera file"):
         read_cameras(tmp_path / "bad.json")
     with pytest.raises(InputError, match="unknown data set 'mpi'"):
         dataset_spec("mpi")

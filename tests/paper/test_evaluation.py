@@ -28,7 +28,7 @@ from vp3d_cli.paper.evaluation import DatasetProtocol, evaluate_dataset
 from vp3d_cli.paper.published import Experiment, published, published_for
 from vp3d_cli.paper.reproduce.table_rows import SEMI as SEMI_GROUP
 from vp3d_cli.paper.reproduce.table_rows import all_rows
-from vp3d_cli.paper.training import open_dataset
+from vp3d_cli.paper.training import read_dataset
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.config import parse_config
 from vp3d_cli.weights import find_lifter
@@ -217,7 +217,7 @@ def test_few_labels_are_told_apart(
     file = write_lifter(tmp_path / "own.safetensors", widths=[3] * 3, rate_hz=rate, training=training)
     result = evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(folder))
     assert (None if result.published is None else result.published.figures["mpjpe"]) == known
-    said = any("not quite the paper's" in note for note in result.notes)
+    said = any("differs from the paper's" in note for note in result.notes)
     assert said == (known is not None and bool(semi["subjects"]))
     assert evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(folder, subjects=("S9",))).published is None
 
@@ -255,12 +255,12 @@ def test_what_is_published_is_consistent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lifter", "exam", "error", "says"),
+    ("lifter", "protocol", "error", "says"),
     [
         ({}, {"subjects": ("S9", "S5")}, InputError, "no joints of S5, but of S1, S9, S11"),
         ({}, {"keypoints": "sh_pt_mpii"}, InputError, "--keypoints NAME takes cpn_ft_h36m_dbb, gt"),
         ({}, {"keypoints": ""}, InputError, "does not say which keypoints .* one of cpn_ft_h36m_dbb, gt"),
-        ({}, {"actions": ("Juggling",)}, InputError, "nothing of S9, S11 is Juggling"),
+        ({}, {"actions": ("Juggling",)}, InputError, "no sequences of S9, S11 with Juggling"),
         ({}, {"dataset": "humaneva"}, InputError, "no data_3d_humaneva15.npz"),
         ({"skeletons": EVA}, {}, InputError, "no data_3d_humaneva15.npz"),
         ({}, {"dataset": "mpi"}, InputError, "unknown data set 'mpi'; known: human36m, humaneva"),
@@ -274,11 +274,11 @@ def test_what_is_published_is_consistent() -> None:
     ],
 )
 def test_what_does_not_fit(
-    folder: Path, tmp_path: Path, lifter: dict[str, Any], exam: dict[str, Any], error: type[Exception], says: str
+    folder: Path, tmp_path: Path, lifter: dict[str, Any], protocol: dict[str, Any], error: type[Exception], says: str
 ) -> None:
     file = write_lifter(tmp_path / "lifter.safetensors", **lifter)
     with pytest.raises(error, match=says):
-        evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(**{"folder": folder, "keypoints": "gt", **exam}))
+        evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(**{"folder": folder, "keypoints": "gt", **protocol}))
 
 
 def test_wrong_joint_counts(folder: Path, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_values_that_are_none(folder: Path, tmp_path: Path, change: str, says: s
         evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(tmp_path))
     values = {"folder": str(tmp_path), "train": ["S1"], "test": ["S9"]}
     with pytest.raises(InputError, match=says):
-        open_dataset(parse_config({"dataset": values}, "test"))
+        read_dataset(parse_config({"dataset": values}, "test"))
 
 
 def test_failures_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,8 +333,8 @@ def test_failures_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.Ca
         assert captured.err.count("\n") == 1
         assert not (tmp_path / "out.json").exists()
     for arguments, says in (
-        (("--data", folder, "--fps", 30), "--fps means nothing with --data"),
-        (("--motion", folder, "--subjects", "S9"), "--subjects means nothing with this form; it belongs to --data"),
+        (("--data", folder, "--fps", 30), "--fps has no effect with --data"),
+        (("--motion", folder, "--subjects", "S9"), "--subjects has no effect with this ground truth, only with --data"),
     ):
         assert run(*arguments) == 2
         assert says in " ".join(capsys.readouterr().err.split()).replace("│ ", "").replace(" │", "")

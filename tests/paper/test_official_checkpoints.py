@@ -24,7 +24,7 @@ from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.lifter import load_lifter
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.paper.networks.simple import SimpleConfig, SimpleModel
-from vp3d_cli.paper.official_checkpoints import add_official, convert, read_official, infer_architecture, write_official
+from vp3d_cli.paper.official_checkpoints import add_official, convert, infer_architecture, read_official, write_official
 from vp3d_cli.train.networks import initialize_from
 from vp3d_cli.weights import find_weights, list_weights
 

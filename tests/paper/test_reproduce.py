@@ -20,10 +20,10 @@ from vp3d_cli.errors import ConfigError, InputError, OutputError, TrainingError
 from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.paper.published import published
 from vp3d_cli.paper.reproduce import run as reproduce_run
-from vp3d_cli.paper.reproduce.results import FILE, Results, RowResult, open_results
 from vp3d_cli.paper.reproduce.report import compose
-from vp3d_cli.paper.reproduce.table_rows import GROUPS, all_rows, select_rows
+from vp3d_cli.paper.reproduce.results import FILE, Results, RowResult, open_results
 from vp3d_cli.paper.reproduce.run import Callbacks, Outcome, Plan, reproduce
+from vp3d_cli.paper.reproduce.table_rows import GROUPS, all_rows, select_rows
 from vp3d_cli.train.config import read_config
 from vp3d_cli.train.mocap.motion import read_motion
 from vp3d_cli.train.recipes import find_recipe
@@ -261,9 +261,9 @@ def test_subjects_that_are_missing_are_skipped(tmp_path: Path, capsys: pytest.Ca
 
 def test_other_settings_and_other_data(made: tuple[Path, Outcome], folder: Path, tmp_path: Path) -> None:
     out, _ = made
-    with pytest.raises(ConfigError, match=r"was begun with --epochs 1; give the same again, or choose another --out"):
+    with pytest.raises(ConfigError, match=r"was started with --epochs 1; give the same again, or choose another --out"):
         reproduce(plan(folder, out, PATTERN, epochs=2))
-    with pytest.raises(ConfigError, match="was begun with --channels 8"):
+    with pytest.raises(ConfigError, match="was started with --channels 8"):
         reproduce(plan(folder, out, PATTERN, channels=None))
     other = tmp_path / "other"
     other.mkdir()

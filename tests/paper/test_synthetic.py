@@ -19,10 +19,10 @@ from vp3d_cli.paper.datasets.archives import (
     write_positions_3d,
 )
 from vp3d_cli.paper.datasets.cameras import cameras_of
+from vp3d_cli.paper.datasets.capture_area import steer
 from vp3d_cli.paper.datasets.prepare import exact_keypoints, prepare
 from vp3d_cli.paper.datasets.sequences import Archives
 from vp3d_cli.paper.datasets.specs import DATASETS, select_joints
-from vp3d_cli.paper.datasets.capture_area import steer
 from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from vp3d_cli.train.optimization import STEPS_PER_STATISTICS_UPDATE, observed, update_average
+from vp3d_cli.train.optimization import STEPS_PER_STATISTICS_UPDATE, update_average, update_statistics
 
 
 class Network(nn.Module):
@@ -46,12 +46,12 @@ def test_without_an_average_everything_is_a_copy() -> None:
         assert torch.equal(average.state_dict()[name], tensor), name
 
 
-def test_statistics_become_those_of_what_the_average_is_shown() -> None:
+def test_statistics_converge_to_those_of_the_averaged_model() -> None:
     average = network().eval()
     weights = copy.deepcopy(dict(average.named_parameters()))
     inputs = 2 * torch.randn(40, 256, 5) + 1
-    for look, batch in enumerate(inputs):
-        with observed(average, 1 + look * STEPS_PER_STATISTICS_UPDATE):
+    for update, batch in enumerate(inputs):
+        with update_statistics(average, 1 + update * STEPS_PER_STATISTICS_UPDATE):
             average(batch)
     assert not average.norm.training
     hidden = average.layer(inputs.flatten(0, 1))
@@ -60,9 +60,9 @@ def test_statistics_become_those_of_what_the_average_is_shown() -> None:
     assert all(torch.equal(parameter, weights[name]) for name, parameter in average.named_parameters())
 
 
-def test_the_first_look_counts_whole() -> None:
+def test_the_first_update_replaces_the_statistics() -> None:
     average = network().eval()
     batch = torch.randn(256, 5) + 4
-    with observed(average, 1):
+    with update_statistics(average, 1):
         average(batch)
     torch.testing.assert_close(average.norm.running_mean, average.layer(batch).mean(0))

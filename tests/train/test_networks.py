@@ -12,8 +12,8 @@ from vp3d_cli.errors import TrainingError
 from vp3d_cli.lift.architectures import build_model
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.train.config import read_config
+from vp3d_cli.train.networks import initialize_from, match_levels
 from vp3d_cli.train.recipes import find_recipe
-from vp3d_cli.train.networks import match_levels, initialize_from
 
 
 def temporal(widths: Sequence[int], seed: int = 0, causal: bool = False) -> TemporalModel:
@@ -26,14 +26,14 @@ def temporal(widths: Sequence[int], seed: int = 0, causal: bool = False) -> Temp
     return model.eval()
 
 
-def answers(model: TemporalModel, seen: torch.Tensor) -> torch.Tensor:
+def predictions(model: TemporalModel, inputs: torch.Tensor) -> torch.Tensor:
     """Of the frame in the middle (the last if causal), which all models see most of."""
     config = model.config
-    middle = len(seen[0]) - 1 if config.causal else len(seen[0]) // 2
-    window = seen[:, middle - config.frames_before : middle + config.frames_after + 1]
+    middle = len(inputs[0]) - 1 if config.causal else len(inputs[0]) // 2
+    window = inputs[:, middle - config.frames_before : middle + config.frames_after + 1]
     with torch.inference_mode():
-        answer: torch.Tensor = model(window)[:, 0]
-    return answer
+        predicted: torch.Tensor = model(window)[:, 0]
+    return predicted
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def answers(model: TemporalModel, seen: torch.Tensor) -> torch.Tensor:
 def test_levels_land_where_their_counterparts_are(
     source: Sequence[int], target: Sequence[int], levels: list[int], causal: bool
 ) -> None:
-    """Where the new levels add nothing at all, the answers are those of the source; as they begin, close to them."""
+    """Predictions start close to those of the source, and equal them where the new levels add nothing."""
     short, grown = temporal(source, causal=causal), temporal(target, 1, causal)
     assert match_levels(short.config, grown.config, "short") == levels
-    seen = torch.randn(50, 243, 17, 2)
-    wanted, before = answers(short, seen), answers(grown, seen)
+    inputs = torch.randn(50, 243, 17, 2)
+    wanted, before = predictions(short, inputs), predictions(grown, inputs)
     initialize_from(grown, short, "short")
-    off = (answers(grown, seen) - wanted).norm() / wanted.norm()
+    off = (predictions(grown, inputs) - wanted).norm() / wanted.norm()
     assert off < 0.25 * (before - wanted).norm() / wanted.norm()
     new = [level for level in range(len(target)) if level not in levels]
     assert bool(off > 0) == bool(new)
@@ -66,7 +66,7 @@ def test_levels_land_where_their_counterparts_are(
         assert isinstance(norm, nn.BatchNorm1d)
         assert (norm.weight == 0.1).all()
         nn.init.zeros_(norm.weight)
-    torch.testing.assert_close(answers(grown, seen), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(predictions(grown, inputs), wanted, rtol=0, atol=1e-5)
 
 
 def test_the_recipes_that_start_from_pose_27_can() -> None:
@@ -76,7 +76,7 @@ def test_the_recipes_that_start_from_pose_27_can() -> None:
     }
     levels = {name: match_levels(configs["pose-27"], config, "pose-27") for name, config in configs.items()}
     assert list(levels.values()) == [[0, 1, 2]] * 3
-    # With depth after what was seen came together, the longer view comes before it.
+    # With depth after what was inputs came together, the longer view comes before it.
     assert match_levels(TemporalConfig((3, 3, 3, 1, 1, 1)), configs["pose-243"], "deep") == [0, 1, 2, 5, 6, 7]
 
 

@@ -1,4 +1,4 @@
-"""What the commands that train share: a bar, and how a run ends."""
+"""Progress bar and outcome of training runs, for the commands that train."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def training_progress(threads: int | None, quiet: bool, *, transient: bool = False) -> Iterator[Progress]:
-    """A bar for steps of training, where stderr is a terminal; its console prints lines, none if ``quiet``.
+    """Show a progress bar for training steps if stderr is a terminal; its console prints lines.
 
     Args:
-        threads: CPU threads for the training; None for all.
-        quiet: show nothing.
-        transient: take the bar away at the end.
+        threads: CPU threads for training; None for all.
+        quiet: show neither bar nor lines.
+        transient: remove the bar at the end.
     """
     import torch
     from rich.console import Console
@@ -37,12 +37,12 @@ def training_progress(threads: int | None, quiet: bool, *, transient: bool = Fal
 
 
 def print_outcome(finished: bool, best: Path, out: Path) -> None:
-    """Print the path of the best weights, or how to go on with a run that was stopped.
+    """Print the path of the best weights, or how to resume an interrupted run.
 
     Raises:
-        typer.Exit: it was.
+        typer.Exit: the run was interrupted.
     """
     if not finished:
-        print_error(f"stopped; go on with --resume --out {out}")
+        print_error(f"interrupted; continue with --resume --out {out}")
         raise typer.Exit(130)
     print(best)

@@ -1,4 +1,4 @@
-"""Evaluation on motion capture that a lifter was not trained on, seen by random cameras."""
+"""Evaluation on held-out motion capture seen by random cameras."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from vp3d_cli.refine.trajectory import fit_trajectory
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion
 from vp3d_cli.train.synthesis.cameras import CameraRanges
+from vp3d_cli.train.synthesis.clip_selection import split_clips, validation_settings
 from vp3d_cli.train.synthesis.engine import DataEngine, EngineSettings, Windows
-from vp3d_cli.train.synthesis.clip_selection import split, validation_settings
 from vp3d_cli.types import FloatArray, Track2D
 from vp3d_cli.weights import find_lifter
 
-# Frames of every window before and after the one that is answered for: those of the largest model that ships, so that
-# models with smaller receptive fields are examined on the same windows.
-_REACH = 121
+# Frames of every window before and after the output frame: those of the largest bundled model, so that models with
+# smaller receptive fields are evaluated on the same windows.
+_CONTEXT_FRAMES = 121
 _SEED = 0
-_WINDOWS_AT_ONCE = 256
-# Shots are drawn at a rate of which 24, 30 and 60 are exact parts.
+_WINDOWS_PER_CHUNK = 256
+# Shots are generated at a frame rate that is a multiple of 24, 30 and 60.
 _SHOT_RATE_HZ = 120.0
 _SHOT_S = 4.0
 
@@ -47,14 +47,14 @@ Report = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True)
 class HeldOutMotion:
-    """What a lifter is examined on.
+    """Held-out motion capture to evaluate on.
 
     Attributes:
-        clips: held out of its training.
-        windows: how many windows to draw.
-        group_by: None to group by source, else a regular expression for the name of the clip, whose first group (or
-            whole match) names the group; clips that do not match are in no group.
-        flip_test: average over several ways to ask, as inference does (:mod:`vp3d_cli.lift.tta`).
+        clips: clips that were held out of training.
+        windows: number of windows to generate.
+        group_by: regular expression for clip names, whose first group (or whole match) names the group of a clip; None
+            to group by source. Clips that do not match are in no group.
+        flip_test: use test-time augmentation, as inference does (:mod:`vp3d_cli.lift.tta`).
     """
 
     clips: Sequence[MotionClip]
@@ -63,10 +63,10 @@ class HeldOutMotion:
     flip_test: bool = True
 
     def groups(self) -> dict[str, list[int]]:
-        """Indices of the clips of each group.
+        """Return the indices of the clips of each group.
 
         Raises:
-            ConfigError: not a regular expression, or no clip matches it.
+            ConfigError: the regular expression is invalid, or matches no clip.
         """
         groups: dict[str, list[int]] = {}
         try:
@@ -84,21 +84,21 @@ class HeldOutMotion:
 
 
 def held_out_clips(motion: Sequence[Path], lifters: Sequence[str], hold_out: Sequence[str] = ()) -> list[MotionClip]:
-    """Clips that none of the lifters was trained on.
+    """Read motion capture and select the clips that none of the lifters was trained on.
 
     Args:
         motion: files or folders.
-        lifters: names or files; each says in its own metadata what was held out.
-        hold_out: regular expressions for clip names, instead of the lifters' own.
+        lifters: names or files; their metadata says which clips were held out.
+        hold_out: regular expressions for clip names, which replace those of the lifters.
 
     Raises:
         InputError, WeightsError: motion or lifters cannot be read.
-        ConfigError: a lifter does not say what was held out, or nothing is left.
+        ConfigError: a lifter does not say which clips were held out, or no clip is left.
     """
     clips = [clip for path in motion for clip in read_motion(path)]
     patterns = [list(hold_out)] if hold_out else [_held_out_of(name) for name in lifters]
     for pattern in patterns:
-        clips = split(clips, pattern)[1]
+        clips = split_clips(clips, pattern)[1]
     if not clips:
         raise ConfigError("no motion is left that was held out of training; give --hold-out REGEX")
     return clips
@@ -113,34 +113,33 @@ def _held_out_of(lifter: str) -> list[str]:
 
 
 def evaluate_windows(lifter: str, hold_out: HeldOutMotion, report: Report) -> list[Scores]:
-    """Score single poses, with exact keypoints and with simulated detections.
+    """Score single poses with exact keypoints and with simulated detections.
 
-    Windows are drawn as in training, but poses are not invented: sources count the same, rare poses more than common
-    ones, cameras and bodies are random. The same windows serve every lifter of the same frame rate. Poses are brought
-    onto their keypoints as inference does (:mod:`vp3d_cli.refine.reprojection`), and the bones of left and right
-    nearer to
-    one length (:mod:`vp3d_cli.refine.bone_lengths`). Each pose has its own scale (N-MPJPE of Rhodin et al. 2018).
+    Windows are generated as in training, without pose augmentation: sources have equal weights, rare poses are sampled
+    more often, cameras and bodies are random. All lifters of one frame rate get the same windows. Poses are refined as
+    in inference, by reprojection (:mod:`vp3d_cli.refine.reprojection`) and bone lengths
+    (:mod:`vp3d_cli.refine.bone_lengths`). Each pose has its own scale (N-MPJPE of Rhodin et al. 2018).
 
     Returns:
-        For exact keypoints ("clean") and for simulated detections ("detected") one for all windows, then one for each
-        group.
+        For exact keypoints ("clean") and for simulated detections ("detected"), the scores of all windows and then of
+        each group.
 
     Raises:
         WeightsError: the lifter cannot be read.
-        ConfigError: the groups make no sense.
+        ConfigError: the groups are invalid.
     """
     model, info = load_lifter_file(find_lifter(lifter)[0])
     groups = hold_out.groups()
-    answers: dict[str, list[_Answers]] = {"clean": [], "detected": []}
+    predictions: dict[str, list[_Predictions]] = {"clean": [], "detected": []}
     done = 0
-    for windows in _exam(model.config, info, hold_out):
-        for name, parts in answers.items():
-            parts.append(_answer(model, info, windows, name == "clean", hold_out.flip_test))
+    for windows in _generate_windows(model.config, info, hold_out):
+        for name, parts in predictions.items():
+            parts.append(_predict(model, info, windows, name == "clean", hold_out.flip_test))
         done += len(windows.clips)
         report("lift", done, max(done, hold_out.windows))
     scores = []
-    for name, parts in answers.items():
-        whole = _Answers(
+    for name, parts in predictions.items():
+        whole = _Predictions(
             np.concatenate([part.predicted for part in parts]),
             np.concatenate([part.truth for part in parts]),
             np.concatenate([part.clips for part in parts]),
@@ -149,28 +148,28 @@ def evaluate_windows(lifter: str, hold_out: HeldOutMotion, report: Report) -> li
         for group, members in groups.items():
             chosen = np.isin(whole.clips, members)
             if len(groups) > 1 and chosen.any():
-                part = _Answers(whole.predicted[chosen], whole.truth[chosen], whole.clips[chosen])
+                part = _Predictions(whole.predicted[chosen], whole.truth[chosen], whole.clips[chosen])
                 scores.append(_score(f"{name}: {group}", part, info))
     return scores
 
 
-class _Answers(NamedTuple):
-    """What a lifter said of N windows: (N, 17, 3) or (N, 3) metres twice, and (N,) which clip each is of."""
+class _Predictions(NamedTuple):
+    """Prediction and truth of N windows, (N, 17, 3) or (N, 3) metres, and (N,) index of their clips."""
 
     predicted: FloatArray
     truth: FloatArray
     clips: NDArray[np.int64]
 
 
-def _exam(config: Any, info: LifterInfo, hold_out: HeldOutMotion) -> Iterator[Windows]:
-    """Windows of the frames that a lifter sees, in chunks."""
-    before, after = max(_REACH, config.frames_before), max(_REACH, config.frames_after)
+def _generate_windows(config: Any, info: LifterInfo, hold_out: HeldOutMotion) -> Iterator[Windows]:
+    """Generate windows of the receptive field of a lifter, in chunks."""
+    before, after = max(_CONTEXT_FRAMES, config.frames_before), max(_CONTEXT_FRAMES, config.frames_after)
     settings = validation_settings(EngineSettings())
     edges = info.rule.beyond_ends(config.frames_after)
     engine = DataEngine(hold_out.clips, before + 1 + after, info.rule.rate_hz, settings, "cpu", _SEED, before, edges)
     frames = slice(before - config.frames_before, before + config.frames_after + 1)
-    for start in range(0, hold_out.windows, _WINDOWS_AT_ONCE):
-        whole = engine.draw(min(_WINDOWS_AT_ONCE, hold_out.windows - start))
+    for start in range(0, hold_out.windows, _WINDOWS_PER_CHUNK):
+        whole = engine.draw(min(_WINDOWS_PER_CHUNK, hold_out.windows - start))
         yield Windows(
             whole.keypoints[:, frames],
             whole.scores[:, frames],
@@ -184,30 +183,32 @@ def _exam(config: Any, info: LifterInfo, hold_out: HeldOutMotion) -> Iterator[Wi
 
 
 @torch.inference_mode()
-def _answer(model: Any, info: LifterInfo, windows: Windows, clean: bool, flip_test: bool) -> _Answers:
-    """What a lifter says of windows, in camera axes, with what inference adds to it."""
+def _predict(model: Any, info: LifterInfo, windows: Windows, clean: bool, flip_test: bool) -> _Predictions:
+    """Predict windows in camera axes, with the refinements of inference."""
     at = model.config.frames_before
     keypoints = windows.clean_keypoints if clean else windows.keypoints
     scores = torch.ones_like(windows.scores) if clean else windows.scores
     cameras = windows.intrinsics[:, None]
-    seen = normalize(*as_trained(keypoints, scores, info.rule), cameras, windows.size_wh[:, None], info.rule)
+    normalized = normalize(*as_trained(keypoints, scores, info.rule), cameras, windows.size_wh[:, None], info.rule)
     network = model.forward_strided
-    answer = averaged(network, seen.features, model.config, info) if flip_test else network(seen.features)
+    output = averaged(network, normalized.features, model.config, info) if flip_test else network(normalized.features)
     if info.task == "trajectory" and info.root == "scaled":
-        answer = decode_root(answer[:, :, 0], seen.centre[:, at, None], seen.spread[:, at, None])[:, :, None]
-    said = seen.of_frame(at).to_camera(answer[:, 0]).numpy()
+        output = decode_root(output[:, :, 0], normalized.centre[:, at, None], normalized.spread[:, at, None])[
+            :, :, None
+        ]
+    in_camera = normalized.of_frame(at).to_camera(output[:, 0]).numpy()
     if info.task == "trajectory":
-        return _Answers(said[:, 0], windows.root[:, at].numpy(), windows.clips.numpy())
-    joints = to_h36m17(said, info.rule.skeleton_3d)
-    rays = to_rays(keypoints[:, at], cameras).numpy()  # each window has a camera of its own
-    sight = (rays, scores[:, at].numpy(), (1.0, 1.0, 0.0, 0.0))
-    joints, _ = anchor(joints, fit_trajectory(joints, *sight)[0], *sight)
-    joints = np.concatenate([steady_bones(pose[None]) for pose in joints])  # each is somebody else's
-    return _Answers(joints, windows.joints[:, at].numpy(), windows.clips.numpy())
+        return _Predictions(in_camera[:, 0], windows.root[:, at].numpy(), windows.clips.numpy())
+    joints = to_h36m17(in_camera, info.rule.skeleton_3d)
+    rays = to_rays(keypoints[:, at], cameras).numpy()  # each window has its own camera
+    observations = (rays, scores[:, at].numpy(), (1.0, 1.0, 0.0, 0.0))
+    joints, _ = anchor(joints, fit_trajectory(joints, *observations)[0], *observations)
+    joints = np.concatenate([steady_bones(pose[None]) for pose in joints])  # each pose is of another person
+    return _Predictions(joints, windows.joints[:, at].numpy(), windows.clips.numpy())
 
 
-def _score(name: str, answers: _Answers, info: LifterInfo) -> Scores:
-    predicted, truth, _ = answers
+def _score(name: str, predictions: _Predictions, info: LifterInfo) -> Scores:
+    predicted, truth, _ = predictions
     if info.task == "trajectory":
         return score_roots(name, predicted, truth)
     return score_poses(name, predicted, truth, H36M17.joints)
@@ -216,22 +217,22 @@ def _score(name: str, answers: _Answers, info: LifterInfo) -> Scores:
 def evaluate_shots(
     lifter: str, hold_out: HeldOutMotion, rates_hz: Sequence[float], shots: int, settings: InferSettings, report: Report
 ) -> list[Scores]:
-    """Score the whole way from simulated detections to motion, on the same shots at several frame rates.
+    """Score the pipeline from simulated detections to motion, on the same shots at several frame rates.
 
-    A shot is four seconds of held-out motion before a camera that stands still and is known. Its frames are dropped to
-    each rate, then conditioned, lifted and placed as :func:`vp3d_cli.pipeline.infer.infer` does. Each shot has one
+    A shot is four seconds of held-out motion seen by a static camera with known intrinsics. It is subsampled to each
+    frame rate, then preprocessed, lifted and refined as in :func:`vp3d_cli.pipeline.infer.infer`. Each shot has one
     scale.
 
     Args:
         lifter: name or file of a pose lifter.
-        hold_out: motions; its windows are not used.
+        hold_out: held-out motion; its number of windows is not used.
         rates_hz: frames per second, at most 120.
-        shots: how many.
-        settings: smoothing, flip.
+        shots: number of shots.
+        settings: smoothing and test-time augmentation.
         report: see :func:`vp3d_cli.pipeline.infer.infer`.
 
     Returns:
-        One for each rate: the mean over the shots.
+        Mean scores over the shots for each rate.
 
     Raises:
         ConfigError: a rate is out of range.
@@ -241,9 +242,9 @@ def evaluate_shots(
             raise ConfigError(f"frame rates must be between 1 and {_SHOT_RATE_HZ:g}, got {rate:g}")
     path, name, sha256 = find_lifter(lifter)
     loaded = Lifter(path, "cpu", name=name, sha256=sha256)
-    exam = validation_settings(EngineSettings(cut=0.0, cameras=CameraRanges(intrinsics_error=0.0)))
+    engine_settings = validation_settings(EngineSettings(cut=0.0, cameras=CameraRanges(intrinsics_error=0.0)))
     frames = round(_SHOT_RATE_HZ * _SHOT_S)
-    engine = DataEngine(hold_out.clips, frames, _SHOT_RATE_HZ, exam, "cpu", _SEED)
+    engine = DataEngine(hold_out.clips, frames, _SHOT_RATE_HZ, engine_settings, "cpu", _SEED)
     drawn = engine.draw(shots)
     scores: dict[float, list[Scores]] = {rate: [] for rate in rates_hz}
     for shot in range(shots):

@@ -1,4 +1,4 @@
-"""Evaluation of one pose file against another of the same scene."""
+"""Evaluation of a pose file against another one of the same scene."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from vp3d_cli.types import DoubleArray, Pose3D
 
 
 def evaluate_pair(pose: Pose3D, truth: Pose3D) -> list[Scores]:
-    """Score each person of the truth with the person of the other file who is nearest in the image.
+    """Score each person of the ground truth against the person of the other file who is nearest in the image.
 
-    Joints are matched by name; both are aligned at the middle of the hips, with one scale per person. A prediction is
-    taken at the times of the truth, by straight lines between its frames.
+    Joints are matched by name. Both are aligned at the middle of the hips, with one scale per person. Predictions are
+    interpolated linearly at the times of the ground truth.
 
     Returns:
-        One for each person of the truth who has a counterpart, named after their id.
+        Scores of each person of the ground truth who has a counterpart, named by person id.
 
     Raises:
-        InputError: no joints, times or people in common.
+        InputError: the files have no joints, times or people in common.
     """
     joints = [joint for joint in truth.joint_names_3d if joint in pose.joint_names_3d]
     if not {"left_hip", "right_hip"} <= set(joints):
@@ -41,7 +41,7 @@ def evaluate_pair(pose: Pose3D, truth: Pose3D) -> list[Scores]:
 
 
 def _aligned(pose: Pose3D, person: int, joints: list[str], times_s: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Joints relative to the middle of the hips (T, J, 3), and that middle in camera space (T, 3)."""
+    """(T, J, 3) joints relative to the middle of the hips, and (T, 3) this middle in camera space."""
     values = pose.joints_3d[person][:, [pose.joint_names_3d.index(joint) for joint in joints]].astype(np.float64)
     hips = values[:, [joints.index("left_hip"), joints.index("right_hip")]].mean(axis=1)
     relative = at_times(values - hips[:, None], pose.frame_times_s, times_s)
@@ -49,7 +49,7 @@ def _aligned(pose: Pose3D, person: int, joints: list[str], times_s: DoubleArray)
 
 
 def _match_people(pose: Pose3D, truth: Pose3D) -> list[tuple[int, int]]:
-    """Pairs (person of ``pose``, person of ``truth``), those who are seen together, nearest first in all."""
+    """Match people who are in view together, with the smallest total distance: (pose index, truth index)."""
     width, height = truth.video_size_wh
     far = float(np.hypot(width, height))
     cost = np.full((pose.num_people, truth.num_people), 2 * far)
@@ -59,7 +59,7 @@ def _match_people(pose: Pose3D, truth: Pose3D) -> list[tuple[int, int]]:
             off = np.linalg.norm(moved - wanted, axis=-1)
             together = np.isfinite(off)
             if together.any():
-                # Who is seen together more is the better match of two that are equally near.
+                # Of two equally near people, the one who is in view together longer is the better match.
                 cost[i, j] = np.where(together, off.clip(max=far), far).mean()
     rows, columns = linear_sum_assignment(cost)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if cost[i, j] < 2 * far]

@@ -85,8 +85,9 @@ def train(
     if state is None and state_path.exists():
         raise TrainingError(f"{out} holds another run; continue it with --resume, or choose another --out")
     data = open_data(config)
-    for note in data.notes if on_note is not None else ():
-        on_note(note)
+    if on_note is not None:
+        for note in data.notes:
+            on_note(note)
     run = _Run(config, data, out, device)
     run.initialize(state, start_from)
     with stop_requested() as stopped, _out_of_memory(config.train):

@@ -62,8 +62,8 @@ class MuonWithAdamW:
     rare are learned as fast as others. Its updates are scaled to the root mean square of AdamW's (Liu et al. 2025,
     section 2.2); both take the same learning rate and weight decay.
 
-    ``torch.optim.Muon`` takes matrices only. Convolution weights (out, in, width) are passed as views (out, in * width),
-    and each gate of a recurrent unit as a matrix of its own.
+    ``torch.optim.Muon`` takes matrices only. Convolution weights (out, in, width) are passed as views
+    (out, in * width), and each gate of a recurrent unit as a matrix of its own.
 
     Args:
         model: one network, or pose and trajectory. Hidden matrices are all weights of two dimensions or more except the
@@ -76,7 +76,9 @@ class MuonWithAdamW:
 
     def __init__(self, model: nn.Module, lr: float, weight_decay: float) -> None:
         if not hasattr(torch.optim, "Muon"):
-            raise ConfigError(f"[train] optimizer muon needs torch 2.9, found {torch.__version__}; update it or use adamw")
+            raise ConfigError(
+                f"[train] optimizer muon needs torch 2.9, found {torch.__version__}; update it or use adamw"
+            )
         networks = (model.pose, model.trajectory) if isinstance(model, PoseAndTrajectory) else (model,)
         hidden = [p for network in networks for p in hidden_matrices(network)]
         gates = {id(p) for module in model.modules() if isinstance(module, nn.GRU) for p in module.parameters()}
@@ -86,7 +88,9 @@ class MuonWithAdamW:
         self.others = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
         self.hidden = hidden
         views = [view for _, views in self._matrices for view in views]
-        self._muon = torch.optim.Muon(views, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        self._muon: Any = torch.optim.Muon(  # its step() is untyped
+            views, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
         self._adamw = torch.optim.AdamW(self.others, lr=lr, weight_decay=weight_decay)
 
     @property

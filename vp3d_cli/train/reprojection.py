@@ -168,5 +168,7 @@ def bone_length_loss(predicted: Tensor, labelled: Tensor, bones: Sequence[tuple[
     Returns:
         Mean absolute difference over the bones, metres; quadratic below :data:`_HUBER_DELTA_M`.
     """
-    difference = huber_loss(mean_bone_lengths(predicted, bones), mean_bone_lengths(labelled, bones), delta=_HUBER_DELTA_M)
+    difference = huber_loss(
+        mean_bone_lengths(predicted, bones), mean_bone_lengths(labelled, bones), delta=_HUBER_DELTA_M
+    )
     return difference / _HUBER_DELTA_M

@@ -1,4 +1,4 @@
-"""``vp3d evaluate``: how far motion is from the truth."""
+"""The command ``vp3d evaluate``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import typer
 
 from vp3d_cli.cli import options
 from vp3d_cli.cli.common import Overwrite, Quiet
-from vp3d_cli.cli.evaluate.table import Results, print_results, summary_of
+from vp3d_cli.cli.evaluate.table import print_results, summary_of
 
 if TYPE_CHECKING:
-    from vp3d_cli.cli.progress import StageProgress
-    from vp3d_cli.evaluate.scores import Scores
     from vp3d_cli.paper.published import Published
     from vp3d_cli.pipeline.settings import InferSettings
 
@@ -24,33 +22,39 @@ def evaluate(
     motion: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="PATH", help="Examine on motion capture: archive, folder, BVH, AMC, pose file.", show_default=False
+            metavar="PATH",
+            help="Motion capture to evaluate on: archive, folder, BVH, AMC, pose file.",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Examine on a prepared data set (vp3d data), as the paper does.", show_default=False
+            metavar="DIR",
+            help="Prepared data set (vp3d data) to evaluate on with the paper's protocol.",
+            show_default=False,
         ),
     ] = None,
     calibrated: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Examine on a clip with known cameras and joints.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Clip with calibrated cameras and known joints to evaluate on.", show_default=False
+        ),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Examine against another pose file.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Pose file to compare with.", show_default=False)
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="A lifter; several are compared.  [default: default]"),
+        typer.Option(metavar="NAME|FILE", help="Lifter to evaluate; repeat to compare several.  [default: default]"),
     ] = None,
     video: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="What a calibrated camera filmed; one for each.", show_default=False),
+        typer.Option(metavar="FILE", help="Video of a calibrated camera; one per camera.", show_default=False),
     ] = None,
     pose: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Pose file made by vp3d infer, instead of a video.", show_default=False),
+        typer.Option(metavar="FILE", help="Pose file of vp3d infer, instead of a video.", show_default=False),
     ] = None,
     camera: Annotated[
         list[str] | None,
@@ -66,61 +70,65 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Of the data set: gt, cpn_ft_h36m_dbb, ...  [default: those trained on]",
+            help="Keypoints of the data set, such as gt.  [default: those of the training]",
             show_default=False,
         ),
     ] = None,
     subjects: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Of the data set.  [default: its test subjects]", show_default=False),
+        typer.Option(metavar="A,B", help="Subjects of the data set.  [default: its test subjects]", show_default=False),
     ] = None,
     actions: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Of the data set.  [default: the usual ones]", show_default=False)
+        str | None,
+        typer.Option(metavar="A,B", help="Actions of the data set.  [default: the standard ones]", show_default=False),
     ] = None,
     cameras: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Cameras of the data set, instead of ours.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Camera file of the data set, instead of the bundled one.", show_default=False
+        ),
     ] = None,
     hold_out: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="REGEX", help="Clips to examine on.  [default: what the weights held out]", show_default=False
+            metavar="REGEX", help="Clips to evaluate on.  [default: those held out of training]", show_default=False
         ),
     ] = None,
     by: Annotated[
         str | None,
         typer.Option(metavar="REGEX", help="Group clips by this part of their name.  [default: by source]"),
     ] = None,
-    windows: Annotated[int, typer.Option(min=1, help="Poses to draw from the motions.")] = 2048,
+    windows: Annotated[int, typer.Option(min=1, help="Number of poses to generate.")] = 2048,
     fps: Annotated[
         list[float] | None,
         typer.Option(
             metavar="RATE",
-            help="Also examine whole shots at this frame rate; several are compared.",
+            help="Also evaluate whole shots at this frame rate; repeat to compare several.",
             show_default=False,
         ),
     ] = None,
-    shots: Annotated[int, typer.Option(min=1, help="Shots of 4 s to draw for --fps.")] = 48,
+    shots: Annotated[int, typer.Option(min=1, help="Number of 4 s shots for --fps.")] = 48,
     detector: options.Detector = "movenet",
     trajectory: options.Trajectory = None,
     fov: Annotated[
         float | None,
-        typer.Option(help="Field of view, degrees, instead of the calibration's.", show_default=False),
+        typer.Option(help="Field of view in degrees, instead of the calibration.", show_default=False),
     ] = None,
     smooth: options.Smooth = "1",
     height: options.Height = 1.7,
     flip: options.Flip = True,
     device: options.Device = "auto",
     json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write every figure.", show_default=False)
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores as JSON.", show_default=False)
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also draw the error of each joint (.png).", show_default=False),
+        typer.Option(metavar="FILE", help="Also plot the error of each joint (.png).", show_default=False),
     ] = None,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure how far lifted motion is from the truth.
+    """Measure errors of lifted motion against ground truth.
 
     \b
     vp3d evaluate --motion mocap.npz --weights pose-27 --weights mine.safetensors
@@ -130,16 +138,17 @@ def evaluate(
     vp3d evaluate --calibrated beam_gt.npz --camera cam01 --pose pose.npz
     vp3d evaluate --truth truth.npz --pose pose.npz --json scores.json --plot joints.png
 
-    Errors are millimetres, PCK and AUC percent; docs/evaluation.md says exactly what each one is.
+    Errors are in millimetres, PCK and AUC in percent; docs/evaluation.md defines each score.
     """
     if sum(given is not None for given in (motion, data, calibrated, truth)) != 1:
         raise typer.BadParameter("give one of --motion, --data, --calibrated and --truth")
     if data is None:
-        form = "this form; it belongs to --data"
-        refuse(form, dataset=dataset, keypoints=keypoints, subjects=subjects, actions=actions, cameras=cameras)
+        of_dataset = {"dataset": dataset, "keypoints": keypoints, "subjects": subjects, "actions": actions}
+        reject("this ground truth, only with --data", **of_dataset, cameras=cameras)
     settings = options.make_settings(
         detector=detector, trajectory=trajectory, fov=fov, smooth=smooth, height=height, flip=flip, device=device
     )
+    from vp3d_cli.cli.evaluate.ground_truth import on_calibrated_clip, on_dataset, on_motion_capture, on_pose_file
     from vp3d_cli.cli.progress import StageProgress
     from vp3d_cli.io.atomic import check_target
 
@@ -150,39 +159,35 @@ def evaluate(
     published: dict[str, Published] = {}
     with StageProgress(quiet) as progress:
         if motion is not None:
-            refuse("--motion", video=video, pose=pose, camera=camera)
-            results = on_motion(motion, lifters, hold_out or [], by, windows, fps or [], shots, settings, progress)
-        elif data is not None:
-            refuse("--data", video=video, pose=pose, camera=camera, hold_out=hold_out, by=by, fps=fps)
-            from vp3d_cli.cli.evaluate.ground_truth import make_exam, on_dataset
-
-            exam = make_exam(
-                data,
-                settings,
-                dataset=dataset,
-                keypoints=keypoints,
-                subjects=subjects,
-                actions=actions,
-                cameras=cameras,
+            reject("--motion", video=video, pose=pose, camera=camera)
+            results = on_motion_capture(
+                motion, lifters, hold_out or [], by, windows, fps or [], shots, settings, progress
             )
-            results, published = on_dataset(exam, lifters, settings.device, progress, quiet)
+        elif data is not None:
+            reject("--data", video=video, pose=pose, camera=camera, hold_out=hold_out, by=by, fps=fps)
+            from vp3d_cli.paper.evaluation import DatasetProtocol
+
+            sets = (_names(subjects), _names(actions))
+            protocol = DatasetProtocol(
+                data, dataset or "", keypoints or "", *sets, flip_test=settings.flip, cameras=str(cameras or "")
+            )
+            results, published = on_dataset(protocol, lifters, settings.device, progress, quiet)
         elif calibrated is not None:
-            refuse("--calibrated", hold_out=hold_out, by=by, fps=fps)
+            reject("--calibrated", hold_out=hold_out, by=by, fps=fps)
             if pose:
-                refuse("--pose", weights=weights)
-            results = on_clip(calibrated, camera, video or [], pose or [], lifters, settings, progress)
+                reject("--pose", weights=weights)
+            results = on_calibrated_clip(calibrated, camera, video or [], pose or [], lifters, settings, progress)
         else:
-            refuse("--truth", video=video, camera=camera, hold_out=hold_out, by=by, fps=fps, weights=weights)
+            reject("--truth", video=video, camera=camera, hold_out=hold_out, by=by, fps=fps, weights=weights)
             assert truth is not None
-            results = against(truth, pose or [])
+            results = on_pose_file(truth, pose or [])
     print_results(results, published)
     if json_out is not None:
         from vp3d_cli.evaluate.report import write_json
 
-        content = about(motion, data, calibrated, truth, settings)
-        content.update(
-            {"published": {name: asdict(row) for name, row in published.items()}} if data is not None else {}
-        )
+        content = describe(motion, data, calibrated, truth, settings)
+        if data is not None:
+            content["published"] = {name: asdict(row) for name, row in published.items()}
         write_json(json_out, results, content, overwrite)
     if plot is not None:
         from vp3d_cli.evaluate.report import plot_joints
@@ -190,97 +195,29 @@ def evaluate(
         plot_joints(plot, {name: summary_of(scores) for name, scores in results.items()}, overwrite)
 
 
-def refuse(form: str, **given: object) -> None:
-    """Options that mean nothing with this form.
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def reject(ground_truth: str, **given: object) -> None:
+    """Reject options that have no effect with this kind of ground truth.
 
     Raises:
-        typer.BadParameter: one of them was given.
+        typer.BadParameter: one of them is given.
     """
     for name, value in given.items():
         if value is not None:
-            raise typer.BadParameter(f"--{name.replace('_', '-')} means nothing with {form}")
+            raise typer.BadParameter(f"--{name.replace('_', '-')} has no effect with {ground_truth}")
 
 
-def on_motion(
-    motion: Sequence[Path],
-    lifters: Sequence[str],
-    hold_out: Sequence[str],
-    by: str | None,
-    windows: int,
-    fps: Sequence[float],
-    shots: int,
-    settings: InferSettings,
-    progress: StageProgress,
-) -> Results:
-    """Scores on motion capture that the lifters were not trained on."""
-    from vp3d_cli.evaluate.motion_capture import HeldOutMotion, evaluate_shots, evaluate_windows, held_out_clips
-
-    exam = HeldOutMotion(held_out_clips(motion, lifters, hold_out), windows, by, settings.flip)
-    results: Results = {}
-    for lifter in lifters:
-        results[lifter] = evaluate_windows(lifter, exam, progress)
-        if fps:
-            results[lifter] += evaluate_shots(lifter, exam, fps, shots, settings, progress)
-    return results
-
-
-def on_clip(
-    calibrated: Path,
-    cameras: Sequence[str] | None,
-    videos: Sequence[Path],
-    poses: Sequence[Path],
-    lifters: Sequence[str],
-    settings: InferSettings,
-    progress: StageProgress,
-) -> Results:
-    """Scores on a calibrated clip: of each lifter for videos, of the files for pose files."""
-    from vp3d_cli.evaluate.calibrated import evaluate_calibrated, read_calibrated
-    from vp3d_cli.io.poses.npz import read_npz
-
-    if bool(videos) == bool(poses):
-        raise typer.BadParameter("--calibrated needs --video or --pose")
-    files = [*videos, *poses]
-    names = list(cameras) if cameras else [file.stem for file in files]
-    if len(names) != len(files):
-        raise typer.BadParameter(f"{len(names)} cameras for {len(files)} files", param_hint="--camera")
-    views = [read_calibrated(calibrated, name) for name in names]
-    if poses:
-        scores = [evaluate_calibrated(read_npz(file), view) for file, view in zip(poses, views, strict=True)]
-        return {"pose files" if len(poses) > 1 else str(poses[0]): with_mean(scores)}
-    from vp3d_cli.evaluate.video import evaluate_video
-
-    per_video = [
-        evaluate_video(file, view, lifters, settings, progress) for file, view in zip(videos, views, strict=True)
-    ]
-    return {lifter: with_mean([scores[i] for scores in per_video]) for i, lifter in enumerate(lifters)}
-
-
-def against(truth: Path, poses: Sequence[Path]) -> Results:
-    """Scores of pose files against another."""
-    from vp3d_cli.evaluate.pose_files import evaluate_pair
-    from vp3d_cli.io.poses.npz import read_npz
-
-    if not poses:
-        raise typer.BadParameter("--truth needs --pose, the file to examine")
-    wanted = read_npz(truth)
-    return {str(pose): with_mean(evaluate_pair(read_npz(pose), wanted)) for pose in poses}
-
-
-def with_mean(scores: Sequence[Scores]) -> list[Scores]:
-    """Several cases, and their mean."""
-    from vp3d_cli.evaluate.scores import mean_scores
-
-    return [*scores, mean_scores("mean", scores)] if len(scores) > 1 else list(scores)
-
-
-def about(
+def describe(
     motion: Sequence[Path] | None,
     data: Path | None,
     calibrated: Path | None,
     truth: Path | None,
     settings: InferSettings,
 ) -> dict[str, Any]:
-    """What was examined on what, for the JSON file."""
+    """Describe the inputs and settings of the evaluation, for the JSON file."""
     from vp3d_cli import __version__
 
     sources: Mapping[str, Any] = {

@@ -1,4 +1,4 @@
-"""The table of ``vp3d evaluate``: every case of every system, and what the literature reports beside it."""
+"""Score table of ``vp3d evaluate``: every case of every system, beside published figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vp3d_cli.evaluate.scores import Scores
     from vp3d_cli.paper.published import Published
 
-Results = dict[str, list["Scores"]]  # cases of each system; a case called "mean" sums the others up
+ScoreTable = dict[str, list["Scores"]]  # cases of each system; the case "mean" is the mean of the others
 
 _COLUMNS = {
     "mpjpe": "MPJPE",
@@ -28,17 +28,17 @@ _COLUMNS = {
 
 
 def summary_of(scores: Sequence[Scores]) -> Scores:
-    """The case that stands for all: the mean, or what a detector would give, or the first."""
+    """Select the case that represents all: the mean, simulated detections, or the first."""
     named = {case.name: case for case in scores}
     return named.get("mean") or named.get("detected") or scores[0]
 
 
-def print_results(results: Results, published: Mapping[str, Published] | None = None) -> None:
-    """A table of all cases on stdout: framed on a terminal, plain elsewhere.
+def print_results(results: ScoreTable, published: Mapping[str, Published] | None = None) -> None:
+    """Print a table of all cases to stdout: framed on a terminal, plain elsewhere.
 
     Args:
         results: cases of each system.
-        published: what the literature reports of some of them; printed after each figure that it has.
+        published: published figures by system, printed beside each figure.
     """
     cases = [(system, case) for system, scores in results.items() for case in scores]
     several = len(results) > 1
@@ -75,5 +75,5 @@ def print_results(results: Results, published: Mapping[str, Published] | None = 
 
 
 def _cell(value: float) -> str:
-    """A figure; what is small has more digits."""
+    """Format a figure, with more digits below 10."""
     return "-" if math.isnan(value) else f"{value:.{2 if abs(value) < 10 else 1}f}"

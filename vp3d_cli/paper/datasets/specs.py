@@ -1,4 +1,4 @@
-"""What the data sets of the paper are: subjects, actions, frame rates, joints, and who trains and who is tested on.
+"""Specifications of Human3.6M and HumanEva-I: subjects, standard splits, actions, frame rates and joints.
 
 Sources: Pavllo et al. 2019, section 5; Ionescu et al. 2014; Sigal et al. 2010.
 """
@@ -16,21 +16,21 @@ from vp3d_cli.types import FloatArray
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """Facts of a data set.
+    """Specification of a data set.
 
     Attributes:
         name: ``human36m`` or ``humaneva``.
-        title: as people write it.
-        file_key: how VideoPose3D's archives call it: ``data_3d_KEY.npz``.
-        subjects: with labels, in the order of the literature.
-        train, test: the usual split of them.
-        unlabelled: subjects of whom only video exists.
+        title: full name.
+        file_key: key in the file names of VideoPose3D's archives: ``data_3d_KEY.npz``.
+        subjects: subjects with labels, in the order of the literature.
+        train, test: standard split of the subjects.
+        unlabelled: subjects without labels, only video.
         actions: names without the number of the take.
-        fps: of video and joints.
-        skeleton: the joints that are evaluated, a name in :mod:`vp3d_cli.skeletons`.
-        kept_joints: indices of these in the joints that are recorded.
-        recorded_joints: how many are recorded.
-        num_cameras: that filmed each sequence.
+        fps: frame rate of video and joints.
+        skeleton: evaluated joints, a name in :mod:`vp3d_cli.skeletons`.
+        kept_joints: indices of the evaluated joints in the recorded joints.
+        recorded_joints: number of recorded joints.
+        num_cameras: number of cameras.
     """
 
     name: DatasetName
@@ -49,11 +49,11 @@ class DatasetSpec:
 
     @property
     def file_3d(self) -> str:
-        """Name of the archive of 3D joints."""
+        """File name of the archive of 3D joints."""
         return f"data_3d_{self.file_key}.npz"
 
     def file_2d(self, keypoints: str) -> str:
-        """Name of an archive of 2D keypoints, such as ``gt`` or ``cpn_ft_h36m_dbb``."""
+        """File name of an archive of 2D keypoints of a kind such as ``gt`` or ``cpn_ft_h36m_dbb``."""
         return f"data_2d_{self.file_key}_{keypoints}.npz"
 
 
@@ -74,7 +74,7 @@ DATASETS: dict[str, DatasetSpec] = {
         ),
         fps=50.0,
         skeleton="h36m17",
-        # The other 15 of the 32 repeat a joint, or are the ends of fingers and toes.
+        # The other 15 of 32 joints are duplicates, or ends of fingers and toes.
         kept_joints=(0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27),
         recorded_joints=32,
         num_cameras=4,
@@ -96,7 +96,9 @@ DATASETS: dict[str, DatasetSpec] = {
     ),
 }  # fmt: skip
 
-# The joints of S11's first "Directions" are wrong, and everyone leaves it out (Pavllo et al. 2019 as well).
+EXACT = "gt"  # kind of exact keypoints in archive names
+
+# The joints of S11's first "Directions" are wrong; it is left out in the literature (also by Pavllo et al. 2019).
 CORRUPT: dict[str, frozenset[tuple[str, str]]] = {
     "human36m": frozenset({("S11", "Directions")}),
     "humaneva": frozenset(),
@@ -104,10 +106,10 @@ CORRUPT: dict[str, frozenset[tuple[str, str]]] = {
 
 
 def dataset_spec(name: str) -> DatasetSpec:
-    """Facts of a data set by name.
+    """Return the specification of a data set by name.
 
     Raises:
-        InputError: no such data set.
+        InputError: there is no such data set.
     """
     if name not in DATASETS:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
@@ -115,18 +117,18 @@ def dataset_spec(name: str) -> DatasetSpec:
 
 
 def select_joints(joints: FloatArray, spec: DatasetSpec, where: str = "") -> FloatArray:
-    """Those joints of a sequence that are evaluated.
+    """Select the evaluated joints of a sequence.
 
     Args:
-        joints: (T, J, 3), J all recorded joints or those alone.
-        spec: of the data set.
+        joints: (T, J, 3) all recorded joints, or the evaluated ones only.
+        spec: specification of the data set.
         where: file and sequence, for messages.
 
     Returns:
         (T, 17, 3) for Human3.6M, in the order of the skeleton ``h36m17``.
 
     Raises:
-        InputError: another number of joints.
+        InputError: the number of joints is another one.
     """
     if joints.shape[1] == len(spec.kept_joints):
         return joints
@@ -139,5 +141,5 @@ def select_joints(joints: FloatArray, spec: DatasetSpec, where: str = "") -> Flo
 
 
 def action_name(sequence: str) -> str:
-    """The action of a sequence, without the number of the take: ``Walking 1`` and ``Walking 1 chunk0`` are Walking."""
+    """Action of a sequence, without the number of the take: ``Walking`` for ``Walking 1 chunk0``."""
     return sequence.split(" ")[0]

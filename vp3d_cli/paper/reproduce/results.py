@@ -1,4 +1,4 @@
-"""``results.json``: everything that a reproduction has found out, and what it goes on from."""
+"""``results.json``: results of a reproduction, from which it also resumes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from vp3d_cli import __version__
 from vp3d_cli.errors import ConfigError, InputError
 from vp3d_cli.evaluate.scores import Scores
 from vp3d_cli.io.atomic import replacing
+from vp3d_cli.paper.datasets.archives import SYNTHETIC_NOTE
 
 FORMAT = "vp3d-reproduce/1"
 FILE = "results.json"
+# The note about synthetic data in results of older versions.
+_OLD_SYNTHETIC_NOTE = "made-up data: results on it say nothing about the real data set"
 Status = Literal["done", "skipped", "failed", "waiting"]
 
 
 @dataclass
 class RowResult:
-    """What became of a row.
+    """Result of a row.
 
     Attributes:
-        status: ``waiting`` if it was never begun or not yet finished.
+        status: ``waiting`` if it was not started or not finished.
         reason: why it was skipped, or how it failed.
-        keypoints: that it was evaluated on.
-        flip_test: whether with test-time augmentation.
+        keypoints: kind of keypoints in the evaluation.
+        flip_test: whether test-time augmentation was used.
         lifter: file of its weights, relative to the folder of the report.
-        cases: of :class:`vp3d_cli.evaluate.scores.Scores` as plain values: each action, and "mean" last.
-        trajectory: mean distance of the root, mm; None if there is no trajectory network.
-        notes: what the user should know of the data.
+        cases: scores of each action as plain values (:class:`vp3d_cli.evaluate.scores.Scores`), with "mean" last.
+        trajectory: mean distance of the root, mm; None without a trajectory network.
+        notes: remarks about the data.
     """
 
     status: Status = "waiting"
@@ -43,7 +46,7 @@ class RowResult:
     notes: list[str] = field(default_factory=list)
 
     def figure(self, name: str, case: str = "mean") -> float:
-        """A figure of a case; NaN if it is not known."""
+        """Return a figure of a case; NaN if it is not known."""
         for values in self.cases:
             if values["name"] == case and values.get(name) is not None:
                 return float(values[name])
@@ -52,14 +55,14 @@ class RowResult:
 
 @dataclass
 class Results:
-    """What a reproduction was asked for, and its results.
+    """Settings and results of a reproduction.
 
     Attributes:
         data: folder of the archives.
-        epochs, channels: in place of the paper's; None for the paper's.
-        archives: sha256 of the archives that rows were made from.
-        rows: results by the rows' names.
-        runs: {training run: seconds that it took}, of those that are finished.
+        epochs, channels: overrides of the paper's values; None for the paper's.
+        archives: sha256 of the archives that were used.
+        rows: results by row name.
+        runs: {training run: seconds} of finished runs.
     """
 
     data: str
@@ -70,7 +73,7 @@ class Results:
     runs: dict[str, float] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write ``results.json``, whole or not at all.
+        """Write ``results.json`` atomically.
 
         Raises:
             OutputError: it cannot be written.
@@ -80,19 +83,19 @@ class Results:
             file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
-def plain(scores: Scores) -> dict[str, Any]:
-    """A case as the journal keeps it: without the errors of each joint."""
+def as_plain_values(scores: Scores) -> dict[str, Any]:
+    """Convert scores to plain values, without the errors of each joint."""
     values = scores.as_dict()
     del values["joints"]
     return values
 
 
 def open_results(folder: Path, data: Path, epochs: int | None, channels: int | None) -> Results:
-    """Read what was done before; a new journal if nothing was.
+    """Read the results in a folder, or create new ones.
 
     Raises:
         InputError: the file is damaged.
-        ConfigError: it is of other data, or other epochs or channels.
+        ConfigError: the results have other epochs or channels.
     """
     path = folder / FILE
     if not path.exists():
@@ -102,14 +105,16 @@ def open_results(folder: Path, data: Path, epochs: int | None, channels: int | N
         if values.pop("format") != FORMAT:
             raise ValueError("another format")
         values.pop("version")
-        journal = Results(**{**values, "rows": {name: RowResult(**row) for name, row in values["rows"].items()}})
-        if any(row.status not in get_args(Status) for row in journal.rows.values()):
+        results = Results(**{**values, "rows": {name: RowResult(**row) for name, row in values["rows"].items()}})
+        if any(row.status not in get_args(Status) for row in results.rows.values()):
             raise ValueError("an unknown status")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not the results of vp3d reproduce ({error}); choose another --out") from error
-    for what, before, now in (("--epochs", journal.epochs, epochs), ("--channels", journal.channels, channels)):
+    for what, before, now in (("--epochs", results.epochs, epochs), ("--channels", results.channels, channels)):
         if before != now:
             said = f"with {what} {before}" if before is not None else f"without {what}"
-            raise ConfigError(f"{folder} was begun {said}; give the same again, or choose another --out")
-    journal.data = str(data.resolve())
-    return journal
+            raise ConfigError(f"{folder} was started {said}; give the same again, or choose another --out")
+    for row in results.rows.values():
+        row.notes = [SYNTHETIC_NOTE if note == _OLD_SYNTHETIC_NOTE else note for note in row.notes]
+    results.data = str(data.resolve())
+    return results

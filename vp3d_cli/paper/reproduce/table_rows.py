@@ -1,6 +1,6 @@
-"""The rows of the paper's tables: what each trains, and how it is evaluated (Pavllo et al. 2019).
+"""Rows of the paper's tables, with their training and evaluation (Pavllo et al. 2019).
 
-A row's name is also that of its published numbers (:mod:`vp3d_cli.paper.published`), where there are any.
+Published figures (:mod:`vp3d_cli.paper.published`) have the same row names.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from vp3d_cli.paper.datasets.specs import DATASETS
 from vp3d_cli.train.config import TrainConfig, read_config
 from vp3d_cli.train.recipes import find_recipe
 
-FIELDS = "Human3.6M: how many frames are seen (tables 1 and 2)"
+FIELDS = "Human3.6M: receptive field (tables 1 and 2)"
 DETECTORS = "Human3.6M: 2D keypoints (table 3)"
-ABLATIONS = "Human3.6M: what each part is worth (table 5, section 5)"
+ABLATIONS = "Human3.6M: ablations (table 5, section 5)"
 SEMI = "Human3.6M: few labels, exact keypoints (figure 5c)"
 HUMANEVA = "HumanEva-I (table 4)"
 GROUPS = (FIELDS, DETECTORS, ABLATIONS, SEMI, HUMANEVA)
 
-# Widths of the convolutions for each receptive field; the paper's single-frame model is the longest with widths of 1.
+# Widths of the convolutions by receptive field; the single-frame model has all levels, with widths of 1.
 WIDTHS: Mapping[int, tuple[int, ...]] = {
     1: (1, 1, 1, 1, 1), 9: (3, 3), 27: (3, 3, 3), 81: (3, 3, 3, 3), 243: (3, 3, 3, 3, 3),
 }  # fmt: skip
@@ -32,16 +32,16 @@ CPN = "cpn_ft_h36m_dbb"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
+    """Row of a table.
 
     Attributes:
-        name: of the row, such as ``h36m-cpn-243``.
-        group: the table, one of :data:`GROUPS`.
-        title: what is special about it.
-        recipe: that it is trained with.
-        changes: section -> name -> value, laid over the recipe.
-        run: name of the training run; rows that are evaluated differently share one.
-        flip_test: with test-time augmentation.
+        name: name of the row, such as ``h36m-cpn-243``.
+        group: table, one of :data:`GROUPS`.
+        title: description.
+        recipe: recipe of the training.
+        changes: overrides of the recipe, section -> name -> value.
+        run: name of the training run, which rows with different evaluations may share.
+        flip_test: whether test-time augmentation is used.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Row:
     flip_test: bool = True
 
     def config(self, folder: Path, epochs: int | None = None, channels: int | None = None) -> TrainConfig:
-        """Configuration of its training run.
+        """Create the configuration of the training run.
 
         Args:
-            folder: of the archives.
-            epochs, channels: in place of the paper's; the time without unlabelled data is shortened alike.
+            folder: folder of the archives.
+            epochs, channels: overrides of the paper's values; the warm-up is shortened in proportion.
         """
         changes: dict[str, dict[str, Any]] = {section: dict(values) for section, values in self.changes.items()}
         changes.setdefault("dataset", {})["folder"] = str(folder)
@@ -74,15 +74,15 @@ class Row:
 
 
 def all_rows() -> list[Row]:
-    """Every row, in the order of the report."""
+    """All rows, in the order of the report."""
     return [*_fields(), *_detectors(), *_ablations(), *_semi(), *_humaneva()]
 
 
 def select_rows(pattern: str | None) -> list[Row]:
-    """The rows whose name matches a regular expression; all without one.
+    """Select the rows whose name matches a regular expression; all rows for None.
 
     Raises:
-        ConfigError: not a regular expression, or it matches nothing.
+        ConfigError: the expression is invalid, or matches no row.
     """
     rows = all_rows()
     if pattern is None:
@@ -92,7 +92,7 @@ def select_rows(pattern: str | None) -> list[Row]:
     except re.error as error:
         raise ConfigError(f"{pattern!r} is not a regular expression: {error}") from error
     if not chosen:
-        raise ConfigError(f"no row's name matches {pattern!r}; they are called {', '.join(row.name for row in rows)}")
+        raise ConfigError(f"no row matches {pattern!r}; rows are {', '.join(row.name for row in rows)}")
     return chosen
 
 
@@ -128,7 +128,7 @@ def _frames(count: int) -> str:
 
 def _detectors() -> list[Row]:
     kinds = {
-        "gt": ("gt", "exact"),
+        "gt": ("gt", "ground truth"),
         "detectron": ("detectron_ft_h36m", "Mask R-CNN, fine-tuned"),
         "detectron-coco": ("detectron_pt_coco", "Mask R-CNN, trained on COCO"),
         "sh": ("sh_ft_h36m", "Stacked Hourglass, fine-tuned"),
@@ -164,9 +164,9 @@ def _ablations() -> list[Row]:
     ]
 
 
-# Labelled part: subjects, share, receptive field and epochs without unlabelled data. Of 10 % of S1 the authors give the
-# command (README of VideoPose3D): 5 epochs, and the subjects S5 to S8 unlabelled. The other shares of S1 have the same,
-# and more labels the 1 that is their program's default.
+# Labelled part: title, subjects, share, receptive field and warm-up epochs. For 10 % of S1, the authors give the
+# command (README of VideoPose3D): 5 warm-up epochs, and S5 to S8 unlabelled. Other shares of S1 use the same; with more
+# labels, the warm-up is 1 epoch, the default of their program.
 SHARES: Mapping[str, tuple[str, tuple[str, ...], float, int, int]] = {
     "s1-1": ("1 % of S1", ("S1",), 0.01, 9, 5),
     "s1-5": ("5 % of S1", ("S1",), 0.05, 27, 5),
@@ -179,30 +179,30 @@ SHARES: Mapping[str, tuple[str, tuple[str, ...], float, int, int]] = {
 VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "-supervised": ("supervised", {}),
     "": ("semi-supervised", {}),
-    "-no-bones": ("semi-supervised, no bone lengths", {"bone_lengths": 0.0}),
+    "-no-bones": ("semi-supervised, no bone-length loss", {"bone_lengths": 0.0}),
 }
 _MORE_VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "-no-trajectory": ("semi-supervised, no trajectory loss", {"trajectory": 0.0}),
-    "-no-reprojection": ("semi-supervised, no back-projection", {"reprojection": 0.0}),
+    "-no-reprojection": ("semi-supervised, no reprojection loss", {"reprojection": 0.0}),
 }
-_BATCH = 64  # of each half
-# What a report says of semi-supervised rows, whose figures stand beside the paper's.
+_BATCH = 64  # windows of each half
+# Remark in the report on semi-supervised rows.
 UNLIKE_THE_PAPER = (
-    "Semi-supervised rows: the loss is not the paper's in three ways. The trajectory network answers relative to the "
-    "person's size in the image, not in metres; the bone-length term is a Huber loss with weight 0.1; back-projection "
-    "counts a joint as at most half the image's width away. Which stretches of S1 are labelled is not the same either."
+    "Semi-supervised rows: the loss differs from the paper's in three ways. The trajectory network predicts relative "
+    "to the person's size in the image, not in metres; the bone-length term is a Huber loss with weight 0.1; the "
+    "reprojection error of a joint is at most half the image width. The labelled parts of S1 differ as well."
 )
 
 
 def _semi() -> list[Row]:
     return [
-        _few_labels(share, ending, title, changes)
+        _semi_row(share, ending, title, changes)
         for share in SHARES
         for ending, (title, changes) in {**VARIANTS, **(_MORE_VARIANTS if share == "s1-10" else {})}.items()
     ]
 
 
-def _few_labels(share: str, ending: str, title: str, losses: Mapping[str, Any]) -> Row:
+def _semi_row(share: str, ending: str, title: str, losses: Mapping[str, Any]) -> Row:
     labelled, subjects, subset, frames, warmup = SHARES[share]
     name = f"semi-{share}{ending}"
     alone = ending == "-supervised"
@@ -219,7 +219,7 @@ def _few_labels(share: str, ending: str, title: str, losses: Mapping[str, Any]) 
 
 
 def _humaneva() -> list[Row]:
-    kinds = {"detectron": ("detectron_pt_coco", "Mask R-CNN, trained on COCO"), "gt": ("gt", "exact")}
+    kinds = {"detectron": ("detectron_pt_coco", "Mask R-CNN, trained on COCO"), "gt": ("gt", "ground truth")}
     return [
         Row(f"humaneva-{key}-27", HUMANEVA, f"27 frames, {title}", "paper-humaneva", {"dataset": {"keypoints": kind}},
             f"humaneva-{key}-27")

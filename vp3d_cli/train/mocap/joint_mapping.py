@@ -1,4 +1,4 @@
-"""From any humanoid skeleton to the 22 joints of a motion clip: names, unit, face, and which way is up."""
+"""Mapping of any humanoid skeleton to the 22 joints of a motion clip: names, unit, face and up axis."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vp3d_cli.train.mocap.recording import Recording
 from vp3d_cli.train.mocap.spine_normalization import spine_midpoint
 from vp3d_cli.types import DoubleArray, FloatArray
 
-# What joints are called, best first, without side and prefix: Mixamo and MotionBuilder ("LeftUpLeg"), CMU's ASF
+# Joint names, best first, without side and prefix: Mixamo and MotionBuilder ("LeftUpLeg"), CMU's ASF
 # ("lfemur") and BVH, 3ds Max ("Bip01 L Thigh", "LeftHip"), Bandai Namco ("UpperLeg_L"), LAFAN1, SMPL and AIST++
 # ("L_Hip"), Unreal ("thigh_l"), Unity and VRM ("LeftUpperLeg"), Xsens, OptiTrack ("LUArm"), Rokoko, Blender.
-# "shoulder" is the upper arm in some and the collar bone in others: it counts only where there is no better name.
+# "shoulder" is the upper arm in some and the collar bone in others; it is used only if there is no better name.
 _LIMB_NAMES = {
     "hip": ("upleg", "upperleg", "thigh", "femur", "hip"),
     "knee": ("knee", "lowerleg", "lowleg", "shin", "calf", "tibia", "leg"),
@@ -28,20 +28,20 @@ _LIMB_NAMES = {
     "wrist": ("wrist", "hand"),
 }
 _HEAD_NAMES = ("head",)
-# In front of the names of some programs: "mixamorig:Hips", "Character1_Hips", "Bip01 Pelvis".
+# Prefixes of joint names in some programs: "mixamorig:Hips", "Character1_Hips", "Bip01 Pelvis".
 _PREFIX = re.compile(r"^(?:.*:|(?:mixamorig\d*|character\d*|bip\d+|def|org|jnt|jt|rig)[ _.-]+)", re.IGNORECASE)
 
 # Metres per unit: metre, foot, decimetre, the CMU database's own (1 / 0.45 inch), inch, centimetre, millimetre.
 _UNITS_M = (1.0, 0.3048, 0.1, 0.0254 / 0.45, 0.0254, 0.01, 0.001)
-# One of them makes a body of this height (sole to crown): they are further apart than the two ends.
+# Range of body heights (sole to crown), by which the unit is recognized: units differ by more than its two ends.
 _HEIGHT_M = (1.3, 2.1)
-# Bone by bone from the ankle to the joint of the head, over the height of the body: of the skeletons of Bandai Namco
-# and CMU, which put that joint into the middle of the neck.
+# Sum of the bones from ankle to head joint, relative to body height: for the skeletons of Bandai Namco and CMU, whose
+# head joint is in the middle of the neck.
 _ANKLE_TO_HEAD_PER_HEIGHT = 0.82
 AVERAGE_HEIGHT_M = 1.70
 
-# Where things are on the head of an adult of 1.7 m, from the joint of the head: metres left, up, forward. The same as
-# in the motion archive that the shipped lifters are trained on, so that motions of all sources agree.
+# Offsets from the head joint of an adult of 1.7 m: metres left, up, forward. As in the motion archive that the bundled
+# lifters are trained on, so that all sources agree.
 FACE_M: dict[str, tuple[float, float, float]] = {
     "nose": (0.0, 0.075, 0.115),
     "left_eye": (0.032, 0.105, 0.095),
@@ -50,29 +50,29 @@ FACE_M: dict[str, tuple[float, float, float]] = {
     "right_ear": (-0.075, 0.085, 0.015),
 }
 _CROWN_M = (0.0, 0.190, 0.020)
-# Human3.6M's "neck" is half way to the nose.
+# Human3.6M's "neck" is halfway to the nose.
 _NECK_M = (0.0, 0.0375, 0.0575)
 
-# The base of the neck lies within this much of the middle of the shoulders, of a body of 1.7 m.
-_NECK_OFF_M = 0.10
-# Someone who looks down or aside all the time seems to have a head that is mounted askew by no more than this.
-_HEAD_TURNED_DEG = 40.0
+# Largest distance of the base of the neck from the middle of the shoulders, for a body of 1.7 m.
+_MAX_NECK_DISTANCE_M = 0.10
+# Largest deviation of the mean head direction from the joint axes that is taken for looking down or aside.
+_MAX_HEAD_DEVIATION_DEG = 40.0
 _UPRIGHT_SHARE = 0.6
 
 
 def motion_joints(recording: Recording) -> FloatArray:
-    """The 22 joints of a motion clip, in metres, in the file's own axes.
+    """Map a recording to the 22 joints of a motion clip, in metres, in the axes of the file.
 
-    Hip joints, knees, ankles, shoulders, elbows and wrists are the file's. The root is the middle of the hips;
-    ``thorax`` lies half way between the middle of the shoulders and the joint of the spine nearest to it; ``spine``
-    half way along the spine between the two. Neck, crown and face are placed from the head's rotation by average adult
+    Hips, knees, ankles, shoulders, elbows and wrists are those of the file. The root is the middle of the hips;
+    ``thorax`` is halfway between the middle of the shoulders and the spine joint nearest to it; ``spine`` is halfway
+    along the spine between the two. Neck, crown and face are placed from the rotation of the head by average adult
     offsets.
 
     Returns:
         (F, 22, 3).
 
     Raises:
-        InputError: the skeleton lacks joints (the message names them), or is of no known unit.
+        InputError: the skeleton lacks joints (the message names them), or its unit is unknown.
     """
     found = _find_joints(recording)
     where = recording.positions
@@ -91,7 +91,7 @@ def motion_joints(recording: Recording) -> FloatArray:
         pivot - joints["hip"],
     )
     rotations = recording.rotations[:, found["head"]]
-    axes = rotations @ _mounting(recording, rotations, trunk)
+    axes = rotations @ _head_orientation(recording, rotations, trunk)
     joints["neck"] = pivot + axes @ (np.array(_NECK_M) * size)
     joints["head"] = pivot + axes @ (np.array(_CROWN_M) * size)
     joints |= face_points(pivot, axes, size)
@@ -99,30 +99,30 @@ def motion_joints(recording: Recording) -> FloatArray:
 
 
 def face_of_h36m(neck: DoubleArray, crown: DoubleArray, left: DoubleArray) -> dict[str, DoubleArray]:
-    """The face of a Human3.6M skeleton, which has none: on a head that faces where the shoulders do.
+    """Place a face on a Human3.6M skeleton, which has none; it faces in the direction of the shoulders.
 
     Args:
-        neck, crown: (F, 3) its joints ``neck`` and ``head``, metres.
-        left: (F, 3) from the right shoulder to the left.
+        neck, crown: (F, 3) joints ``neck`` and ``head``, metres.
+        left: (F, 3) vector from the right shoulder to the left.
 
     Returns:
         (F, 3) metres for each of :data:`FACE_M`.
     """
     along = np.array(_CROWN_M) - np.array(_NECK_M)
     size = float(np.median(np.linalg.norm(crown - neck, axis=-1)) / np.linalg.norm(along))
-    # From neck to crown is not straight up: turn the axes about left by the angle between the two.
+    # The line from neck to crown is not vertical: rotate the axes about "left" by the angle between the two.
     _, c, s = along / np.linalg.norm(along)
     axes = head_axes(left, crown - neck) @ np.array([[1.0, 0.0, 0.0], [0.0, c, s], [0.0, -s, c]])
     return face_points(neck - axes @ (np.array(_NECK_M) * size), axes, size)
 
 
 def face_points(pivot: DoubleArray, axes: DoubleArray, size: float) -> dict[str, DoubleArray]:
-    """Nose, eyes and ears.
+    """Positions of nose, eyes and ears.
 
     Args:
-        pivot: (F, 3) joint of the head, metres.
-        axes: (F, 3, 3) of the head, columns left, up, forward.
-        size: of the body, relative to one of 1.7 m.
+        pivot: (F, 3) head joint, metres.
+        axes: (F, 3, 3) axes of the head, columns left, up, forward.
+        size: body size relative to 1.7 m.
 
     Returns:
         (F, 3) metres for each of :data:`FACE_M`.
@@ -131,20 +131,20 @@ def face_points(pivot: DoubleArray, axes: DoubleArray, size: float) -> dict[str,
 
 
 def head_axes(left: DoubleArray, up: DoubleArray) -> DoubleArray:
-    """(..., 3, 3) columns left, up, forward: ``up`` is kept, ``left`` made orthogonal to it."""
+    """(..., 3, 3) axes with columns left, up, forward: ``up`` is kept, ``left`` is made orthogonal to it."""
     up = _unit_vectors(up)
     left = _unit_vectors(left - (left * up).sum(-1, keepdims=True) * up)
     return np.stack([left, up, np.cross(left, up)], axis=-1)
 
 
 def to_z_up(clips: Sequence[FloatArray]) -> list[FloatArray]:
-    """Turn clips of one collection so that z is up.
+    """Rotate clips of one collection so that z is up.
 
-    Up is the axis along which people stand most: the mean over all frames from the ankles to the base of the neck.
-    Where there is no such axis (everyone lies), it is y, as BVH and ASF files usually have it.
+    The up axis is the one along which people stand: the mean direction from the ankles to the thorax over all frames.
+    If there is no such axis (everyone lies), it is y, as is usual in BVH and ASF files.
 
     Args:
-        clips: (F, 22, 3) each, all in the same axes.
+        clips: (F, 22, 3) each, in the same axes.
     """
     thorax, ankles = MOTION_JOINTS.index("thorax"), [H36M17.index("left_ankle"), H36M17.index("right_ankle")]
     total, frames = np.zeros(3), 0
@@ -155,7 +155,7 @@ def to_z_up(clips: Sequence[FloatArray]) -> list[FloatArray]:
     sign = 1.0 if total[axis] >= 0 else -1.0
     if abs(total[axis]) < _UPRIGHT_SHARE * frames:
         axis, sign = 1, 1.0
-    # The smallest rotation: about the axis that is neither up nor z.
+    # The smallest rotation is about the axis that is neither up nor z.
     turn = np.diag(np.array([1.0, sign, sign], np.float32))
     if axis != 2:
         turn[2], turn[axis] = 0.0, 0.0
@@ -165,7 +165,7 @@ def to_z_up(clips: Sequence[FloatArray]) -> list[FloatArray]:
 
 
 def _find_joints(recording: Recording) -> dict[str, int]:
-    """Index of each joint that the file must have, ``left_hip`` to ``right_wrist``, and ``head``, where that turns."""
+    """Node index of each required joint: ``left_hip`` to ``right_wrist``, and ``head``."""
     plain = [_plain(name) for name in recording.names]
     found: dict[str, int] = {}
     lacking: list[str] = []
@@ -188,7 +188,7 @@ def _take(found: dict[str, int], joint: str, plain: list[str], names: Iterable[s
 
 
 def _plain(name: str) -> str:
-    """A name without prefix, case and punctuation."""
+    """Joint name without prefix, case and punctuation."""
     return re.sub(r"[^a-z0-9]", "", _PREFIX.sub("", name).lower())
 
 
@@ -197,7 +197,7 @@ def _sided(name: str, side: str) -> tuple[str, ...]:
 
 
 def _ancestors(recording: Recording, node: int) -> list[int]:
-    """The nodes between a node and the root, the root included."""
+    """Nodes between a node and the root, including the root."""
     above = []
     while (node := recording.parents[node]) >= 0:
         above.append(node)
@@ -205,15 +205,15 @@ def _ancestors(recording: Recording, node: int) -> list[int]:
 
 
 def _thorax(spine: Sequence[DoubleArray], shoulders: DoubleArray, size: float) -> DoubleArray:
-    """(F, 3): half way between the shoulders' middle and the nearest joint of the spine, if any is near."""
+    """(F, 3) point halfway between the middle of the shoulders and the nearest spine joint, if one is near."""
     off = [float(np.linalg.norm(joint - shoulders, axis=-1).mean()) for joint in spine]
-    if not off or min(off) > _NECK_OFF_M * size:
+    if not off or min(off) > _MAX_NECK_DISTANCE_M * size:
         return shoulders
     return (shoulders + spine[int(np.argmin(off))]) / 2
 
 
 def _height(recording: Recording, found: dict[str, int]) -> float:
-    """Height of the body in the file's unit, from its bones between ankle and head."""
+    """Body height in the unit of the file, from the bones between ankle and head."""
     where = recording.positions
 
     def length(a: DoubleArray, b: DoubleArray) -> float:
@@ -231,7 +231,7 @@ def _height(recording: Recording, found: dict[str, int]) -> float:
 
 
 def _unit(recording: Recording, height: float) -> float:
-    """Metres per unit of the file, from the height of the body in that unit."""
+    """Metres per unit of the file, from the body height in that unit."""
     low, high = _HEIGHT_M
     for unit in _UNITS_M:
         if low <= height * unit <= high:
@@ -242,24 +242,25 @@ def _unit(recording: Recording, height: float) -> float:
     )
 
 
-def _mounting(recording: Recording, rotations: DoubleArray, trunk: DoubleArray) -> DoubleArray:
-    """(3, 3) left, up, forward of the head in the axes of its own joint.
+def _head_orientation(recording: Recording, rotations: DoubleArray, trunk: DoubleArray) -> DoubleArray:
+    """(3, 3) left, up and forward of the head in the axes of the head joint.
 
-    Every program mounts them its own way, and many zero poses are no poses at all; but people face on average where
-    their trunk does. Most programs put them along the joint's axes in some order, which is then taken to be exact.
+    Programs orient the head joint differently, and many zero poses are not real poses. On average, people face in the
+    direction of their trunk, which gives the orientation. Most programs align it with the joint's axes in some order;
+    then that alignment is exact.
     """
     mean = (np.swapaxes(rotations, -1, -2) @ trunk).mean(axis=0)
     if not np.isfinite(mean).all():
-        raise InputError(f"{recording.path}: shoulders and hips are in one point; cannot tell left from right")
+        raise InputError(f"{recording.path}: shoulders and hips coincide; cannot tell left from right")
     u, _, vt = np.linalg.svd(mean)
     average = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
     along_axes = max(_axis_permutations(), key=lambda axes: float(np.trace(axes.T @ average)))
     cosine = (float(np.trace(along_axes.T @ average)) - 1) / 2
-    return along_axes if cosine > np.cos(np.radians(_HEAD_TURNED_DEG)) else average
+    return along_axes if cosine > np.cos(np.radians(_MAX_HEAD_DEVIATION_DEG)) else average
 
 
 def _axis_permutations() -> list[DoubleArray]:
-    """The 24 rotations that put axes on axes."""
+    """The 24 rotations that map axes to axes."""
     signed = [
         np.eye(3)[list(order)] * np.array(signs)
         for order in permutations(range(3))

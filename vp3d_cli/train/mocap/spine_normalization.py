@@ -1,4 +1,4 @@
-"""Where thorax and spine are: recordings divide the trunk in different ways, and a lifter can only learn one."""
+"""Normalization of thorax and spine joints, whose places differ between motion-capture skeletons."""
 
 from __future__ import annotations
 
@@ -13,39 +13,42 @@ from vp3d_cli.types import DoubleArray, FloatArray
 
 _HIP, _SPINE, _THORAX = (MOTION_JOINTS.index(joint) for joint in ("hip", "spine", "thorax"))
 _LEFT, _RIGHT = (MOTION_JOINTS.index(joint) for joint in ("left_shoulder", "right_shoulder"))
-# The spine lies this far behind the line from hip to thorax, in lengths of that line: what most recordings have.
-_BEHIND = 0.03
+# Distance of the spine joint behind the line from hip to thorax, relative to its length, as in most recordings.
+_SPINE_OFFSET = 0.03
 
 
 def normalize_spines(clips: Sequence[MotionClip]) -> list[MotionClip]:
-    """Put thorax and spine of recordings where those of all others are.
+    """Move thorax and spine of all clips to the same place in the trunk.
 
-    Hips, shoulders and limbs are found by the body; the joints of the trunk are what a skeleton's maker liked. In one
-    collection the shoulders lie 3 cm above the thorax and in another 3 below, the spine six tenths of the way up or a
-    quarter, before the line from hip to thorax or behind it.
+    Hips, shoulders and limbs are defined by the body; the trunk joints by the convention of a skeleton. In one
+    collection the shoulders are 3 cm above the thorax and in another 3 cm below; the spine joint is at 60 % of the
+    trunk or at 25 %, in front of the line from hip to thorax or behind it. A lifter can learn one convention only.
 
-    - The thorax is moved along the trunk until it is level with the shoulders, on average over a clip; it does not
-      follow them when they are raised.
-    - The spine is half way up the trunk, on the line that it bent before, and as far behind the straight line as most,
-      on average over a source: it still bends as it did. A source of nothing but bent backs loses what they have in
-      common.
+    - The thorax is moved along the trunk to the height of the shoulders, on average over a clip; it does not follow
+      them when they are raised.
+    - The spine is moved to half of the trunk, along its bend, and to a common distance behind the straight line, on
+      average over a source: it still bends as recorded. A source in which all backs are bent loses the common part of
+      the bend.
 
     Args:
-        clips: of any sources.
+        clips: clips of any sources.
 
     Returns:
-        The same, with the two joints moved.
+        Copies of the clips with the two joints moved.
     """
-    leveled = [replace(clip, joints=_leveled(clip.joints)) for clip in clips]
+    leveled = [replace(clip, joints=_with_level_thorax(clip.joints)) for clip in clips]
     before: dict[str, list[DoubleArray]] = {}
     for clip in leveled:
-        before.setdefault(clip.source, []).append(_before_line(clip.joints))
-    bows = {source: float(np.concatenate(shares).mean()) for source, shares in before.items()}
-    return [replace(clip, joints=_bowed(clip.joints, -_BEHIND - bows[clip.source])) for clip in leveled]
+        before.setdefault(clip.source, []).append(_offset_in_front(clip.joints))
+    mean_offsets = {source: float(np.concatenate(shares).mean()) for source, shares in before.items()}
+    return [
+        replace(clip, joints=_with_spine_moved(clip.joints, -_SPINE_OFFSET - mean_offsets[clip.source]))
+        for clip in leveled
+    ]
 
 
-def _leveled(joints: FloatArray) -> FloatArray:
-    """(F, 22, 3) with the thorax level with the shoulders, and the spine half way."""
+def _with_level_thorax(joints: FloatArray) -> FloatArray:
+    """(F, 22, 3) joints with the thorax at the height of the shoulders, and the spine halfway."""
     hip, spine, thorax = (joints[:, joint].astype(np.float64) for joint in (_HIP, _SPINE, _THORAX))
     along = _unit(thorax - hip)
     below = ((joints[:, [_LEFT, _RIGHT]].mean(axis=1) - thorax) * along).sum(axis=-1).mean()
@@ -56,7 +59,7 @@ def _leveled(joints: FloatArray) -> FloatArray:
 
 
 def spine_midpoint(hip: DoubleArray, spine: Sequence[DoubleArray], thorax: DoubleArray) -> DoubleArray:
-    """(F, 3): the middle of the line from hip to thorax through the joints of the spine that lie between them."""
+    """(F, 3) midpoint of the polyline from hip to thorax through the spine joints between them."""
     along = thorax - hip
     squared = np.maximum((along * along).sum(axis=-1), 1e-12)
     shares = {float((((joint - hip) * along).sum(axis=-1) / squared).mean()): joint for joint in spine}
@@ -71,15 +74,15 @@ def spine_midpoint(hip: DoubleArray, spine: Sequence[DoubleArray], thorax: Doubl
     return thorax
 
 
-def _before_line(joints: FloatArray) -> DoubleArray:
-    """(F,) how far the spine lies before the line from hip to thorax, in lengths of the line."""
+def _offset_in_front(joints: FloatArray) -> DoubleArray:
+    """(F,) distance of the spine in front of the line from hip to thorax, relative to its length."""
     forward, length = _forward(joints)
     off: DoubleArray = ((joints[:, _SPINE] - joints[:, _HIP]) * forward).sum(axis=-1)
     return off / np.maximum(length[:, 0], 1e-9)
 
 
-def _bowed(joints: FloatArray, by: float) -> FloatArray:
-    """(F, 22, 3) with the spine moved forward by so many lengths of the line from hip to thorax."""
+def _with_spine_moved(joints: FloatArray, by: float) -> FloatArray:
+    """(F, 22, 3) joints with the spine moved forward, relative to the length of the line from hip to thorax."""
     forward, length = _forward(joints)
     out: FloatArray = joints.copy()
     out[:, _SPINE] += (by * length * forward).astype(np.float32)
@@ -87,7 +90,7 @@ def _bowed(joints: FloatArray, by: float) -> FloatArray:
 
 
 def _forward(joints: FloatArray) -> tuple[DoubleArray, DoubleArray]:
-    """(F, 3) unit vectors to where the chest faces, and (F, 1) the length of the line from hip to thorax."""
+    """(F, 3) unit vectors in the direction that the chest faces, and (F, 1) length of the line from hip to thorax."""
     left, line = ((joints[:, a] - joints[:, b]).astype(np.float64) for a, b in ((_LEFT, _RIGHT), (_THORAX, _HIP)))
     length: DoubleArray = np.linalg.norm(line, axis=-1, keepdims=True)
     return _unit(np.cross(left, line)), length

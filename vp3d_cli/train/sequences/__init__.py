@@ -1,1 +1,1 @@
-"""Sequences of keypoints from data sets and videos, and the training windows drawn from them."""
+"""Recorded 2D keypoint sequences of data sets and videos, and the training windows drawn from them."""

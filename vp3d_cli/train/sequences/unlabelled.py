@@ -1,4 +1,4 @@
-"""Keypoint files as unlabelled views: what ``vp3d infer --keypoints-only`` wrote for any videos."""
+"""Unlabelled views from 2D keypoint files, such as ``vp3d infer --keypoints-only`` writes."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.sequences.view import Camera, View
 
 _SUFFIXES = (".npz", ".json")
-# Shorter appearances of a person say little, and detectors see people who are not there for a moment.
-_SHORTEST_S = 1.0
+# Shorter tracks are left out: they hold little motion, and false detections last for moments.
+_MIN_DURATION_S = 1.0
 
 
 def read_unlabelled(paths: Sequence[str], rule: InputRule) -> list[View]:
-    """Read keypoint files and condition every person in them as inference does.
+    """Read keypoint files and preprocess every track in them as inference does.
 
-    The camera is the one that the file states (``vp3d infer --intrinsics`` or ``--fov``), else one of 60 degrees.
+    The camera is the one stored in the file (``vp3d infer --intrinsics`` or ``--fov``), else one with a field of view
+    of 60 degrees.
 
     Args:
-        paths: files, and folders in which all ``.npz`` and ``.json`` files are keypoint files.
-        rule: of the lifter; its frame rate is what everyone is resampled to.
+        paths: keypoint files, and folders of them (all ``.npz`` and ``.json`` files).
+        rule: input rule of the lifter; tracks are resampled to its frame rate.
 
     Returns:
-        One view for each stretch of a second or more in which a person is in view.
+        One view for each gap-free part of a track that lasts a second or more.
 
     Raises:
-        InputError: a file is missing or cannot be used, or nobody is in view anywhere.
-        ConfigError: the lifter does not see COCO keypoints.
+        InputError: a file is missing or unusable, or no track is long enough.
+        ConfigError: the lifter does not take COCO keypoints.
     """
     if rule.skeleton_2d != COCO17.name:
         raise ConfigError(
@@ -45,7 +46,7 @@ def read_unlabelled(paths: Sequence[str], rule: InputRule) -> list[View]:
         )
     views = [view for file in _files(paths) for view in _views(file, rule)]
     if not views:
-        raise InputError(f"{', '.join(paths)}: nobody is in view for {_SHORTEST_S:g} s or more")
+        raise InputError(f"{', '.join(paths)}: nobody is in view for {_MIN_DURATION_S:g} s or more")
     return views
 
 
@@ -68,21 +69,21 @@ def _views(file: Path, rule: InputRule) -> list[View]:
     keypoints = read_keypoints(file)
     tracks = keypoints.tracks()
     if tracks is None or keypoints.size_wh is None:
-        lacks = "who is who" if tracks is None else "the size of the image"
-        raise InputError(f"{file}: does not say {lacks}; make it with: vp3d infer VIDEO --keypoints-only")
+        missing = "person identities" if tracks is None else "the size of the image"
+        raise InputError(f"{file}: lacks {missing}; make it with: vp3d infer VIDEO --keypoints-only")
     times = _times(file, keypoints)
     camera = Camera(_intrinsics(file, keypoints.size_wh).as_tuple(), keypoints.size_wh)
     views: list[View] = []
     for track in tracks:
         in_view = times[track.frames]
-        conditioned = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view)
-        for start, stop in conditioned.stretches:
+        preprocessed = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view)
+        for start, stop in preprocessed.stretches:
             own = in_view[start:stop]
-            if own[-1] - own[0] < _SHORTEST_S:
+            if own[-1] - own[0] < _MIN_DURATION_S:
                 continue
             even = uniform_times(own, rule.rate_hz)
-            points = resample(conditioned.keypoints[start:stop], own, even).astype(np.float32)
-            scores = np.clip(resample(conditioned.scores[start:stop], own, even), 0.0, 1.0).astype(np.float32)
+            points = resample(preprocessed.keypoints[start:stop], own, even).astype(np.float32)
+            scores = np.clip(resample(preprocessed.scores[start:stop], own, even), 0.0, 1.0).astype(np.float32)
             scores[~np.isfinite(points).all(axis=-1)] = 0.0
             views.append(View(points, camera, np.nan_to_num(scores)))
     return views
@@ -97,7 +98,7 @@ def _times(file: Path, keypoints: KeypointFile) -> np.ndarray[Any, np.dtype[np.f
 
 
 def _intrinsics(file: Path, size_wh: tuple[int, int]) -> Intrinsics:
-    """What a file of vp3d says about its camera."""
+    """Camera intrinsics stored in a file of vp3d; the default field of view for other files."""
     if file.suffix.lower() != ".npz":
         return Intrinsics.from_fov(DEFAULT_FOV_DEG, size_wh)
     try:
@@ -111,4 +112,4 @@ def _intrinsics(file: Path, size_wh: tuple[int, int]) -> Intrinsics:
             return Intrinsics(*map(float, settings["intrinsics"]))
         return Intrinsics.from_fov(float(settings.get("fov_deg") or DEFAULT_FOV_DEG), size_wh)
     except (OSError, ValueError, TypeError, AttributeError, Vp3dError) as error:
-        raise InputError(f"{file}: what it says about its camera cannot be read ({error}); make it again") from error
+        raise InputError(f"{file}: its camera cannot be read ({error}); make it again") from error

@@ -1,4 +1,4 @@
-"""Batches out of views: every window of a data set once in each epoch, in an order that follows from the seed."""
+"""Batches of windows from views: every window once in each epoch, in an order that follows from the seed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vp3d_cli.train.batch import Batch, UnlabelledBatch
 from vp3d_cli.train.config import LoopConfig
 from vp3d_cli.train.sequences.view import ViewStore
 
-# UnlabelledBatch windows are drawn in an order of their own.
+# Added to the seed for unlabelled windows, so that their order is independent of the labelled ones.
 _UNLABELLED_SEED = 500_000
 
 
-class Reach(Protocol):
-    """What a network sees around a frame."""
+class ReceptiveField(Protocol):
+    """Frames that a network sees around an output frame."""
 
     @property
     def frames_before(self) -> int:
@@ -28,14 +28,14 @@ class Reach(Protocol):
 
     @property
     def frames_after(self) -> int:
-        """Frames after it."""
+        """Frames after the output frame."""
 
 
 class EpochOrder:
-    """An endless stream of the numbers below ``count``: all of them in each epoch, each epoch in another order.
+    """Endless stream of the numbers below ``count``: all of them in each epoch, shuffled anew for each epoch.
 
-    The order of epoch e is ``torch.randperm`` from the seed ``seed * 1_000_003 + e``: where the stream goes on follows
-    from the step alone, and nothing need be saved.
+    The order of epoch e is ``torch.randperm`` with the seed ``seed * 1_000_003 + e``. The position in the stream
+    follows from the step alone, so no state needs to be saved.
     """
 
     def __init__(self, count: int, seed: int) -> None:
@@ -43,7 +43,7 @@ class EpochOrder:
         self._orders: dict[int, Tensor] = {}
 
     def take(self, start: int, n: int) -> Tensor:
-        """(n,) the numbers at places ``start`` and on."""
+        """(n,) numbers of the stream from position ``start`` on."""
         parts, end = [], start + n
         while start < end:
             epoch, place = divmod(start, self._count)
@@ -59,25 +59,25 @@ class EpochOrder:
         return self._orders[epoch]
 
 
-class _Windows:
-    """Which windows a step takes, and which of them are mirrored; shared by both sources."""
+class _WindowOrder:
+    """Selection of the windows of each step, and of those that are mirrored."""
 
-    def __init__(self, views: ViewStore, reach: Reach, loop: LoopConfig, batch: int, seed: int) -> None:
+    def __init__(self, views: ViewStore, network: ReceptiveField, loop: LoopConfig, batch: int, seed: int) -> None:
         self._views, self._batch, self._flips = views, batch, loop.flips
-        self._shape = (loop.outputs, loop.stride)
-        self._around = (reach.frames_before, reach.frames_after + (loop.outputs - 1) * loop.stride)
-        self._starts = views.starts(*self._shape)
+        self._outputs = (loop.outputs, loop.stride)
+        self._around = (network.frames_before, network.frames_after + (loop.outputs - 1) * loop.stride)
+        self._starts = views.starts(*self._outputs)
         self._windows = len(views) if self._starts is None else len(self._starts)
         self.epoch = self._windows * (2 if loop.flips else 1)
-        self._stream = EpochOrder(self.epoch, seed)
+        self._order = EpochOrder(self.epoch, seed)
 
     def chosen(self, step: int) -> tuple[Tensor, Tensor]:
-        """(N,) first output frames, and (N,) whether to mirror."""
-        number = self._stream.take(step * self._batch, self._batch).to(self._views.device)
+        """(N,) first output frames of a step, and (N,) whether each window is mirrored."""
+        number = self._order.take(step * self._batch, self._batch).to(self._views.device)
         return self._frames(number % self._windows), number >= self._windows
 
-    def spread(self, windows: int) -> Tensor:
-        """(<= windows,) first output frames, evenly over everything."""
+    def evenly_spaced(self, windows: int) -> Tensor:
+        """(<= windows,) first output frames, evenly spaced over all views."""
         count = min(windows, self._windows)
         place = torch.arange(count, dtype=torch.float64) * (self._windows / count)
         return self._frames(place.long().to(self._views.device))
@@ -86,105 +86,108 @@ class _Windows:
         return number if self._starts is None else self._starts[number]
 
 
-class LabelledWindows(_Windows):
-    """Labelled windows of a data set.
+class LabelledWindows(_WindowOrder):
+    """Source of labelled batches from views, see :class:`vp3d_cli.train.batch.BatchSource`.
 
     Args:
-        views: with labels.
+        views: views with labels.
         rule: input rule.
-        reach: of the network.
-        loop: of the run.
+        network: receptive field of the network.
+        loop: configuration of the loop.
         batch: windows per step.
 
     Attributes:
-        epoch: windows of one pass: every frame and, with flips, its mirror image.
+        epoch: windows in one pass: every frame and, with flips, its mirror image.
     """
 
-    def __init__(self, views: ViewStore, rule: InputRule, reach: Reach, loop: LoopConfig, batch: int) -> None:
-        super().__init__(views, reach, loop, batch, loop.seed)
+    def __init__(
+        self, views: ViewStore, rule: InputRule, network: ReceptiveField, loop: LoopConfig, batch: int
+    ) -> None:
+        super().__init__(views, network, loop, batch, loop.seed)
         self._rule = rule
 
     def batch(self, step: int) -> Batch:
-        """The windows of a step."""
+        """Return the batch of a step."""
         frames, mirrored = self.chosen(step)
-        batch = self._views.labelled(frames, *self._around, *self._shape)
+        batch = self._views.labelled(frames, *self._around, *self._outputs)
         if not self._flips:
             return batch
         order_2d, order_3d = (get_skeleton(s).flip_order for s in (self._rule.skeleton_2d, self._rule.skeleton_3d))
-        across = torch.where(mirrored, -1.0, 1.0)[:, None]
+        sign = torch.where(mirrored, -1.0, 1.0)[:, None]
         return Batch(
-            _flip_some(batch.features, mirrored, order_2d),
-            _flip_some(batch.joints, mirrored, order_3d),
-            torch.cat([batch.root[..., :1] * across[..., None], batch.root[..., 1:]], dim=-1),
-            torch.cat([batch.centre[..., :1] * across[..., None], batch.centre[..., 1:]], dim=-1),
+            _flip_selected(batch.features, mirrored, order_2d),
+            _flip_selected(batch.joints, mirrored, order_3d),
+            torch.cat([batch.root[..., :1] * sign[..., None], batch.root[..., 1:]], dim=-1),
+            torch.cat([batch.centre[..., :1] * sign[..., None], batch.centre[..., 1:]], dim=-1),
             batch.spread,
         )
 
-    def exam(self, outputs: int) -> Batch:
-        """Windows of so many outputs in all, evenly over everything, as they were recorded."""
-        frames = self.spread(max(1, outputs // self._shape[0]))
-        return self._views.labelled(frames, *self._around, *self._shape)
+    def validation_batch(self, outputs: int) -> Batch:
+        """Return windows with at most so many outputs in all, evenly spaced over all views, not mirrored."""
+        frames = self.evenly_spaced(max(1, outputs // self._outputs[0]))
+        return self._views.labelled(frames, *self._around, *self._outputs)
 
     def state(self) -> Mapping[str, Any]:
-        """Nothing: all follows from the step."""
+        """Return an empty state, because everything follows from the step."""
         return {}
 
 
-class UnlabelledWindows(_Windows):
-    """UnlabelledBatch windows; arguments as of :class:`LabelledWindows`."""
+class UnlabelledWindows(_WindowOrder):
+    """Source of unlabelled batches from views; arguments as for :class:`LabelledWindows`."""
 
-    def __init__(self, views: ViewStore, rule: InputRule, reach: Reach, loop: LoopConfig, batch: int) -> None:
-        super().__init__(views, reach, loop, batch, loop.seed + _UNLABELLED_SEED)
-        self._order = get_skeleton(rule.skeleton_2d).flip_order
+    def __init__(
+        self, views: ViewStore, rule: InputRule, network: ReceptiveField, loop: LoopConfig, batch: int
+    ) -> None:
+        super().__init__(views, network, loop, batch, loop.seed + _UNLABELLED_SEED)
+        self._flip_order = get_skeleton(rule.skeleton_2d).flip_order
 
     def batch(self, step: int) -> UnlabelledBatch:
-        """The windows of a step."""
+        """Return the batch of a step."""
         frames, mirrored = self.chosen(step)
-        batch = self._views.unlabelled(frames, *self._around, *self._shape)
-        return mirror_selected(batch, mirrored, self._order) if self._flips else batch
+        batch = self._views.unlabelled(frames, *self._around, *self._outputs)
+        return mirror_selected(batch, mirrored, self._flip_order) if self._flips else batch
 
-    def exam(self, windows: int) -> UnlabelledBatch:
-        """At most so many windows, evenly over everything, as they were recorded."""
-        return self._views.unlabelled(self.spread(windows), *self._around, *self._shape)
+    def validation_batch(self, windows: int) -> UnlabelledBatch:
+        """Return at most so many windows, evenly spaced over all views, not mirrored."""
+        return self._views.unlabelled(self.evenly_spaced(windows), *self._around, *self._outputs)
 
 
-def mirror_selected(seen: UnlabelledBatch, mirrored: Tensor, flip_order: tuple[int, ...]) -> UnlabelledBatch:
-    """Mirror chosen windows: what was seen, and the camera that saw it.
+def mirror_selected(batch: UnlabelledBatch, mirrored: Tensor, flip_order: tuple[int, ...]) -> UnlabelledBatch:
+    """Mirror selected windows: keypoints, and the camera that saw them.
 
     Args:
-        seen: windows.
-        mirrored: (N,) which of them.
-        flip_order: of the 2D skeleton.
+        batch: unlabelled windows.
+        mirrored: (N,) whether each window is mirrored.
+        flip_order: joint order of the mirrored 2D skeleton.
     """
-    across = torch.where(mirrored, -1.0, 1.0)
-    lens, order = seen.lens, list(flip_order)
-    width, chosen = lens.width[:, None, None], mirrored[:, None, None]
-    keypoints = torch.where(chosen[..., None], seen.keypoints[:, :, order], seen.keypoints)
-    x = torch.where(chosen, width - keypoints[..., 0], keypoints[..., 0])
-    fx, fy, cx, cy = lens.intrinsics.unbind(-1)
-    intrinsics = torch.stack([fx, fy, torch.where(mirrored, lens.width - cx, cx), cy], dim=-1)
-    # In a mirror, x changes its sign: p2 goes with x * x, so it changes as well.
-    k1, k2, p1, p2, k3 = lens.distortion.unbind(-1)
-    rotations = seen.rotations
+    sign = torch.where(mirrored, -1.0, 1.0)
+    cameras, order = batch.cameras, list(flip_order)
+    width, selected = cameras.width[:, None, None], mirrored[:, None, None]
+    keypoints = torch.where(selected[..., None], batch.keypoints[:, :, order], batch.keypoints)
+    x = torch.where(selected, width - keypoints[..., 0], keypoints[..., 0])
+    fx, fy, cx, cy = cameras.intrinsics.unbind(-1)
+    intrinsics = torch.stack([fx, fy, torch.where(mirrored, cameras.width - cx, cx), cy], dim=-1)
+    # Mirroring changes the sign of x. The coefficient p2 belongs to x * x, so its sign changes as well.
+    k1, k2, p1, p2, k3 = cameras.distortion.unbind(-1)
+    distortion = torch.stack([k1, k2, p1, p2 * sign, k3], dim=-1)
+    rotations = batch.rotations
     if rotations is not None:
-        one = torch.ones_like(across)
-        mirror = torch.stack([across, one, one], dim=-1)[:, None]
+        one = torch.ones_like(sign)
+        mirror = torch.stack([sign, one, one], dim=-1)[:, None]
         rotations = mirror[..., None] * rotations * mirror[..., None, :]
     return dataclasses.replace(
-        seen,
-        features=_flip_some(seen.features, mirrored, flip_order),
+        batch,
+        features=_flip_selected(batch.features, mirrored, flip_order),
         keypoints=torch.stack([x, keypoints[..., 1]], dim=-1),
-        scores=torch.where(chosen, seen.scores[:, :, order], seen.scores),
-        centre=torch.cat([seen.centre[..., :1] * across[:, None, None], seen.centre[..., 1:]], dim=-1),
+        scores=torch.where(selected, batch.scores[:, :, order], batch.scores),
+        centre=torch.cat([batch.centre[..., :1] * sign[:, None, None], batch.centre[..., 1:]], dim=-1),
         rotations=rotations,
-        lens=dataclasses.replace(
-            lens, intrinsics=intrinsics, distortion=torch.stack([k1, k2, p1, p2 * across, k3], dim=-1)
-        ),
+        cameras=dataclasses.replace(cameras, intrinsics=intrinsics, distortion=distortion),
     )
 
 
-def _flip_some(values: Tensor, mirrored: Tensor, flip_order: tuple[int, ...]) -> Tensor:
-    """Mirror chosen windows of (N, T, J, 2 or more), in place."""
-    chosen = torch.nonzero(mirrored)[:, 0]
-    values[chosen] = flip(values[chosen], flip_order)
+def _flip_selected(values: Tensor, mirrored: Tensor, flip_order: tuple[int, ...]) -> Tensor:
+    """Mirror selected windows of (N, T, J, 2 or more), in place."""
+    selected = torch.nonzero(mirrored)[:, 0]
+    values[selected] = flip(values[selected], flip_order)
     return values

@@ -1,4 +1,4 @@
-"""Which clips a run trains on, which it is examined on, and what licence follows."""
+"""Selection of the clips for training and validation, and the licence that follows from them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vp3d_cli.train.synthesis.engine import EngineSettings
 
 
 def select_clips(config: DataConfig) -> tuple[list[MotionClip], list[MotionClip], str]:
-    """Read the motions of a run.
+    """Read the motion capture of a run and select the clips for training and validation.
 
     Returns:
-        Clips to train on, clips held out, and the licences of all clips trained on, joined.
+        Training clips, held-out clips, and the licences of all training clips, joined.
 
     Raises:
         InputError: a path cannot be read.
-        ConfigError: nothing is left to train on, or nothing is held out.
+        ConfigError: no clip is left for training or for validation.
     """
     clips: list[MotionClip] = []
     for path in config.motion:
@@ -32,50 +32,50 @@ def select_clips(config: DataConfig) -> tuple[list[MotionClip], list[MotionClip]
         if unknown:
             raise ConfigError(f"[data] sources: no clips of {', '.join(sorted(unknown))}")
         clips = [clip for clip in clips if clip.source in config.sources]
-    training, held_out = split(clips, config.hold_out)
+    training, held_out = split_clips(clips, config.hold_out)
     training = labelled_clips(training, config.labelled)
     if not training or not held_out:
         raise ConfigError(
-            f"[data] hold_out and labelled leave {len(training)} clips to train on and {len(held_out)} to validate on; "
-            "both must be some"
+            f"[data] hold_out and labelled leave {len(training)} clips for training and {len(held_out)} for validation, "
+            "but each needs one"
         )
     return training, held_out, "; ".join(sorted({clip.licence for clip in training}))
 
 
 def labelled_clips(clips: Sequence[MotionClip], labelled: float | str | tuple[str, ...]) -> list[MotionClip]:
-    """Those clips that are trained on: a share of them, or those whose name matches a regular expression.
+    """Select training clips: a share of all, or those whose name matches a regular expression.
 
-    A clip belongs to a share or not by its name alone: more clips, or another order, change nothing for it.
+    The share is selected by clip name alone, so that more clips or another order do not change the selection.
 
     Raises:
-        ConfigError: not a regular expression.
+        ConfigError: an expression is not a valid regular expression.
     """
     if isinstance(labelled, float | int):
         return [clip for clip in clips if zlib.crc32(clip.name.encode()) < labelled * 2**32]
-    return split(clips, (labelled,) if isinstance(labelled, str) else labelled, "labelled")[1]
+    return split_clips(clips, (labelled,) if isinstance(labelled, str) else labelled, "labelled")[1]
 
 
-def split(
+def split_clips(
     clips: Sequence[MotionClip], hold_out: Sequence[str], name: str = "hold_out"
 ) -> tuple[list[MotionClip], list[MotionClip]]:
-    """Clips whose name matches none of the regular expressions, and those that match one.
+    """Split clips into those whose name matches none of the regular expressions, and those that match one.
 
     Args:
-        clips: to divide.
-        hold_out: the expressions.
-        name: what they are called in ``[data]``.
+        clips: clips to split.
+        hold_out: regular expressions.
+        name: key of the expressions in ``[data]``, for the error message.
 
     Raises:
-        ConfigError: not a regular expression.
+        ConfigError: an expression is not a valid regular expression.
     """
     try:
         pattern = re.compile("|".join(f"(?:{expression})" for expression in hold_out) or r"(?!)")
     except re.error as error:
-        raise ConfigError(f"[data] {name}: {error}") from error
+        raise ConfigError(f"[data] {name}: invalid regular expression: {error}") from error
     training = [clip for clip in clips if not pattern.search(clip.name)]
     return training, [clip for clip in clips if pattern.search(clip.name)]
 
 
 def validation_settings(settings: EngineSettings) -> EngineSettings:
-    """Held-out motions are examined as they were captured: bodies and cameras are random, poses are not invented."""
+    """Settings for validation windows: random bodies and cameras, but poses as they were captured."""
     return dataclasses.replace(settings, source_weights={}, recombined=0.0, spliced=0.0, turned=0.0, speed_sigma=0.0)

@@ -1,6 +1,6 @@
-"""The files of a download, wherever they lie: in a folder, in a zip or tar archive, in archives within a folder.
+"""Files of a download in a folder, in a zip or tar archive, or in archives within a folder.
 
-Nothing is unpacked to disk: a file is handed on as its bytes.
+Nothing is unpacked to disk; files are read as bytes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 from vp3d_cli.errors import InputError
 
 _TARS = (".tgz", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz")
-# What damaged archives raise.
+# Exceptions of damaged archives.
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a download.
+    """File of a download.
 
     Attributes:
-        where: for messages: path, and the archive that it lies in.
-        path: inside the download, the name of the archive included.
-        data: its bytes.
+        where: path and archive, for messages.
+        path: path inside the download, including the name of the archive.
+        data: content.
     """
 
     where: str
@@ -38,10 +38,10 @@ class SourceFile:
 
 
 def read_files(source: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[SourceFile]:
-    """The files of a download whose path is ``wanted``, one after the other, in the order of their names.
+    """Yield the files of a download whose path is ``wanted``, in the order of their names.
 
     Raises:
-        InputError: no such file or folder, or a damaged archive (the message names it).
+        InputError: the source does not exist, or an archive is damaged (the message names it).
     """
     if source.is_dir():
         for file in sorted(path for path in source.rglob("*") if path.is_file()):
@@ -53,7 +53,7 @@ def read_files(source: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterato
     elif _is_archive(source):
         yield from _members(source, PurePosixPath(source.name), wanted)
     elif source.is_file():
-        raise InputError(f"{source}: neither a folder nor a zip or tar archive; give the folder that it lies in")
+        raise InputError(f"{source}: neither a folder nor a zip or tar archive; give its folder")
     else:
         raise InputError(f"no such file or folder: {source}")
 
@@ -95,10 +95,10 @@ def _tar_members(file: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterato
 
 
 def read_mat(file: SourceFile, *names: str) -> dict[str, Any]:
-    """Arrays of a MATLAB file by their names; those that it does not have are left out.
+    """Read arrays of a MATLAB file by name; missing ones are left out.
 
     Raises:
-        InputError: damaged, or of MATLAB's version 7.3.
+        InputError: the file is damaged, or of MATLAB's version 7.3.
     """
     from scipy.io import loadmat
 
@@ -113,6 +113,6 @@ def read_mat(file: SourceFile, *names: str) -> dict[str, Any]:
 
 
 def damaged(file: SourceFile, error: Exception) -> InputError:
-    """The complaint about a file that a library cannot read."""
+    """Create the error for a file that a library cannot read."""
     what = " ".join(str(error).split()) or type(error).__name__
     return InputError(f"{file.where}: damaged ({what}); make or download it again")

@@ -1,4 +1,4 @@
-"""Human3.6M's joints out of whatever its users have: the original download, or what others made of it."""
+"""Reader of Human3.6M joints from the original download, and from conversions of it."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ Sequences = dict[str, dict[str, FloatArray]]
 
 SPEC = DATASETS["human36m"]
 _SUBJECT = re.compile(r"(?:.*[_-])?(S\d{1,2})(?:\.t(?:ar\.)?gz|\.tar)?")
-# The original download calls two actions otherwise than the literature does.
+# Two actions have other names in the original download than in the literature.
 _RENAMED = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
 _MM = 1000
-# The distance from the hip to the head of an adult, bent or not, is within these, metres: other units are found out.
-_LEAST_SIZE_M, _LARGEST_SIZE_M = 0.2, 1.3
+# Range of the distance from hip to head of an adult, bent or upright, in metres; detects other units.
+_MIN_SIZE_M, _MAX_SIZE_M = 0.2, 1.3
 
 
 def read_sources(source: Path) -> Sequences:
-    """Every sequence of joints in a download of Human3.6M.
+    """Read all joint sequences of a download of Human3.6M.
 
-    Read are ``Poses_D3_Positions_S*.tgz`` of the original download or what is in them (``.cdf``), the same converted
+    Supported are ``Poses_D3_Positions_S*.tgz`` of the original download or their content (``.cdf``), the same converted
     by MATLAB (``.cdf.mat``), and ``h36m.zip`` of Martinez et al. 2017 (``.h5``), in a folder or an archive.
 
     Returns:
-        {subject: {sequence: (T, 32, 3)}}, metres, world axes; sequences are called as in VideoPose3D's archives.
+        {subject: {sequence: (T, 32, 3)}}, metres, world axes; sequence names as in VideoPose3D's archives.
 
     Raises:
-        InputError: missing or damaged, nothing in it, or other joints than Human3.6M's.
-        MissingDependencyError: a library that reads such files is not installed.
+        InputError: the source is missing, damaged or empty, or has other joints than Human3.6M's.
+        MissingDependencyError: a library to read such files is not installed.
     """
     subjects: Sequences = {}
     for file in read_files(source, _is_wanted):
         subject, sequence = subject_of(file), sequence_of(file.path)
         if action_name(sequence) not in SPEC.actions:
-            continue  # "_ALL", and what users keep beside the data
+            continue  # "_ALL", and other files of users
         if sequence in subjects.setdefault(subject, {}):
             raise InputError(f"{file.where}: {subject}, {sequence} is there twice; give a folder with one copy")
         subjects[subject][sequence] = _joints(file)
@@ -57,10 +57,10 @@ def read_sources(source: Path) -> Sequences:
 
 
 def check_joints(where: str, joints: FloatArray) -> FloatArray:
-    """Check a sequence of joints in metres, (T, 32, 3).
+    """Check a joint sequence (T, 32, 3) in metres, and return it.
 
     Raises:
-        InputError: no frames, values that are not finite, or bodies of an impossible size.
+        InputError: there are no frames, values are not finite, or bodies have an impossible size.
     """
     if not len(joints):
         raise InputError(f"{where}: has no frames; download it again")
@@ -69,7 +69,7 @@ def check_joints(where: str, joints: FloatArray) -> FloatArray:
         raise InputError(f"{where}: values of frame {frame} are not finite; download it again")
     kept = joints[:, list(SPEC.kept_joints)]
     size = float(np.median(np.linalg.norm(kept[:, 10] - kept[:, 0], axis=-1)))
-    if not _LEAST_SIZE_M < size < _LARGEST_SIZE_M:
+    if not _MIN_SIZE_M < size < _MAX_SIZE_M:
         raise InputError(
             f"{where}: {size:.3g} m from hip to head; these are not Human3.6M's joints, or of another unit"
         )
@@ -81,7 +81,7 @@ def _is_wanted(path: PurePosixPath) -> bool:
     if name.startswith("."):
         return False
     if name.endswith(".h5"):
-        return "3D_positions" in folders  # h36m.zip has others of keypoints: see datasets/hourglass.py
+        return "3D_positions" in folders  # h36m.zip also has keypoints, see stacked_hourglass.py
     if not name.endswith((".cdf", ".cdf.mat")):
         return False
     features = [folder for folder in folders if re.match(r"(D[23]_|Raw)", folder)]
@@ -89,19 +89,19 @@ def _is_wanted(path: PurePosixPath) -> bool:
 
 
 def subject_of(file: SourceFile) -> str:
-    """Whose a file is: the folder ``S1``, or the archive ``Poses_D3_Positions_S1.tgz``, that is nearest to it.
+    """Subject of a file, from the nearest folder ``S1`` or archive ``Poses_D3_Positions_S1.tgz``.
 
     Raises:
-        InputError: there is none.
+        InputError: no folder names the subject.
     """
     for part in reversed(file.path.parts[:-1]):
         if match := _SUBJECT.fullmatch(part):
             return match[1]
-    raise InputError(f"{file.where}: no folder says whose it is; keep the folders S1, S5 ... of the download")
+    raise InputError(f"{file.where}: no folder names its subject; keep the folders S1, S5 ... of the download")
 
 
 def sequence_of(path: PurePosixPath) -> str:
-    """The sequence that a file is of, by its name: ``WalkingDog_1.cdf.mat`` is ``WalkDog 1``."""
+    """Sequence name of a file: ``WalkingDog_1.cdf.mat`` is ``WalkDog 1``."""
     name = re.sub(r"((\.cdf)?\.mat|\.cdf|\.h5)$", "", path.name, flags=re.IGNORECASE)
     action, _, take = name.replace("_", " ").strip().partition(" ")
     action = _RENAMED.get(action, action)
@@ -122,7 +122,7 @@ def _joints(file: SourceFile) -> FloatArray:
 
 
 def _read_cdf(file: SourceFile) -> Any:
-    """(T, 96) millimetres of the original download."""
+    """Read (T, 96) millimetres from the original download."""
     try:
         import cdflib
     except ImportError as error:
@@ -140,7 +140,7 @@ def _read_cdf(file: SourceFile) -> Any:
 
 
 def _read_mat(file: SourceFile) -> Any:
-    """(T, 96) millimetres, as ``data = cdfread(...)`` saved from MATLAB gives them: a cell with the array."""
+    """Read (T, 96) millimetres from the cell array that MATLAB saves after ``data = cdfread(...)``."""
     values = np.asarray(read_mat(file, "data").get("data", ()))
     while values.dtype == object and values.size == 1:
         values = np.asarray(values.ravel()[0])
@@ -148,15 +148,15 @@ def _read_mat(file: SourceFile) -> Any:
 
 
 def _read_h5(file: SourceFile) -> Any:
-    """(T, 96) millimetres of ``h36m.zip``, which keeps them as (96, T)."""
+    """Read (T, 96) millimetres from ``h36m.zip``, which stores (96, T)."""
     return read_h5(file, "3D_positions").T
 
 
 def read_h5(file: SourceFile, name: str) -> Any:
-    """An array of an HDF5 file.
+    """Read an array of an HDF5 file.
 
     Raises:
-        InputError: damaged, or without it.
+        InputError: the file is damaged, or lacks the array.
         MissingDependencyError: h5py is not installed.
     """
     try:
@@ -173,5 +173,5 @@ def read_h5(file: SourceFile, name: str) -> Any:
 
 
 def _without_leading(values: Any) -> Any:
-    """(1, T, 96), as cdf has its one record, to (T, 96)."""
+    """Convert (1, T, 96), the single record of a CDF file, to (T, 96)."""
     return values[0] if values.ndim == 3 and len(values) == 1 else values

@@ -1,4 +1,4 @@
-"""HumanEva-I's joints out of the files that its MATLAB code converts it to (``converted_15j``)."""
+"""Reader of HumanEva-I joints and keypoints, as converted by its MATLAB code (``converted_15j``)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MM = 1000
 
 @dataclass(frozen=True)
 class HumanEva:
-    """Chunks of HumanEva-I without gaps.
+    """Gap-free chunks of HumanEva-I.
 
     Attributes:
         joints: {``Train/S1``: {``Walking 1 chunk0``: (T, 15, 3)}}, metres, world axes.
-        keypoints: the same chunks, an array (T, 15, 2) of pixels for each of the three cameras.
-        frames_left_out: {subject: frames that are not finite}.
+        keypoints: same chunks, one array (T, 15, 2) in pixels for each of the three cameras.
+        frames_left_out: {subject: number of frames that are not finite}.
     """
 
     joints: dict[str, dict[str, FloatArray]] = field(default_factory=dict)
@@ -34,13 +34,13 @@ class HumanEva:
 
 
 def read_sources(source: Path) -> HumanEva:
-    """Every chunk of a converted HumanEva-I: files ``Train/S1/Walking_1.mat`` with ``poses_3d`` and ``poses_2d``.
+    """Read all chunks of a converted HumanEva-I: ``Train/S1/Walking_1.mat`` with ``poses_3d`` and ``poses_2d``.
 
-    Motion capture has gaps. Each sequence is cut where its frames become finite or cease to be; the parts are numbered
-    from 0, those that are not finite too, and left out: so that names agree with those of VideoPose3D's detections.
+    The motion capture has gaps. Each sequence is cut where frames become finite or stop being finite. Parts are
+    numbered from 0, including those that are not finite and left out, so that names agree with VideoPose3D's archives.
 
     Raises:
-        InputError: missing or damaged, nothing in it, or not HumanEva's 15 joints and three cameras.
+        InputError: the source is missing, damaged or empty, or does not have 15 joints and three cameras.
     """
     result = HumanEva()
     for file in read_files(source, _is_wanted):
@@ -66,7 +66,7 @@ def _is_wanted(path: PurePosixPath) -> bool:
 
 
 def _arrays(file: SourceFile) -> tuple[FloatArray, FloatArray]:
-    """(T, 15, 3) millimetres, and (T, 3, 15, 2) pixels."""
+    """Read (T, 15, 3) millimetres and (T, 3, 15, 2) pixels."""
     values = read_mat(file, "poses_3d", "poses_2d")
     missing = {"poses_3d", "poses_2d"} - set(values)
     if missing:
@@ -96,7 +96,7 @@ def _add_chunks(result: HumanEva, subject: str, name: str, joints: FloatArray, k
 
 
 def _runs(flags: BoolArray) -> list[tuple[int, int]]:
-    """(first, one past the last) of each run of equal flags."""
+    """(first, one past the last) frame of each run of equal flags."""
     if not len(flags):
         return []
     edges = [0, *(np.flatnonzero(flags[1:] != flags[:-1]) + 1).tolist(), len(flags)]

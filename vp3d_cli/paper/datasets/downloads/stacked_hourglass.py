@@ -1,4 +1,4 @@
-"""Detections of Stacked Hourglass networks on Human3.6M, as Martinez et al. 2017 gave them out beside the joints."""
+"""Reader of Stacked Hourglass detections on Human3.6M, published by Martinez et al. 2017."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import numpy as np
 from vp3d_cli.errors import InputError
 from vp3d_cli.paper.datasets.archives import Positions2D
 from vp3d_cli.paper.datasets.cameras import cameras_of
-from vp3d_cli.paper.datasets.downloads.human36m import SPEC, read_h5, sequence_of, subject_of
 from vp3d_cli.paper.datasets.downloads.files import SourceFile, read_files
+from vp3d_cli.paper.datasets.downloads.human36m import SPEC, read_h5, sequence_of, subject_of
 from vp3d_cli.paper.datasets.specs import action_name
 from vp3d_cli.skeletons import HOURGLASS16, MPII16
 from vp3d_cli.types import FloatArray
 
-# Folders of the download, and what VideoPose3D calls archives of them: trained on MPII alone, and fine-tuned.
+# Folders of the download, and VideoPose3D's names for their archives: trained on MPII only, and fine-tuned.
 FOLDERS = {"StackedHourglass": "sh_pt_mpii", "StackedHourglassFineTuned240": "sh_ft_h36m"}
-# The files have MPII's order.
+# The files have MPII's joint order.
 _ORDER = [MPII16.index(joint) for joint in HOURGLASS16.joints]
 
 
 def read_sources(source: Path) -> dict[str, Positions2D]:
-    """Every detection in a download: ``S1/StackedHourglass/Walking_1.54138969.h5`` and so on.
+    """Read all detections of a download, such as ``S1/StackedHourglass/Walking_1.54138969.h5``.
 
-    Such a file has ``poses``, (T, 16, 2) pixels in MPII's order, of one sequence and the camera that is in its name
-    (so read github.com/una-dinosauria/3d-pose-baseline and VideoPose3D's ``data/prepare_data_2d_h36m_sh.py``).
+    A file has ``poses``, (T, 16, 2) pixels in MPII's joint order, of one sequence and the camera in its name (as in
+    github.com/una-dinosauria/3d-pose-baseline and VideoPose3D's ``data/prepare_data_2d_h36m_sh.py``).
 
     Returns:
-        Keypoints by their kind, such as ``sh_pt_mpii``; in the order of VideoPose3D's archives. A camera that is
-        missing has no frames. Empty if there are no such files.
+        Keypoints by kind, such as ``sh_pt_mpii``, in the joint order of VideoPose3D's archives. A missing camera has no
+        frames. Empty if there are no such files.
 
     Raises:
-        InputError: damaged, of another shape, or of a camera that Human3.6M does not have.
+        InputError: a file is damaged, has another shape, or names a camera that Human3.6M does not have.
         MissingDependencyError: h5py is not installed.
     """
     symmetry = HOURGLASS16.left, HOURGLASS16.right

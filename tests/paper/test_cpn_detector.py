@@ -16,7 +16,7 @@ from random_weights import save_small_cpn
 from vp3d_cli.detect.base import Detector, DetectorInfo, load_detector
 from vp3d_cli.detect.cpn.detector import MEAN_RGB, SIZES, choose_size, to_input
 from vp3d_cli.detect.cpn.heatmaps import draw_targets, kernel_sigma, read_keypoints
-from vp3d_cli.detect.cpn.network import Cpn, CpnConfig, build_from_state, infer_architecture
+from vp3d_cli.detect.cpn.network import Cpn, CpnConfig, build_from_state, recognise
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.plugins import DETECTORS
@@ -138,7 +138,7 @@ def test_size_of_the_input(tmp_path: Path) -> None:
 
 def test_network_of_any_width_is_recognised() -> None:
     for config in (TINY, CpnConfig((2, 1, 3, 1), 16, 32)):
-        assert infer_architecture(Cpn(config).state_dict()) == config
+        assert recognise(Cpn(config).state_dict()) == config
 
 
 def test_heatmaps_are_a_quarter_of_the_input() -> None:

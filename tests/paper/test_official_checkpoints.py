@@ -311,12 +311,12 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
             "shrink.bias has values that are not",
         ),
         (lambda state: state.update({"shrink.weight": torch.ones(50, 16, 1)}), "unknown shapes"),
-        (lambda state: state.update({"shrink.weight": torch.ones(60, 16, 1)}), "answers with 20 joints"),
+        (lambda state: state.update({"shrink.weight": torch.ones(60, 16, 1)}), "predicts 20 joints"),
         (
             lambda state: state.update({"expand_conv.weight": torch.ones(16, 36, 3)}),
             "takes 18 keypoints, but h36m17 has 17",
         ),
-        (lambda state: state.update({"epoch": 3}), "holds 'epoch', which is no tensor"),
+        (lambda state: state.update({"epoch": 3}), "holds 'epoch', which is not a tensor"),
     ],
 )
 def test_checkpoints_that_do_not_fit(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:

@@ -88,7 +88,7 @@ def test_rows_are_the_papers(folder: Path) -> None:
     assert (short.model.options["channels"], list(short.model.options["widths"])) == (32, [3, 3, 3])
 
 
-@pytest.mark.parametrize(("pattern", "says"), [("(", "not a regular expression"), ("h37m", "no row's name matches")])
+@pytest.mark.parametrize(("pattern", "says"), [("(", "not a regular expression"), ("h37m", "no row matches")])
 def test_rows_that_are_not_there(pattern: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         select_rows(pattern)
@@ -146,8 +146,8 @@ def test_report(made: tuple[Path, Outcome]) -> None:
     ours = outcome.results["h36m-cpn-1"].figure("mpjpe")
     assert (cells[3], cells[4]) == (f"{ours:.1f}", "51.8")
     assert "skipped: no data_2d_h36m_sh_ft_h36m.npz" in text
-    assert "1 epoch and 8 channels, not as in the paper" in text
-    assert "made-up" not in text
+    assert "1 epoch and 8 channels, unlike the paper" in text
+    assert "synthetic" not in text
     # What is not the paper's stands where its figure does.
     semi = text.index("| semi-s1-10 |")
     assert semi < text.index("the loss is not the paper's") < text.index("## How the models were trained")
@@ -236,7 +236,7 @@ def test_a_row_that_fails_does_not_stop_the_others(
     lines = captured.err.strip().splitlines()
     assert lines[0] == "1/2  h36m-cpn-1  failed: the loss is not finite"
     assert re.match(r"2/2  h36m-gt-27-no-flip-test  MPJPE [\d.]+  P-MPJPE [\d.]+  \(\d:\d\d\)", lines[1])
-    assert lines[2].startswith("vp3d: error: 1 of 2 rows failed: h36m-cpn-1; the same command tries them again")
+    assert lines[2].startswith("vp3d: error: 1 of 2 rows failed: h36m-cpn-1; the same command retries them")
     monkeypatch.setattr(reproduce_run, "train", real)
     assert run(*arguments, "-q") == 0
     assert capsys.readouterr().err == ""
@@ -256,7 +256,7 @@ def test_subjects_that_are_missing_are_skipped(tmp_path: Path, capsys: pytest.Ca
     assert run(data, "--out", tmp_path / "out", "--rows", "h36m-gt-243$", "--epochs", 1) == 1
     error = capsys.readouterr().err
     assert "skipped: no S11, S6, S7, S8 in the archives" in error
-    assert "nothing could be done" in error
+    assert "no row could be done" in error
 
 
 def test_other_settings_and_other_data(made: tuple[Path, Outcome], folder: Path, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_the_whole_way_on_a_made_up_data_set(tmp_path: Path, capsys: pytest.Capt
     assert run(*arguments, "--rows", "^h36m-gt-27-no-flip-test$|^semi-s1-1$", "-q") == 0
     page = Path(capsys.readouterr().out.strip())
     check_page(page)
-    assert page.read_text(encoding="utf-8").count("made-up data: ours say nothing about the real data set") == 1
+    assert page.read_text(encoding="utf-8").count("synthetic data: the results say nothing about the real data set") == 1
     content = json.loads((tmp_path / "out" / FILE).read_text())
     done = [name for name, row in content["rows"].items() if row["status"] == "done"]
     assert done[0] == "h36m-gt-27-no-flip-test"

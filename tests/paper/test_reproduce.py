@@ -322,7 +322,8 @@ def test_the_whole_way_on_a_made_up_data_set(tmp_path: Path, capsys: pytest.Capt
     assert run(*arguments, "--rows", "^h36m-gt-27-no-flip-test$|^semi-s1-1$", "-q") == 0
     page = Path(capsys.readouterr().out.strip())
     check_page(page)
-    assert page.read_text(encoding="utf-8").count("synthetic data: the results say nothing about the real data set") == 1
+    note = "synthetic data: the results say nothing about the real data set"
+    assert page.read_text(encoding="utf-8").count(note) == 1
     content = json.loads((tmp_path / "out" / FILE).read_text())
     done = [name for name, row in content["rows"].items() if row["status"] == "done"]
     assert done[0] == "h36m-gt-27-no-flip-test"

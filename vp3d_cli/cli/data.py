@@ -55,7 +55,7 @@ def synthesize(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Synthesize a substitute for Human3.6M from motion capture: same subjects, cameras, actions, files.
+    """Synthesize a substitute for Human3.6M from motion capture, with its cameras and files.
 
     \b
     vp3d data synthesize human36m --motion mocap.npz --out data

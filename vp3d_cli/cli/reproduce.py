@@ -47,7 +47,7 @@ def reproduce(
     threads: options.Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train and evaluate every row of the paper's tables, and compare with the published figures.
+    """Train and evaluate the rows of the paper's tables, and compare with published figures.
 
     \b
     vp3d reproduce data/ --out tables/ --device cuda

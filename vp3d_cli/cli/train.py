@@ -1,4 +1,4 @@
-"""The command ``vp3d train``: trains lifters on motion capture, data sets and unlabelled video."""
+"""The command ``vp3d train``: trains lifters on motion capture and data sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:
-    """Parse settings such as ``train.steps=500`` to nested values; a value is TOML or plain text.
+    """Parse settings such as ``train.steps=500``, whose value is TOML or plain text.
 
     Raises:
         typer.BadParameter: a setting has no ``=`` or no section.

@@ -1,4 +1,4 @@
-"""Evaluation on real video with calibrated cameras: 12 triangulated limb joints in camera axes."""
+"""Evaluation on real video with calibrated cameras and 12 triangulated limb joints."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def find_person(
 
 
 def at_times(values: DoubleArray, times_s: DoubleArray, new_s: DoubleArray) -> DoubleArray:
-    """Interpolate (T, ...) linearly at other times; NaN beside NaN, and half a frame beyond the ends."""
+    """Interpolate (T, ...) linearly at other times; NaN beside NaN and beyond the ends."""
     if len(times_s) == 1:
         near = np.abs(new_s - times_s[0]) < 1e-3
         return np.where(near.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)

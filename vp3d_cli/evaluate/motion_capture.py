@@ -154,7 +154,7 @@ def evaluate_windows(lifter: str, hold_out: HeldOutMotion, report: Report) -> li
 
 
 class _Predictions(NamedTuple):
-    """Prediction and truth of N windows, (N, 17, 3) or (N, 3) metres, and (N,) index of their clips."""
+    """Prediction and truth of N windows, (N, 17, 3) or (N, 3) metres, and their clips (N,)."""
 
     predicted: FloatArray
     truth: FloatArray
@@ -217,7 +217,7 @@ def _score(name: str, predictions: _Predictions, info: LifterInfo) -> Scores:
 def evaluate_shots(
     lifter: str, hold_out: HeldOutMotion, rates_hz: Sequence[float], shots: int, settings: InferSettings, report: Report
 ) -> list[Scores]:
-    """Score the pipeline from simulated detections to motion, on the same shots at several frame rates.
+    """Score the pipeline on simulated detections of the same shots at several frame rates.
 
     A shot is four seconds of held-out motion seen by a static camera with known intrinsics. It is subsampled to each
     frame rate, then preprocessed, lifted and refined as in :func:`vp3d_cli.pipeline.infer.infer`. Each shot has one

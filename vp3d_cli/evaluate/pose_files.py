@@ -12,7 +12,7 @@ from vp3d_cli.types import DoubleArray, Pose3D
 
 
 def evaluate_pair(pose: Pose3D, truth: Pose3D) -> list[Scores]:
-    """Score each person of the ground truth against the person of the other file who is nearest in the image.
+    """Score each person of the ground truth against the nearest person of the other file.
 
     Joints are matched by name. Both are aligned at the middle of the hips, with one scale per person. Predictions are
     interpolated linearly at the times of the ground truth.
@@ -41,7 +41,7 @@ def evaluate_pair(pose: Pose3D, truth: Pose3D) -> list[Scores]:
 
 
 def _aligned(pose: Pose3D, person: int, joints: list[str], times_s: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """(T, J, 3) joints relative to the middle of the hips, and (T, 3) this middle in camera space."""
+    """(T, J, 3) joints relative to the middle of the hips, and (T, 3) this middle."""
     values = pose.joints_3d[person][:, [pose.joint_names_3d.index(joint) for joint in joints]].astype(np.float64)
     hips = values[:, [joints.index("left_hip"), joints.index("right_hip")]].mean(axis=1)
     relative = at_times(values - hips[:, None], pose.frame_times_s, times_s)
@@ -49,7 +49,7 @@ def _aligned(pose: Pose3D, person: int, joints: list[str], times_s: DoubleArray)
 
 
 def _match_people(pose: Pose3D, truth: Pose3D) -> list[tuple[int, int]]:
-    """Match people who are in view together, with the smallest total distance: (pose index, truth index)."""
+    """Match people by the smallest total distance in the image: (pose index, truth index)."""
     width, height = truth.video_size_wh
     far = float(np.hypot(width, height))
     cost = np.full((pose.num_people, truth.num_people), 2 * far)

@@ -22,7 +22,7 @@ _UNKNOWN = math.nan
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one case, such as a camera or a person, in mm (``pck`` and ``auc`` in percent); NaN if unknown.
+    """Scores of one case in mm (``pck`` and ``auc`` in percent); NaN if unknown.
 
     Attributes:
         name: name of the case.
@@ -132,13 +132,13 @@ def score_roots(name: str, predicted: Floats, truth: Floats) -> Scores:
 
 
 def one_scale(predicted: Floats, truth: Floats) -> Doubles:
-    """Scale a motion (T, J, 3) about the origin by one factor, the least-squares fit to the ground truth."""
+    """Scale a motion (T, J, 3) by one factor, the least-squares fit to the ground truth."""
     flat = metrics.scale_align(predicted.reshape(-1, 3), truth.reshape(-1, 3))
     return flat.reshape(predicted.shape)
 
 
 def mean_scores(name: str, scores: Sequence[Scores]) -> Scores:
-    """Average the scores of cases with equal weights; a score that any case lacks is NaN in the mean."""
+    """Average the scores of cases; a score that any case lacks is NaN in the mean."""
     numbers = {figure: float(np.mean([getattr(s, figure) for s in scores])) for figure in FIGURES}
     same_joints = len({s.joints for s in scores}) == 1
     return Scores(
@@ -169,7 +169,7 @@ def _pose_figures(ours: Doubles, scaled: Doubles, real: Doubles, joints: Sequenc
 
 
 def _trajectory_errors(predicted: Floats | None, truth: Floats | None) -> tuple[float, float]:
-    """Mean distance of two paths (T, 3), without alignment and after the best similarity transform."""
+    """Mean distance of two paths (T, 3), unaligned and after a similarity transform."""
     if predicted is None or truth is None:
         return _UNKNOWN, _UNKNOWN
     known = np.isfinite(predicted).all(axis=1) & np.isfinite(truth).all(axis=1)

@@ -1,7 +1,7 @@
-"""Evaluation on a prepared data set with the protocol of the paper (Pavllo et al. 2019, section 5).
+"""Evaluation on a data set with the paper's protocol (Pavllo et al. 2019, section 5).
 
-Whole sequences of every camera are lifted, with the first and last frame repeated beyond the ends, and averaged with the
-result for the mirrored sequence. Joints are relative to the root, in the axes of each camera. Errors are means over the
+Whole sequences of every camera are lifted, with the first and last frame repeated beyond the ends, and averaged with
+the result for the mirrored sequence. Joints are relative to the root, in the axes of each camera. Errors are means over the
 frames of an action, over all subjects and cameras (HumanEva-I: of each subject), and then means over the actions.
 """
 
@@ -130,7 +130,7 @@ def evaluate_dataset(lifter: Lifter, protocol: DatasetProtocol, report: Report |
 
 @dataclass(frozen=True)
 class _Prediction:
-    """Prediction and truth of a view: (T, K, 3) root-relative joints or (T, 3) roots, camera axes, metres."""
+    """Prediction and truth of a view: (T, K, 3) relative joints or (T, 3) roots, metres."""
 
     predicted: FloatArray
     truth: FloatArray
@@ -169,7 +169,7 @@ def _truth(joints: FloatArray, camera: DatasetCamera) -> FloatArray:
 
 
 def _interpolate(values: FloatArray, places: DoubleArray) -> FloatArray:
-    """Interpolate (T, ...) linearly at fractional frames; beyond the ends, the last value is repeated."""
+    """Interpolate (T, ...) linearly at fractional frames, constant beyond the ends."""
     places = np.clip(places, 0, len(values) - 1)
     low = np.minimum(places.astype(int), max(len(values) - 2, 0))
     share = (places - low).reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32)
@@ -208,7 +208,7 @@ def _dataset_of(lifter: Lifter) -> str:
 
 
 def _keypoints_of(lifter: Lifter, protocol: DatasetProtocol) -> str:
-    """Keypoints that a lifter was trained on or, if it does not say, the only kind in the folder."""
+    """Keypoints that a lifter was trained on or, if unknown, the only kind in the folder."""
     trained = _trained_on(lifter.info)
     if trained.get("folder") and trained.get("name") == protocol.dataset:
         return str(trained["keypoints"])

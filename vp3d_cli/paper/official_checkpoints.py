@@ -131,7 +131,7 @@ def read_official(path: Path) -> OfficialCheckpoint:
 
 
 def _refuse_programs(path: Path) -> None:
-    """Refuse a TorchScript archive, whose code torch.load would pass to a loader that may run it."""
+    """Refuse a TorchScript archive, because torch.load may run its code."""
     with zipfile.ZipFile(path) as archive:
         if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
             raise Refused("it is a program (TorchScript)")
@@ -189,7 +189,7 @@ def _is_conv(name: str) -> bool:
 
 
 def _undilated(width: int, levels: int) -> tuple[int, ...]:
-    """Kernel widths after the first of a network without dilation, which span the dilated receptive field."""
+    """Kernel widths after the first of a network without dilation."""
     return tuple((width - 1) * width**level + 1 for level in range(1, levels))
 
 
@@ -246,7 +246,7 @@ def convert(
 
 
 def guess_keypoints(name: str, config: TemporalConfig) -> str:
-    """Guess the keypoints of a VideoPose3D checkpoint from their number, the output joints and the file name.
+    """Guess the keypoints of a checkpoint from joint numbers and file name.
 
     17 are COCO's if the name has "coco" or the output has HumanEva's 15 joints, else Human3.6M's; 15 are HumanEva's, 16
     are those of Stacked Hourglass networks.
@@ -379,7 +379,7 @@ def write_official(
 
 
 def options_not_stored(name: str, info: LifterInfo) -> list[str]:
-    """Options of ``vp3d weights add`` for what VideoPose3D's format does not store about a pose lifter.
+    """Options of ``vp3d weights add`` for what VideoPose3D's format does not store.
 
     Args:
         name: name of the written file, without suffix.

@@ -1,4 +1,4 @@
-"""Published results of the paper and its authors' README, from ``published.json``, which names table and row."""
+"""Published results of the paper and its authors' README, from ``published.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training data from a prepared data set: views for training, testing and semi-supervised training."""
+"""Training data from a prepared data set."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class DatasetData:
             self._unlabelled = read_unlabelled(config.semi.unlabelled, self.rule)
 
     def batch_sources(self, network: LifterConfig, device: str, state: Mapping[str, Any] | None) -> BatchSources:
-        """Create the batch sources and the validation windows, see :class:`vp3d_cli.train.data.TrainingData`."""
+        """Create the batch sources and the validation windows."""
         config, loop = self._config, self._config.train
         views = ViewStore(self._views.labelled, self.rule, device)
         labelled = LabelledWindows(views, self.rule, network, loop, config.labelled_batch)

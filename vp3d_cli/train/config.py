@@ -1,4 +1,4 @@
-"""Configuration of a training run: a TOML file with command-line overrides, checked before the run starts."""
+"""Configuration of a training run: a TOML file with command-line overrides."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class SemiConfig:
-    """``[semi]``: semi-supervised training (Pavllo et al. 2019, section 4); on if there are unlabelled data.
+    """``[semi]``: semi-supervised training (Pavllo et al. 2019, section 4).
+
+    It is on if there are unlabelled data.
 
     Attributes:
         subjects: subjects of the data set whose labels are not used. For a subject who is also in ``dataset.train``,

@@ -1,4 +1,4 @@
-"""Training data of a run: batches to train on, validation windows, and the input rule that follows from the data."""
+"""Training data of a run: batch sources, validation windows and input rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop, read first: for each step draw a batch, update the weights and their average, validate, save."""
+"""The training loop: draw a batch, update the weights, average, validate, save. Read first."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class _Run:
         self._loss_sum, self._loss_count, self._data_s = 0.0, 0, 0.0
 
     def initialize(self, state: Mapping[str, Any] | None, start_from: Path | None) -> None:
-        """Build networks, optimizer and batch sources; restore them from the state of an interrupted run."""
+        """Build networks, optimizer and batch sources, or restore them from a state."""
         torch.manual_seed(self._loop.seed)
         self._model = build_networks(self._config, self._data.rule).to(self._device)
         if start_from is not None:
@@ -176,7 +176,7 @@ class _Run:
         return loss.item()
 
     def update_average(self, batch: Batch, unlabelled: UnlabelledBatch | None) -> None:
-        """Update the averaged weights, and now and then their batch norm statistics, from the batch of the step."""
+        """Update the averaged weights and, every few steps, their batch norm statistics."""
         update_average(self._average, self._model, min(self._loop.ema, self.step / (self.step + 10)))
         if self._loop.ema and self.step % STEPS_PER_STATISTICS_UPDATE == 1:
             with update_statistics(self._average, self.step):

@@ -1,4 +1,4 @@
-"""Networks of a training run: how they are built, and how they start from the weights of another lifter."""
+"""Networks of a training run, built anew or initialized from another lifter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEW_LEVEL_GAIN = 0.1
 
 
 class PoseAndTrajectory(nn.Module):
-    """A pose and a trajectory network on the same windows, without shared weights (Pavllo et al. 2019, section 4).
+    """Pose and trajectory networks on the same windows (Pavllo et al. 2019, section 4).
 
     Attributes:
         pose, trajectory: the two networks, of one architecture.
@@ -161,7 +161,7 @@ def _check_shapes(ours: dict[str, Tensor], theirs: dict[str, Tensor], name: str)
 
 
 def _level_of(key: str) -> int | None:
-    """Level of a temporal model's weight (each has two convolutions); None for the first and the last layer."""
+    """Level of a temporal model's weight; None for the first and the last layer."""
     kind, _, rest = key.partition(".")
     return int(rest.partition(".")[0]) // 2 + 1 if kind in ("layers_conv", "layers_bn") else None
 

@@ -28,12 +28,12 @@ def mpjpe_loss(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def velocity_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Mean distance between joint displacements from one output frame to the next, (N, O >= 2, K, 3)."""
+    """Mean distance between joint displacements from frame to frame, (N, O >= 2, K, 3)."""
     return mpjpe_loss(predicted.diff(dim=1), truth.diff(dim=1))
 
 
 def weighted_mpjpe_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Mean distance of root positions (N, O, 3), weighted by 1 / depth (Pavllo et al. 2019, equation 1)."""
+    """Mean distance of roots (N, O, 3), weighted by 1 / depth (Pavllo et al. 2019, eq. 1)."""
     distance: Tensor = torch.linalg.vector_norm(predicted - truth, dim=-1)
     return (distance / truth[..., 2]).mean()
 

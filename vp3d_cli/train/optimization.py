@@ -43,7 +43,7 @@ class TrainingOptimizer(Protocol):
 
 
 def make_optimizer(model: nn.Module, loop: LoopConfig) -> TrainingOptimizer:
-    """Create Muon with AdamW, AdamW, or the paper's Adam with AMSGrad (Reddi et al. 2018) and no weight decay.
+    """Create Muon with AdamW, AdamW, or the paper's Adam with AMSGrad (Reddi et al. 2018).
 
     Raises:
         ConfigError: this version of torch has no Muon.
@@ -56,7 +56,7 @@ def make_optimizer(model: nn.Module, loop: LoopConfig) -> TrainingOptimizer:
 
 
 class MuonWithAdamW:
-    """``torch.optim.Muon`` for hidden weight matrices, ``torch.optim.AdamW`` for all other parameters.
+    """``torch.optim.Muon`` for hidden matrices, ``torch.optim.AdamW`` for other parameters.
 
     Muon (Jordan et al. 2024) orthogonalizes the momentum of a weight matrix, so that directions in which gradients are
     rare are learned as fast as others. Its updates are scaled to the root mean square of AdamW's (Liu et al. 2025,
@@ -171,7 +171,7 @@ def _parts(values: Tensor, parts: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Number of steps, learning rate and validation steps of a run; all follow from the step alone.
+    """Number of steps, learning rates and validation steps of a run.
 
     Attributes:
         loop: configuration of the loop.
@@ -210,7 +210,7 @@ class Schedule:
         return self.epoch(step) > self.epoch(step - 1)
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step: linear warm-up, constant, linear decay, and decay per epoch."""
+        """Return the learning rate of a step, with warm-up, linear decay and epoch decay."""
         loop = self.loop
         rising = min(1.0, (step + 1) / max(loop.warmup_steps, 1))
         falling = min(1.0, (self.steps - step) / max(loop.decay_share * self.steps, 1))
@@ -228,7 +228,7 @@ class Schedule:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Update the exponential moving average of the weights; with a decay of 0 it becomes a copy of the model.
+    """Update the exponential moving average of the weights; a decay of 0 copies the model.
 
     Batch norm statistics are not averaged, because those of averaged weights are not the average of the statistics.
     They are updated by :func:`update_statistics`.
@@ -242,7 +242,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 @contextlib.contextmanager
 def update_statistics(average: nn.Module, step: int) -> Iterator[None]:
-    """Let forward passes within the context update the batch norm statistics of the averaged model, only them."""
+    """Context in which forward passes update the batch norm statistics of the average."""
     momentum = max(_STATISTICS_MOMENTUM, 1 / (1 + step // STEPS_PER_STATISTICS_UPDATE))
     norms = [module for module in average.modules() if isinstance(module, nn.BatchNorm1d)]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""Reprojection and bone-length losses for video without 3D labels (Pavllo et al. 2019, section 4).
+"""Reprojection and bone-length losses for unlabelled video (Pavllo et al. 2019, section 4).
 
 Dimensions: N windows, O output frames, K joints. Camera space: metres, x right, y down, z forward.
 """

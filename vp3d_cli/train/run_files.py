@@ -1,4 +1,4 @@
-"""Files of a training run: resumable state, log, learning curve; and the request to stop after a step."""
+"""Files of a training run (state, log, learning curve), and the request to stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNITS = {"root": "% of depth", "reprojection": "thousandths of the width"}
 
 @contextlib.contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a request to stop after the step; the second one interrupts."""
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one interrupts."""
     requested = False
     previous: dict[int, Any] = {}
 

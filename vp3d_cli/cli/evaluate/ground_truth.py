@@ -1,4 +1,4 @@
-"""Evaluation against each kind of ground truth: motion capture, data set, calibrated clip, pose file."""
+"""Evaluation against motion capture, data set, calibrated clip or pose file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of people with labelled keypoints in COCO's annotation format (cocodataset.org, "Data format")."""
+"""Reader of labelled people in COCO's annotation format (cocodataset.org, "Data format")."""
 
 from __future__ import annotations
 

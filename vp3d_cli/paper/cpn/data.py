@@ -1,4 +1,4 @@
-"""Training samples of the Cascaded Pyramid Network: augmented person crops and target heatmaps."""
+"""Training samples of the Cascaded Pyramid Network: augmented crops and target heatmaps."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class CpnResult:
 
 
 def heatmap_loss(levels: Sequence[Tensor], refined: Tensor, targets: Tensor, visibility: Tensor) -> Tensor:
-    """Squared heatmap errors of GlobalNet at all levels, and of RefineNet for the hardest keypoints.
+    """Squared heatmap errors of GlobalNet, and of RefineNet for the hardest keypoints.
 
     As in the authors' training, GlobalNet is trained on visible keypoints, with empty maps for others; RefineNet is
     also trained on occluded ones, and ignores unlabelled keypoints.
@@ -269,7 +269,7 @@ def starting_model(network: CpnConfig, start_from: Path | None) -> Cpn:
 
 @torch.inference_mode()
 def validate(model: Cpn, people: Sequence[LabelledPerson], config: CpnTraining) -> dict[str, float]:
-    """Measure errors of a network on labelled people, cropped at the labelled box, without flip test.
+    """Measure errors on labelled people, cropped at the labelled box, without flip test.
 
     Returns:
         ``error_px``: median distance of labelled keypoints in pixels of the network input; ``similarity``: mean object

@@ -1,1 +1,1 @@
-"""Human3.6M and HumanEva-I: archives, cameras, standard splits, preparation, and a synthetic substitute."""
+"""Human3.6M and HumanEva-I: archives, cameras, preparation, synthetic substitute."""

@@ -1,4 +1,4 @@
-"""Reading and writing of VideoPose3D's pose archives ``data_3d_*.npz`` and ``data_2d_*.npz``.
+"""Reader and writer of VideoPose3D's archives ``data_3d_*.npz`` and ``data_2d_*.npz``.
 
 Both hold dicts pickled into object arrays. :mod:`vp3d_cli.io.restricted_pickle` reads them without running code from
 the file. Dimensions: T frames, J joints.

@@ -56,7 +56,7 @@ class DatasetCamera:
 
     @property
     def opencv_distortion(self) -> DoubleArray:
-        """Distortion coefficients for ``cv2.projectPoints`` that give the result of :meth:`project`: 5 or 12.
+        """Distortion coefficients (5 or 12) with which OpenCV projects as :meth:`project`.
 
         Human3.6M's formula is OpenCV's with half of each tangential coefficient and the other half as a thin prism.
         """

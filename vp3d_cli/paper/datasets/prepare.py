@@ -83,7 +83,7 @@ def prepare(dataset: str, source: Path, out: Path, *, partial: bool = False, ove
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Create a folder if its parent exists; remove it again if it is still empty after an exception.
+    """Create a folder, and remove it again if it is still empty after an exception.
 
     Raises:
         OutputError: it cannot be created.
@@ -119,7 +119,7 @@ def _from_download(spec: DatasetSpec, source: Path, out: Path, partial: bool, ov
 
 
 def exact_keypoints(joints: Mapping[str, Mapping[str, FloatArray]]) -> Keypoints:
-    """Project Human3.6M's 17 joints to each camera: {subject: {sequence: [(T, 17, 2) pixels, ...]}}."""
+    """Project Human3.6M's 17 joints to each camera: {subject: {sequence: [(T, 17, 2), ...]}}."""
     spec = DATASETS["human36m"]
     projected: Keypoints = {}
     for subject, sequences in joints.items():

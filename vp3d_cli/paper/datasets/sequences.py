@@ -1,4 +1,4 @@
-"""Sequences of a prepared data set: joints, keypoints and cameras of the frames that they share."""
+"""Sequences of a prepared data set, with joints, keypoints and cameras."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Archives:
         return synthetic + compare_archives(self.keypoints, joints, self.file_2d.name)
 
     def sequences(self, subject: str, actions: tuple[str, ...] = ()) -> Iterator[RecordedSequence]:
-        """Yield the sequences of a subject by name, without corrupt ones and those without keypoints.
+        """Yield the sequences of a subject, except corrupt ones and those without keypoints.
 
         Keypoints and joints are cut to the shorter of both, as in the paper.
 

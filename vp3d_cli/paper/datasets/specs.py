@@ -1,4 +1,4 @@
-"""Specifications of Human3.6M and HumanEva-I: subjects, standard splits, actions, frame rates and joints.
+"""Specifications of Human3.6M and HumanEva-I: subjects, splits, actions, joints.
 
 Sources: Pavllo et al. 2019, section 5; Ionescu et al. 2014; Sigal et al. 2010.
 """
@@ -141,5 +141,5 @@ def select_joints(joints: FloatArray, spec: DatasetSpec, where: str = "") -> Flo
 
 
 def action_name(sequence: str) -> str:
-    """Action of a sequence, without the number of the take: ``Walking`` for ``Walking 1 chunk0``."""
+    """Action of a sequence without take number: ``Walking`` for ``Walking 1 chunk0``."""
     return sequence.split(" ")[0]

@@ -1,4 +1,4 @@
-"""Synthetic Human3.6M: any motion capture with the subjects, cameras and archives of the data set.
+"""Synthetic Human3.6M: motion capture with the subjects and cameras of the data set.
 
 Archives, subjects, actions, cameras, frame rate and joints are those of the real data set, so that everything that uses
 it can be tried without it. Action names are arbitrary; the motions are those of the motion capture.
@@ -6,7 +6,7 @@ it can be tried without it. Action names are arbitrary; the motions are those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from vp3d_cli.lift.skeleton_mapping import from_coco
 from vp3d_cli.paper.datasets.archives import SYNTHETIC_NOTE, write_positions_2d, write_positions_3d
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of
 from vp3d_cli.paper.datasets.capture_area import keep_in_capture_area
-from vp3d_cli.paper.datasets.prepare import Prepared
+from vp3d_cli.paper.datasets.prepare import Joints, Keypoints, Prepared
 from vp3d_cli.paper.datasets.specs import CORRUPT, DATASETS, EXACT
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.train.mocap.motion import MotionClip
@@ -99,36 +99,47 @@ def synthesize(
     layouts = {EXACT: SPEC.skeleton, **({name: DETECTIONS[name][0] for name in DETECTIONS} if detections else {})}
     for file in (SPEC.file_3d, *map(SPEC.file_2d, layouts)):
         check_target(out / file, overwrite)
-
-    generator = torch.Generator().manual_seed(seed)
-    detector_generator = torch.Generator().manual_seed(seed + 1)  # separate, so that joints do not depend on it
-    people = _create_subjects(clips, generator)
-    noises = {
-        name: DetectorNoise(DETECTIONS[name][1], _NOISE_FRAMES, SPEC.fps, torch.device("cpu"))
-        for name in layouts
-        if name != EXACT
-    }
-    result = Prepared({}, synthetic=True)
-    archives: dict[str, dict[str, dict[str, list[FloatArray]]]] = {layout: {} for layout in layouts}
-    for done, (subject, name) in enumerate(names):
-        performance = people[subject].perform(subject, name, frames, generator)
-        result.joints.setdefault(subject, {})[name] = _all_32(performance.joints)
-        seen = _project(performance, cameras_of("human36m", subject))
-        archives[EXACT].setdefault(subject, {})[name] = [view[:, : H36M17.num_joints] for view, _ in seen]
-        for detector, noise in noises.items():
-            archives[detector].setdefault(subject, {})[name] = _detect(
-                seen, noise, layouts[detector], detector_generator
-            )
-        if progress is not None:
-            progress(done + 1, len(names))
-    for keypoints, layout in layouts.items():
-        target = out / SPEC.file_2d(keypoints)
-        write_positions_2d(target, archives[keypoints], layout, overwrite=overwrite)
+    joints, keypoints = _generate(clips, names, frames, seed, layouts, progress)
+    result = Prepared(joints, synthetic=True, notes=[SYNTHETIC_NOTE])
+    for kind, layout in layouts.items():
+        target = out / SPEC.file_2d(kind)
+        write_positions_2d(target, keypoints[kind], layout, overwrite=overwrite)
         result.files.append(target)
     write_positions_3d(out / SPEC.file_3d, result.joints, overwrite, synthetic=True)
     result.files.insert(0, out / SPEC.file_3d)
-    result.notes.append(SYNTHETIC_NOTE)
     return result
+
+
+def _generate(
+    clips: Sequence[MotionClip],
+    names: Sequence[tuple[str, str]],
+    frames: int,
+    seed: int,
+    layouts: Mapping[str, str],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Joints, dict[str, Keypoints]]:
+    """Generate the joints, and the keypoints of each kind, of all (subject, sequence) names."""
+    generator = torch.Generator().manual_seed(seed)
+    detector_generator = torch.Generator().manual_seed(seed + 1)  # separate, so that joints do not depend on it
+    people = _create_subjects(clips, generator)
+    detectors = {
+        kind: DetectorNoise(DETECTIONS[kind][1], _NOISE_FRAMES, SPEC.fps, torch.device("cpu"))
+        for kind in layouts
+        if kind != EXACT
+    }
+    joints: Joints = {}
+    keypoints: dict[str, Keypoints] = {kind: {} for kind in layouts}
+    for done, (subject, name) in enumerate(names):
+        performance = people[subject].perform(subject, name, frames, generator)
+        joints.setdefault(subject, {})[name] = _all_32(performance.joints)
+        projections = _project(performance, cameras_of("human36m", subject))
+        keypoints[EXACT].setdefault(subject, {})[name] = [view[:, : H36M17.num_joints] for view, _ in projections]
+        for kind, noise in detectors.items():
+            detected = _detect(projections, noise, layouts[kind], detector_generator)
+            keypoints[kind].setdefault(subject, {})[name] = detected
+        if progress is not None:
+            progress(done + 1, len(names))
+    return joints, keypoints
 
 
 class _Person:
@@ -169,7 +180,7 @@ class _Person:
         return self._retarget(clip, place)
 
     def _retarget(self, clip: MotionClip, place: Tensor) -> FloatArray:
-        """Motion at fractional frames with the bone lengths of the subject; the lowest point is on the floor."""
+        """Motion at fractional frames with the subject's bone lengths, on the floor."""
         low = place.floor().long().clamp(0, len(clip.joints) - 2)
         share = (place - low).float()[:, None, None]
         recorded = torch.from_numpy(clip.joints)
@@ -217,10 +228,13 @@ def _project(performance: _Performance, cameras: Sequence[DatasetCamera]) -> lis
 
 
 def _detect(
-    seen: Sequence[tuple[FloatArray, DatasetCamera]], noise: DetectorNoise, layout: str, generator: torch.Generator
+    projections: Sequence[tuple[FloatArray, DatasetCamera]],
+    noise: DetectorNoise,
+    layout: str,
+    generator: torch.Generator,
 ) -> list[FloatArray]:
     """Simulate the keypoints (T, 17, 2) of a detector in each camera."""
-    views = np.stack([view for view, _ in seen])
+    views = np.stack([view for view, _ in projections])
     cameras, frames = views.shape[:2]
     blocks = -(-frames // _NOISE_FRAMES)
     exact = torch.from_numpy(views[:, :, list(bodies.MOCAP_TO_COCO)])
@@ -229,7 +243,9 @@ def _detect(
     # Scale of the person in the image, from the mean length of the trunk.
     trunk_px = np.median(np.linalg.norm(views[:, :, 8] - views[:, :, 0], axis=-1), axis=1)
     px_per_m = torch.from_numpy(trunk_px / _TRUNK_M).float().repeat_interleave(blocks)
-    sizes = torch.tensor([camera.size_wh for _, camera in seen], dtype=torch.float32).repeat_interleave(blocks, dim=0)
+    sizes = torch.tensor([camera.size_wh for _, camera in projections], dtype=torch.float32).repeat_interleave(
+        blocks, dim=0
+    )
     noisy = noise(windows, px_per_m, sizes, generator)[0].reshape(cameras, -1, COCO17.num_joints, 2)[:, :frames]
     if layout == COCO17.name:
         return [np.ascontiguousarray(view) for view in noisy.numpy()]

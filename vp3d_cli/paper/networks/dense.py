@@ -54,11 +54,11 @@ class DenseModel(nn.Module):
             lost = x.shape[2] - y.shape[2]
             start = lost if config.causal else lost // 2
             x = self._activate(narrow(y), narrow_norm) + x[:, :, start : start + y.shape[2]]
-        answer: Tensor = self.shrink(x).mT
-        return answer.reshape(*answer.shape[:2], config.out_joints, 3)
+        output: Tensor = self.shrink(x).mT
+        return output.reshape(*output.shape[:2], config.out_joints, 3)
 
     def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
-        """(B, receptive_field + n * stride, ...) to (B, n + 1, out_joints, 3); a stride saves no computation.
+        """(B, receptive_field + n * stride, ...) to (B, n + 1, out_joints, 3).
 
         Raises:
             ShapeError: the number of frames, joints or features is wrong.

@@ -1,4 +1,4 @@
-"""Recurrent network: gated recurrent units (Cho et al. 2014) over the windows of the temporal network.
+"""Recurrent network: gated recurrent units (Cho et al. 2014) over windows.
 
 Every output is predicted from its own window of ``frames`` frames, so that inference on long videos equals training.
 Unlike convolutions, the frames of a window are processed sequentially.
@@ -50,7 +50,7 @@ class RecurrentConfig(WindowConfig):
 
 
 class RecurrentModel(nn.Module):
-    """Gated recurrent units in both directions (one if causal), then a linear layer on the output frame's state.
+    """Gated recurrent units in both directions (one if causal), then a linear layer.
 
     The two directions of the top layer start at the first and the last frame of the window and end at the output frame,
     because no other state of it is used.
@@ -114,8 +114,8 @@ class RecurrentModel(nn.Module):
         state = _final_state(self.past, x[:, : output + 1])
         if self.future is not None:
             state = torch.cat([state, _final_state(self.future, x[:, output:].flip(1))], dim=1)
-        answer: Tensor = self.last(F.dropout(state, dropout, self.training))
-        return answer
+        output: Tensor = self.last(F.dropout(state, dropout, self.training))
+        return output
 
 
 def _final_state(units: nn.GRU, x: Tensor) -> Tensor:

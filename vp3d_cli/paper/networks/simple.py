@@ -1,4 +1,4 @@
-"""SimpleBaseline3D: fully connected network on single frames (Martinez et al. 2017, section 3 and figure 1)."""
+"""SimpleBaseline3D: fully connected network on single frames (Martinez et al. 2017)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class SimpleModel(nn.Module):
         return self._run(flatten_features(inputs, self.config.in_joints, self.config.in_features, 1))
 
     def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
-        """(B, T, in_joints, in_features) to (B, ceil(T / stride), out_joints, 3), every frame if None.
+        """(B, T, in_joints, in_features) to (B, ceil(T / stride), out_joints, 3).
 
         Raises:
             ShapeError: there are no frames, or wrong joints or features.
@@ -74,8 +74,8 @@ class SimpleModel(nn.Module):
         x = self.first(x.flatten(0, 1))
         for block in self.blocks:
             x = x + block(x)
-        answer: Tensor = self.last(x)
-        return answer.view(batch, frames, self.config.out_joints, 3)
+        output: Tensor = self.last(x)
+        return output.view(batch, frames, self.config.out_joints, 3)
 
 
 class _Layer(nn.Module):

@@ -1,4 +1,4 @@
-"""Plots of a report: errors beside published ones, by action, by share of labels, and over training."""
+"""Plots of a report: errors by row, action, share of labels, and over training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Report of a reproduction beside the published figures, as Markdown and as self-contained HTML."""
+"""Report of a reproduction as Markdown and self-contained HTML."""
 
 from __future__ import annotations
 

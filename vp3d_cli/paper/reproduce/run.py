@@ -1,4 +1,4 @@
-"""Reproduction of the paper row by row; each row is trained and evaluated once, and can be resumed."""
+"""Reproduction of the paper row by row, resumable at any step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of ASF/AMC motion capture (Acclaim): the skeleton in one file, each motion in another.
+"""Reader of ASF/AMC motion capture (Acclaim): skeleton and motions in separate files.
 
 Each bone has a direction and a length in the zero pose of the skeleton, and axes for its rotations:
 ``L = C M C^-1``, with C from the bone's ``axis`` and M from the frame's angles, both composed first axis first.
@@ -55,7 +55,7 @@ def read_amc(asf: Path, amc: Path) -> Recording:
 
 
 def find_asf(amc: Path) -> Path:
-    """Find the skeleton of a motion in its folder: the one whose name is a prefix of the motion's, or the only one.
+    """Find the skeleton of a motion: the file whose name is a prefix of it, or the only one.
 
     Raises:
         InputError: there is no skeleton, or several possible ones.
@@ -178,7 +178,7 @@ def _order(lines: Lines, number: int | None, text: str) -> str:
 
 
 def _compose(order: str, angles: DoubleArray, degrees: bool) -> DoubleArray:
-    """(F, 3, 3) rotations of (F, 3) angles about fixed axes x, y, z, composed in the given order."""
+    """(F, 3, 3) rotations by (F, 3) angles about the fixed axes x, y, z, in the given order."""
     radians = np.radians(angles) if degrees else angles
     out = np.tile(np.eye(3), (len(angles), 1, 1))
     for axis in order:

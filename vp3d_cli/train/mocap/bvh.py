@@ -1,4 +1,4 @@
-"""Reader of BVH motion capture (Biovision): a skeleton hierarchy, then one line of channel values per frame.
+"""Reader of BVH motion capture (Biovision): skeleton hierarchy and channel values.
 
 What the format leaves open is read as by MotionBuilder and Blender: rotations apply in the order of the channels, about
 the rotated axes; position channels replace the offset of the joint.
@@ -80,7 +80,7 @@ def _read_hierarchy(lines: Lines) -> list[_Node]:
 
 
 def _open(lines: Lines, number: int, line: str, nodes: list[_Node], open_nodes: list[int]) -> None:
-    """Parse ``ROOT name``, ``JOINT name`` or ``End Site``, and the opening brace on the same or the next line."""
+    """Parse ``ROOT name``, ``JOINT name`` or ``End Site``, and the opening brace."""
     if line.endswith("{"):
         line = line[:-1].strip()
     else:

@@ -1,4 +1,4 @@
-"""Mapping of any humanoid skeleton to the 22 joints of a motion clip: names, unit, face and up axis."""
+"""Mapping of any humanoid skeleton to the 22 joints of a motion clip."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def motion_joints(recording: Recording) -> FloatArray:
 
 
 def face_of_h36m(neck: DoubleArray, crown: DoubleArray, left: DoubleArray) -> dict[str, DoubleArray]:
-    """Place a face on a Human3.6M skeleton, which has none; it faces in the direction of the shoulders.
+    """Place a face on a Human3.6M skeleton, in the direction of the shoulders.
 
     Args:
         neck, crown: (F, 3) joints ``neck`` and ``head``, metres.
@@ -131,7 +131,7 @@ def face_points(pivot: DoubleArray, axes: DoubleArray, size: float) -> dict[str,
 
 
 def head_axes(left: DoubleArray, up: DoubleArray) -> DoubleArray:
-    """(..., 3, 3) axes with columns left, up, forward: ``up`` is kept, ``left`` is made orthogonal to it."""
+    """(..., 3, 3) axes with columns left, up, forward; ``left`` is made orthogonal to ``up``."""
     up = _unit_vectors(up)
     left = _unit_vectors(left - (left * up).sum(-1, keepdims=True) * up)
     return np.stack([left, up, np.cross(left, up)], axis=-1)
@@ -205,7 +205,7 @@ def _ancestors(recording: Recording, node: int) -> list[int]:
 
 
 def _thorax(spine: Sequence[DoubleArray], shoulders: DoubleArray, size: float) -> DoubleArray:
-    """(F, 3) point halfway between the middle of the shoulders and the nearest spine joint, if one is near."""
+    """(F, 3) point halfway between the shoulders' middle and a nearby spine joint, if any."""
     off = [float(np.linalg.norm(joint - shoulders, axis=-1).mean()) for joint in spine]
     if not off or min(off) > _MAX_NECK_DISTANCE_M * size:
         return shoulders

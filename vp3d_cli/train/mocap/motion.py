@@ -25,7 +25,7 @@ _ARCHIVE_KEYS = ("joints", "unit_m", "up", "clips")
 
 
 def _read_archive(path: Path) -> list[MotionClip]:
-    """Read a motion archive: an npz with one int16 array (F, J, 3) per clip and a JSON string ``meta``.
+    """Read a motion archive: an npz with an int16 array (F, J, 3) per clip, and ``meta``.
 
     ``meta`` holds ``joints`` (names), ``unit_m`` (metres per unit), ``up`` ("z") and ``clips`` (one record each:
     ``name``, ``source``, ``fps``, ``licence``).

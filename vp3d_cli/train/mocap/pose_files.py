@@ -57,7 +57,7 @@ def _joint_order(path: Path, pose: Pose3D) -> list[int]:
 
 
 def _evenly_sampled(values: DoubleArray, times_s: DoubleArray) -> DoubleArray:
-    """Resample (T, J, 3) linearly to T evenly spaced times, because videos may have a variable frame rate."""
+    """Resample (T, J, 3) to T evenly spaced times, for videos of variable frame rate."""
     new = np.linspace(times_s[0], times_s[-1], len(times_s))
     right = np.clip(np.searchsorted(times_s, new), 1, len(times_s) - 1)
     share = ((new - times_s[right - 1]) / (times_s[right] - times_s[right - 1]))[:, None, None]

@@ -1,4 +1,4 @@
-"""Normalization of thorax and spine joints, whose places differ between motion-capture skeletons."""
+"""Normalization of thorax and spine, which differ between motion-capture skeletons."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def spine_midpoint(hip: DoubleArray, spine: Sequence[DoubleArray], thorax: Doubl
 
 
 def _offset_in_front(joints: FloatArray) -> DoubleArray:
-    """(F,) distance of the spine in front of the line from hip to thorax, relative to its length."""
+    """(F,) distance of the spine in front of the hip-thorax line, relative to its length."""
     forward, length = _forward(joints)
     off: DoubleArray = ((joints[:, _SPINE] - joints[:, _HIP]) * forward).sum(axis=-1)
     return off / np.maximum(length[:, 0], 1e-9)
 
 
 def _with_spine_moved(joints: FloatArray, by: float) -> FloatArray:
-    """(F, 22, 3) joints with the spine moved forward, relative to the length of the line from hip to thorax."""
+    """(F, 22, 3) joints with the spine moved forward, relative to the hip-thorax length."""
     forward, length = _forward(joints)
     out: FloatArray = joints.copy()
     out[:, _SPINE] += (by * length * forward).astype(np.float32)
@@ -90,7 +90,7 @@ def _with_spine_moved(joints: FloatArray, by: float) -> FloatArray:
 
 
 def _forward(joints: FloatArray) -> tuple[DoubleArray, DoubleArray]:
-    """(F, 3) unit vectors in the direction that the chest faces, and (F, 1) length of the line from hip to thorax."""
+    """(F, 3) unit vectors in the direction of the chest, and (F, 1) hip-thorax length."""
     left, line = ((joints[:, a] - joints[:, b]).astype(np.float64) for a, b in ((_LEFT, _RIGHT), (_THORAX, _HIP)))
     length: DoubleArray = np.linalg.norm(line, axis=-1, keepdims=True)
     return _unit(np.cross(left, line)), length

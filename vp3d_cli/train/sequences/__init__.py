@@ -1,1 +1,1 @@
-"""Recorded 2D keypoint sequences of data sets and videos, and the training windows drawn from them."""
+"""Recorded 2D keypoint sequences, and the training windows drawn from them."""

@@ -1,4 +1,4 @@
-"""Views (a keypoint sequence seen by one camera) in memory, and the windows gathered from them.
+"""Views (keypoint sequences seen by one camera), and the windows gathered from them.
 
 The input rule is applied once to every frame, not to every window. A window of 243 frames is gathered as 243 rows when
 it is drawn; windows are never stored, and the joints that several views share are stored once.
@@ -25,7 +25,7 @@ _NORMALIZE_CHUNK = 1 << 16  # frames normalized together, which bounds memory
 
 @dataclass(frozen=True)
 class Camera:
-    """Camera of a view; axes x right, y down, z forward, as :class:`vp3d_cli.paper.datasets.cameras.DatasetCamera`.
+    """Camera of a view; camera axes x right, y down, z forward.
 
     Attributes:
         intrinsics: fx, fy, cx, cy in pixels.

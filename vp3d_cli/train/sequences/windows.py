@@ -1,4 +1,4 @@
-"""Batches of windows from views: every window once in each epoch, in an order that follows from the seed."""
+"""Batches of windows from views, with every window once in each epoch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ReceptiveField(Protocol):
 
 
 class EpochOrder:
-    """Endless stream of the numbers below ``count``: all of them in each epoch, shuffled anew for each epoch.
+    """Endless stream of the numbers below ``count``, all in each epoch, shuffled anew.
 
     The order of epoch e is ``torch.randperm`` with the seed ``seed * 1_000_003 + e``. The position in the stream
     follows from the step alone, so no state needs to be saved.
@@ -123,7 +123,7 @@ class LabelledWindows(_WindowOrder):
         )
 
     def validation_batch(self, outputs: int) -> Batch:
-        """Return windows with at most so many outputs in all, evenly spaced over all views, not mirrored."""
+        """Return evenly spaced windows with at most so many outputs in all, not mirrored."""
         frames = self.evenly_spaced(max(1, outputs // self._outputs[0]))
         return self._views.labelled(frames, *self._around, *self._outputs)
 

@@ -1,1 +1,1 @@
-"""Synthetic training windows: motion capture seen by random cameras, with simulated detector noise."""
+"""Synthetic training windows: motion capture, random cameras, simulated detector noise."""

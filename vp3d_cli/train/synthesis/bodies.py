@@ -72,14 +72,14 @@ _CHAIN = _chain_matrix()
 
 
 def pelvis_axes(joints: Tensor) -> Tensor:
-    """Axes of the pelvis of (..., J, 3) positions: (..., 3, 3), columns left, up and their cross product."""
+    """(..., 3, 3) axes of the pelvis of positions (..., J, 3), columns left, up, forward."""
     left = joints[..., 4, :] - joints[..., 1, :]
     up = joints[..., 7, :] - joints[..., 0, :]
     return orthonormal(left, up)
 
 
 def orthonormal(left: Tensor, up: Tensor) -> Tensor:
-    """(..., 3, 3) rotation whose columns are ``left``, the part of ``up`` orthogonal to it, and their cross product."""
+    """(..., 3, 3) rotation with columns ``left``, orthogonal ``up``, and their cross product."""
     x = left / left.norm(dim=-1, keepdim=True).clamp_min(1e-9)
     y = up - (up * x).sum(-1, keepdim=True) * x
     y = y / y.norm(dim=-1, keepdim=True).clamp_min(1e-9)
@@ -103,13 +103,13 @@ def encode(joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def unit(directions: Tensor) -> Tensor:
-    """Normalize directions (N, T, 3, B); written out, because a norm over a middle axis is far slower."""
+    """Normalize directions (N, T, 3, B); a norm over a middle axis would be far slower."""
     x, y, z = directions.unbind(dim=2)
     return directions * torch.rsqrt((x * x + y * y + z * z).clamp_min(1e-12))[:, :, None]
 
 
 def positions(directions: Tensor, lengths: Tensor) -> Tensor:
-    """Root-relative positions (N, T, 3, J) of bones with directions (N, T, 3, B) and lengths (N, B)."""
+    """Root-relative positions (N, T, 3, J) from directions (N, T, 3, B) and lengths (N, B)."""
     bones = directions * lengths[:, None, None, :]
     return bones @ _CHAIN.to(bones)
 
@@ -134,7 +134,7 @@ def rotate_parts(directions: Tensor, vectors: Tensor, amounts: Tensor) -> Tensor
 
 
 def bend(directions: Tensor, angles: Tensor) -> Tensor:
-    """Bend knees and elbows about their hinge axes by (N, T, 4) radians, one per limb of :data:`LIMBS`.
+    """Bend knees and elbows about their hinge axes by (N, T, 4) radians, see :data:`LIMBS`.
 
     The hinge axis is that of the present bend. The bend stays between 0 and 150 degrees.
     """

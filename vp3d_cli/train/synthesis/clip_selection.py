@@ -1,4 +1,4 @@
-"""Selection of the clips for training and validation, and the licence that follows from them."""
+"""Selection of the clips for training and validation, and the resulting licence."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def select_clips(config: DataConfig) -> tuple[list[MotionClip], list[MotionClip]
     training = labelled_clips(training, config.labelled)
     if not training or not held_out:
         raise ConfigError(
-            f"[data] hold_out and labelled leave {len(training)} clips for training and {len(held_out)} for validation, "
-            "but each needs one"
+            f"[data] hold_out and labelled leave {len(training)} clips for training and {len(held_out)} for "
+            "validation, but each needs one"
         )
     return training, held_out, "; ".join(sorted({clip.licence for clip in training}))
 
@@ -58,7 +58,7 @@ def labelled_clips(clips: Sequence[MotionClip], labelled: float | str | tuple[st
 def split_clips(
     clips: Sequence[MotionClip], hold_out: Sequence[str], name: str = "hold_out"
 ) -> tuple[list[MotionClip], list[MotionClip]]:
-    """Split clips into those whose name matches none of the regular expressions, and those that match one.
+    """Split clips into those whose name matches no regular expression, and the others.
 
     Args:
         clips: clips to split.
@@ -77,5 +77,5 @@ def split_clips(
 
 
 def validation_settings(settings: EngineSettings) -> EngineSettings:
-    """Settings for validation windows: random bodies and cameras, but poses as they were captured."""
+    """Settings for validation windows: random bodies and cameras, poses as captured."""
     return dataclasses.replace(settings, source_weights={}, recombined=0.0, spliced=0.0, turned=0.0, speed_sigma=0.0)

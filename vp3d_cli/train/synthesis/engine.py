@@ -1,6 +1,8 @@
-"""Generator of labelled windows from motion capture, each with a random body, motion, camera and detector noise.
+"""Generator of labelled windows from motion capture with random bodies and cameras.
 
-Everything is drawn from one ``torch.Generator`` on the training device, so a run can be resumed exactly.
+Each window has a random body, motion, camera and detector noise. Everything is drawn from one ``torch.Generator`` on the
+training device, so a run can be resumed exactly.
+
 Dimensions: N windows, T frames at the lifter's frame rate, B bones.
 """
 
@@ -210,7 +212,7 @@ class DataEngine:
         return bodies.unit(directions), axes, root, self._lengths[clip], clip
 
     def _recombine(self, n: int, directions: Tensor) -> Tensor:
-        """Replace the upper body in some windows by that of other motions, and blend some into another motion."""
+        """Replace the upper body in some windows, and blend some into another motion."""
         other = self._motion(n)[0]
         recombined = self._rand(n) < self.settings.recombined
         upper = torch.zeros(bodies.NUM_BONES, dtype=torch.bool, device=self.device)

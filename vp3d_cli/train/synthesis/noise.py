@@ -1,4 +1,4 @@
-"""Simulated detector noise: jitter, bias, occlusion, left-right swaps and truncation of exact keypoints.
+"""Simulated detector noise: jitter, bias, occlusion, left-right swaps, truncation.
 
 Errors are in metres at the person's distance, so they scale with the person in the image; confidences are simulated to
 match. Dimensions: N windows, T frames, 17 COCO joints.

@@ -139,7 +139,7 @@ class SyntheticWindows:
         return {"sampler": self._sampler.get_state(), "first_chunk": self._pool.first_chunk}
 
     def _chunks_to_renew(self, step: int) -> int:
-        """Number of chunks to replace before a step, so that each window is used ``reuse`` times on average."""
+        """Number of chunks to replace before a step, for ``reuse`` uses per window on average."""
         per_step = self._batch / (self._loop.reuse * self._pool.chunk)
         return int((step + 1) * per_step) - int(step * per_step)
 

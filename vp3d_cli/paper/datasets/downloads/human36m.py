@@ -89,7 +89,7 @@ def _is_wanted(path: PurePosixPath) -> bool:
 
 
 def subject_of(file: SourceFile) -> str:
-    """Subject of a file, from the nearest folder ``S1`` or archive ``Poses_D3_Positions_S1.tgz``.
+    """Subject of a file, from its folder ``S1`` or archive ``Poses_D3_Positions_S1.tgz``.
 
     Raises:
         InputError: no folder names the subject.
@@ -140,7 +140,7 @@ def _read_cdf(file: SourceFile) -> Any:
 
 
 def _read_mat(file: SourceFile) -> Any:
-    """Read (T, 96) millimetres from the cell array that MATLAB saves after ``data = cdfread(...)``."""
+    """Read (T, 96) millimetres from the cell array that MATLAB's ``cdfread`` returns."""
     values = np.asarray(read_mat(file, "data").get("data", ()))
     while values.dtype == object and values.size == 1:
         values = np.asarray(values.ravel()[0])

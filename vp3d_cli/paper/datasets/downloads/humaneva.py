@@ -1,4 +1,4 @@
-"""Reader of HumanEva-I joints and keypoints, as converted by its MATLAB code (``converted_15j``)."""
+"""Reader of HumanEva-I, as converted by its MATLAB code (``converted_15j``)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class HumanEva:
 
 
 def read_sources(source: Path) -> HumanEva:
-    """Read all chunks of a converted HumanEva-I: ``Train/S1/Walking_1.mat`` with ``poses_3d`` and ``poses_2d``.
+    """Read all chunks of a converted HumanEva-I from files ``Train/S1/Walking_1.mat``.
 
     The motion capture has gaps. Each sequence is cut where frames become finite or stop being finite. Parts are
     numbered from 0, including those that are not finite and left out, so that names agree with VideoPose3D's archives.

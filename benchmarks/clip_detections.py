@@ -1,8 +1,8 @@
-"""Two opinions of a detector about the same videos: what the measuring tools beside this file start from.
+"""Two independent detections of the same videos, from the original and from the mirrored, enlarged video.
 
-The second opinion comes from the same detector on the mirrored, slightly enlarged video, mapped back. The errors of
-the two are largely independent (another side of the network's weights, other pixels, another crop), so their
-difference shows a detector's noise, slow parts included, without ground truth. What both get wrong alike stays hidden.
+The second pass runs the same detector on the mirrored video, enlarged by 7 %, and maps the keypoints back. The errors
+of the two passes are largely independent, so their difference shows the noise of the detector, including its slow
+parts, without ground truth. Errors that both passes share are not visible.
 """
 
 from __future__ import annotations

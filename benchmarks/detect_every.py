@@ -1,10 +1,9 @@
-"""What ``--detect-every N`` changes: the table of docs/scaling.md.
+"""Accuracy and speed of ``--detect-every N``: the table of docs/scaling.md.
 
     python benchmarks/detect_every.py examples/demo.mp4 other.mp4 --every 2 3 5
 
-Each video is done in full and with every Nth frame looked at. The joints of who is the same person are compared:
-root-relative 3D in millimetres, 2D keypoints in percent of the person's height; and the time that it all took, in
-seconds of one core.
+Each video is processed in full and with detection in every Nth frame. Compared are root-relative 3D joints in
+millimetres, 2D keypoints in percent of the person's height, and processor time in seconds of one core.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Measure how a detector errs on real video, joint by joint: what the noise of the training data should look like.
+"""Detector errors on real video, joint by joint, which the simulated noise of the training data follows.
 
-    python benchmarks/detector_noise.py VIDEO... [--detector movenet] [--out docs/detector_noise.json]
+    python benchmarks/detector_noise.py VIDEO... [--detector movenet] [--out docs/measurements/detector_noise.json]
 
-Two measures that need no ground truth. The high-frequency jitter is what a smooth curve leaves over. The whole error,
-slow parts included, shows in the difference between two opinions (see clip_detections.py), each of which carries half
-of its variance; what both opinions get wrong alike stays hidden, so these are lower bounds. Lengths are in body sizes
+Two measures without ground truth: the high-frequency jitter is the residual of a smooth curve; the whole error,
+including slow parts, is the difference of two detection passes (see clip_detections.py), each of which has half of its
+variance. Errors that both passes share are not visible, so these are lower bounds. Lengths are in body sizes
 (root-mean-square distance of the keypoints from their mean; about 0.50 m for an adult of 1.7 m seen whole).
 """
 
@@ -329,7 +329,7 @@ def main() -> None:
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--detector", default="movenet")
     parser.add_argument("--cache", type=Path, default=Path("runs/opinions"), help="detections are kept here")
-    parser.add_argument("--out", type=Path, default=Path("docs/detector_noise.json"))
+    parser.add_argument("--out", type=Path, default=Path("docs/measurements/detector_noise.json"))
     options = parser.parse_args()
     opinions = [one for video in options.videos for one in load_opinions(video, options.detector, options.cache)]
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Turn docs/detector_noise.json (measure_detector_noise.py) into the page and the plot beside it.
+"""Page and plot of the detector errors that detector_noise.py measured.
 
-python benchmarks/detector_noise_report.py [docs/detector_noise.json]
+python benchmarks/detector_noise_report.py [docs/measurements/detector_noise.json]
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ Clips: {people}.
 more. Half of the errors lie within {tail[0]}, 90 % within {tail[1]}, 99 % within {tail[2]} robust standard deviations
 (a Gaussian: 0.67, 1.64, 2.58): tails are heavy.
 
-![Jitter, error by confidence, autocorrelation](images/detector_noise.png)
+![Jitter, error by confidence, autocorrelation](../images/detector_noise.png)
 
 ## Error and confidence
 
@@ -217,11 +217,11 @@ def plot(noise: dict[str, Any], target: Path) -> None:
 def main() -> None:
     """Read, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("noise", nargs="?", type=Path, default=Path("docs/detector_noise.json"))
+    parser.add_argument("noise", nargs="?", type=Path, default=Path("docs/measurements/detector_noise.json"))
     options = parser.parse_args()
     noise = json.loads(options.noise.read_text())
     options.noise.with_suffix(".md").write_text(page(noise))
-    plot(noise, options.noise.parent / "images" / "detector_noise.png")
+    plot(noise, options.noise.parent.parent / "images" / "detector_noise.png")
 
 
 if __name__ == "__main__":

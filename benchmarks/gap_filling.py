@@ -1,9 +1,9 @@
-"""Compare ways to fill gaps, and count false alarms of the repair: the evidence behind vp3d_cli.preprocess.fill_gaps.
+"""Comparison of gap interpolation methods, and false alarms of outlier rejection (vp3d_cli.preprocess).
 
     python benchmarks/gap_filling.py --mocap mocap.npz
 
-Keypoints of projected motion capture, with a detector's jitter, are hidden for a while; what fills the gap is compared
-with the truth. Errors are root mean squares in percent of the body size.
+Keypoints of projected motion capture with detector jitter are removed for some time, and the interpolated ones are
+compared with the truth. Errors are root mean squares in percent of the body size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vp3d_cli.types import Track2D
 
 Array = NDArray[np.float64]
 PIXELS = 100.0  # per body size
-JITTER = 0.008  # body sizes, white: docs/detector_noise.md
+JITTER = 0.008  # body sizes, white: docs/measurements/detector_noise.md
 FPS = 30.0
 GAPS_S = (1 / 30, 0.1, 0.2, 0.4, 0.8)
 HIDDEN = {

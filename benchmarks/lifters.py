@@ -1,10 +1,10 @@
-"""Measure lifters side by side and write the table of the model card (for developers).
+"""Accuracy, size and speed of lifters: the table of the model card.
 
 python benchmarks/lifters.py --motion mocap.npz --calibrated beam_gt.npz --video cam01.mp4 pose-27 pose-243 open-27
 python benchmarks/lifters.py --motion mocap.npz runs/simple/best.safetensors runs/gru/best.safetensors
 
-Errors are those of ``vp3d evaluate --motion`` on windows that all of the lifters held out; with ``--calibrated`` also
-those on a calibrated clip. Speed is that of lifting alone, in turn and several times, one thread, no flip test.
+Errors are those of ``vp3d evaluate --motion`` on windows that all lifters held out and, with ``--calibrated``, those on
+a calibrated clip. Speed is that of lifting alone, interleaved and repeated, one thread, no test-time augmentation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vp3d_cli.cli.evaluate import on_clip, on_motion, summary_of
+from vp3d_cli.cli.evaluate.ground_truth import on_calibrated_clip, on_motion_capture
+from vp3d_cli.cli.evaluate.table import summary_of
 from vp3d_cli.cli.progress import StageProgress
 from vp3d_cli.lift.checkpoint import load_lifter_file
 from vp3d_cli.lift.lifter import Lifter
@@ -44,10 +45,12 @@ def main() -> None:
     given = parser.parse_args()
 
     settings, progress = InferSettings(), StageProgress(quiet=True)
-    held_out = on_motion([given.motion], given.lifters, [], None, given.windows, [], 1, settings, progress)
+    held_out = on_motion_capture([given.motion], given.lifters, [], None, given.windows, [], 1, settings, progress)
     real = {}
     if given.calibrated:
-        real = on_clip(given.calibrated, given.camera or None, given.video, [], given.lifters, settings, progress)
+        real = on_calibrated_clip(
+            given.calibrated, given.camera or None, given.video, [], given.lifters, settings, progress
+        )
     speeds = speeds_of(given.lifters)
     rows = []
     for lifter in given.lifters:

@@ -1,9 +1,9 @@
-"""What is done to a lifter's answer, compared on held-out motion: the table of docs/smoothing.md (for developers).
+"""Accuracy of the refinement steps after lifting on held-out motion: the table of docs/smoothing.md.
 
 python benchmarks/refinement.py --motion mocap.npz --lifter pose-27
 
-Each row sets what ``vp3d_cli.pipeline.infer`` and ``vp3d_cli.lift`` have as constants, and measures whole shots (at
-60 frames per second, from simulated detections to motion) and single poses with it.
+Each row changes constants of ``vp3d_cli.pipeline.infer`` and ``vp3d_cli.lift``, and measures whole shots (at 60 frames
+per second, from simulated detections to motion) and single poses.
 """
 
 from __future__ import annotations

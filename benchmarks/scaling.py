@@ -1,11 +1,10 @@
-"""What each stage costs by resolution, people and length: the tables of docs/scaling.md.
+"""Cost of each stage by resolution, number of people and length: the tables of docs/scaling.md.
 
     python benchmarks/scaling.py                  # an hour on one free core
     python benchmarks/scaling.py --frames 24 --repeats 1 --lengths 1 2
 
-Clips are made of the example by ffmpeg. Costs are milliseconds of one core for each frame (process CPU time, so that
-other programs on the machine change them little), medians over the repeats; ffmpeg's own work while encoding is left
-out. Prints Markdown.
+Clips are made from the example by ffmpeg. Costs are milliseconds of processor time per frame on one core, medians over
+the repeats, without ffmpeg's own work while encoding. Prints Markdown.
 """
 
 from __future__ import annotations

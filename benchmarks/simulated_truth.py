@@ -1,4 +1,4 @@
-"""Motion capture seen by a simulated camera, and a detector's noise upon it: truth for the comparing tools beside."""
+"""Motion capture seen by a simulated camera with detector noise: ground truth for other benchmarks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _in_body_sizes(places: Array) -> Array:
 def disturb(truth: Truth, noise: dict[str, Any], rng: np.random.Generator) -> tuple[Array, Array]:
     """Places and confidences (T, 17) as a detector would give them.
 
-    Jitter, slow error and its time constant are what measure_detector_noise.py found for each joint; now and then a
+    Jitter, slow error and its time constant are what detector_noise.py found for each joint; now and then a
     joint is unsure for a while, and off by several times as much.
     """
     frames = len(truth.times_s)

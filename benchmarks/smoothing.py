@@ -1,10 +1,10 @@
-"""Compare ways to smooth keypoints: the evidence behind vp3d_cli.preprocess.smooth (docs/smoothing.md).
+"""Comparison of smoothing methods for keypoints (vp3d_cli.preprocess.smooth, docs/smoothing.md).
 
     python benchmarks/smoothing.py --mocap mocap.npz VIDEO... [--plot docs/images/smoothing.png]
 
-On simulated truth the error is known. On real video, what one opinion of the detector becomes is compared with the
-other, untouched opinion (clip_detections.py): the square of the error plus the other's noise, which is the same for all
-methods. Every method runs at several strengths, since any of them can trade jitter at rest for fast motion.
+On simulated data the error is known. On real video, the smoothed keypoints of one detection pass are compared with the
+other pass (clip_detections.py): the squared error plus the noise of the other pass, which is the same for all methods.
+Every method runs at several strengths, since each trades jitter at rest for errors in fast motion.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", type=Path)
     parser.add_argument("--mocap", type=Path, help="archive of (frames, 22, 3) motions, see simulated_truth.py")
-    parser.add_argument("--noise", type=Path, default=Path("docs/detector_noise.json"))
+    parser.add_argument("--noise", type=Path, default=Path("docs/measurements/detector_noise.json"))
     parser.add_argument("--detector", default="movenet")
     parser.add_argument("--cache", type=Path, default=Path("runs/opinions"))
     parser.add_argument("--plot", type=Path, default=Path("docs/images/smoothing.png"))

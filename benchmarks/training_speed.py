@@ -1,11 +1,11 @@
-"""Speed and memory of training on a data set, against a straightforward loop over windows.
+"""Speed and memory of training on a data set, compared with a plain loop over windows.
 
     python benchmarks/training_speed.py [--frames 1560000] [--widths 3 3 3] [--channels 256] [--batch 1024]
 
-The straightforward loop does what one would write first: it cuts the window of every frame out of its sequence,
-pads it at the edges, normalizes it, stacks the batch, and runs the network as it runs for inference (dilated). Ours
-normalizes every frame once, gathers windows by one index, and runs the strided form. Same batch, same network, same
-answers. ``--frames`` makes up a data set of so many frames of four cameras and says what memory training on it takes.
+The plain loop cuts the window of every frame out of its sequence, pads it at the edges, normalizes it, stacks the
+batch, and runs the network in its dilated form. vp3d normalizes every frame once, gathers windows by one index, and
+runs the strided form. Batch, network and outputs are the same. ``--frames`` generates a data set of this size of four
+cameras and prints the memory that training on it needs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 
 from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
-from vp3d_cli.train import losses
 from vp3d_cli.train.config import LoopConfig
+from vp3d_cli.train.objective import mpjpe_loss
 from vp3d_cli.train.sequences.view import Camera, View, ViewStore
 from vp3d_cli.train.sequences.windows import LabelledWindows
 
@@ -30,8 +30,8 @@ SIZE = (1000, 1002)
 CAMERA = Camera((1145.0, 1143.0, 512.0, 515.0), SIZE, rotation=np.eye(3), translation=np.array([0.0, 0.0, 5.0]))
 
 
-def made_up(frames: int, cameras: int = 4, length: int = 2000) -> list[View]:
-    """Sequences of noise: what is in them makes no difference to speed or memory."""
+def random_views(frames: int, cameras: int = 4, length: int = 2000) -> list[View]:
+    """Random sequences; their content does not affect speed or memory."""
     rng = np.random.default_rng(0)
     views = []
     for start in range(0, frames, length):
@@ -44,7 +44,7 @@ def made_up(frames: int, cameras: int = 4, length: int = 2000) -> list[View]:
 
 
 class PlainLoop:
-    """The straightforward loop."""
+    """Plain loop over windows."""
 
     def __init__(self, views: list[View], before: int, after: int) -> None:
         self._views, self._before, self._after = views, before, after
@@ -82,13 +82,13 @@ def compare(widths: tuple[int, ...], channels: int, batch: int, repeats: int) ->
     config = TemporalConfig(widths=widths, channels=channels, dropout=0.25)
     model = TemporalModel(config)
     optimizer = torch.optim.Adam(model.parameters(), amsgrad=True)
-    views = made_up(20_000)
+    views = random_views(20_000)
     source = LabelledWindows(ViewStore(views, RULE), RULE, config, LoopConfig(batch=batch, flips=False), batch)
     plain = PlainLoop(views, config.frames_before, config.frames_after)
     order = np.random.default_rng(0)
 
     def train_on(answer: torch.Tensor, joints: torch.Tensor) -> None:
-        loss = losses.mpjpe(answer, joints)
+        loss = mpjpe_loss(answer, joints)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -133,7 +133,7 @@ def peak_gb() -> float:
 def memory(frames: int, widths: tuple[int, ...], batch: int) -> None:
     """Print what memory a data set of full size takes."""
     config = TemporalConfig(widths=widths, channels=1024)
-    views = made_up(frames)
+    views = random_views(frames)
     print(f"{frames} frames of 4 cameras: {peak_gb():.2f} GB for the arrays that were read")
     held = ViewStore(views, RULE)
     del views
@@ -142,7 +142,7 @@ def memory(frames: int, widths: tuple[int, ...], batch: int) -> None:
     model = TemporalModel(config)
     for step in range(2):
         drawn = source.batch(step)
-        torch.autograd.backward(losses.mpjpe(model.forward_strided(drawn.features), drawn.joints))
+        torch.autograd.backward(mpjpe_loss(model.forward_strided(drawn.features), drawn.joints))
     print(f"  {peak_gb():.2f} GB at most, with steps of {batch} windows of {config.receptive_field} frames")
 
 

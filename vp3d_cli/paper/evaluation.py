@@ -1,8 +1,8 @@
 """Evaluation on a data set with the paper's protocol (Pavllo et al. 2019, section 5).
 
 Whole sequences of every camera are lifted, with the first and last frame repeated beyond the ends, and averaged with
-the result for the mirrored sequence. Joints are relative to the root, in the axes of each camera. Errors are means over the
-frames of an action, over all subjects and cameras (HumanEva-I: of each subject), and then means over the actions.
+the result for the mirrored sequence. Joints are relative to the root, in the axes of each camera. Errors are means over
+the frames of an action, over all subjects and cameras (HumanEva-I: of each subject), and then means over the actions.
 """
 
 from __future__ import annotations

@@ -114,8 +114,8 @@ class RecurrentModel(nn.Module):
         state = _final_state(self.past, x[:, : output + 1])
         if self.future is not None:
             state = torch.cat([state, _final_state(self.future, x[:, output:].flip(1))], dim=1)
-        output: Tensor = self.last(F.dropout(state, dropout, self.training))
-        return output
+        joints: Tensor = self.last(F.dropout(state, dropout, self.training))
+        return joints
 
 
 def _final_state(units: nn.GRU, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Generator of labelled windows from motion capture with random bodies and cameras.
 
-Each window has a random body, motion, camera and detector noise. Everything is drawn from one ``torch.Generator`` on the
-training device, so a run can be resumed exactly.
+Each window has a random body, motion, camera and detector noise. Everything is drawn from one ``torch.Generator`` on
+the training device, so a run can be resumed exactly.
 
 Dimensions: N windows, T frames at the lifter's frame rate, B bones.
 """

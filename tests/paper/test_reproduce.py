@@ -17,6 +17,7 @@ from tests.motions import write_archive
 from tests.tiny_human36m import write_dataset, write_humaneva
 from vp3d_cli.cli.main import main
 from vp3d_cli.errors import ConfigError, InputError, OutputError, TrainingError
+from vp3d_cli.paper.datasets.archives import SYNTHETIC_NOTE
 from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.paper.published import published
 from vp3d_cli.paper.reproduce import run as reproduce_run
@@ -280,6 +281,13 @@ def test_what_is_no_journal(text: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(InputError, match="not the results of vp3d reproduce"):
         open_results(tmp_path, folder, 1, 8)
+
+
+def test_notes_of_older_versions_about_synthetic_data_are_recognized(folder: Path, tmp_path: Path) -> None:
+    old = RowResult("done", notes=["made-up data: results on it say nothing about the real data set"])
+    Results(str(folder), rows={"h36m-gt-243": old}).write(tmp_path)
+    read = open_results(tmp_path, folder, None, None)
+    assert read.rows["h36m-gt-243"].notes == [SYNTHETIC_NOTE]
 
 
 def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

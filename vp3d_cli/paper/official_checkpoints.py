@@ -27,7 +27,7 @@ from vp3d_cli.io.restricted_pickle import Guarded, Refused
 from vp3d_cli.lift.checkpoint import LifterInfo, Task, load_lifter_file, load_state, save_lifter
 from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
-from vp3d_cli.skeletons import get_skeleton
+from vp3d_cli.skeletons import H36M17, get_skeleton
 from vp3d_cli.weights import WeightFile, add_weights, check_free, find_lifter
 
 LICENCE = "CC BY-NC 4.0 (VideoPose3D's weights)"
@@ -251,7 +251,7 @@ def guess_keypoints(name: str, config: TemporalConfig) -> str:
     17 are COCO's if the name has "coco" or the output has HumanEva's 15 joints, else Human3.6M's; 15 are HumanEva's, 16
     are those of Stacked Hourglass networks.
     """
-    if config.in_joints == 17:
+    if config.in_joints == H36M17.num_joints:
         return "coco17" if "coco" in name.lower() or config.out_joints == 15 else "h36m17"
     return {15: "humaneva15", 16: "hourglass16"}.get(config.in_joints, _OUTPUTS[config.out_joints][0])
 

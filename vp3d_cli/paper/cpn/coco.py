@@ -94,7 +94,9 @@ def _person(where: str, entry: dict[str, Any], files: dict[Any, Path]) -> Labell
     values = np.asarray(entry["keypoints"], np.float64)
     box = np.asarray(entry["bbox"], np.float64)
     if values.shape != (3 * COCO17.num_joints,):
-        raise InputError(f"{where}: has {values.size} values in 'keypoints', expected 51: x, y, visibility of 17")
+        raise InputError(
+            f"{where}: has {values.size} values in 'keypoints', expected {3 * COCO17.num_joints}: x, y, visibility each"
+        )
     if not np.isfinite(values).all() or not np.isfinite(box).all() or box[2:].min() <= 0:
         raise InputError(f"{where}: a number is not finite, or the box has no area: {entry['bbox']}")
     if entry["image_id"] not in files:

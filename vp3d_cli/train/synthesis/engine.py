@@ -17,6 +17,7 @@ from torch import Tensor
 from vp3d_cli.camera import project
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.lift.input_rule import Edges
+from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip
 from vp3d_cli.train.synthesis import bodies
 from vp3d_cli.train.synthesis.cameras import CameraRanges, draw_cameras, keep_in_front
@@ -179,7 +180,7 @@ class DataEngine:
         px_per_m = cameras.intrinsics[:, 0] / root_cam[:, self._output, 2]
         keypoints, scores = self._noise(clean, px_per_m, cameras.size_wh, self.generator)
         frames = self._cut(n)
-        joints = body[..., :17].mT
+        joints = body[..., : H36M17.num_joints].mT
         keypoints, scores, clean, joints, root_cam = (
             _take_frames(values, frames) for values in (keypoints, scores, clean, joints, root_cam)
         )

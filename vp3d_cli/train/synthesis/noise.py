@@ -15,6 +15,7 @@ from torch import Tensor
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.synthesis.curves import SmoothCurves
 
+_JOINTS = COCO17.num_joints
 _Rand = Callable[..., Tensor]  # uniform random numbers of a given shape
 
 
@@ -40,7 +41,7 @@ _GROUPS = (
     _LEFT_ARM[1:], _RIGHT_ARM[1:], _LEFT_LEG[1:], _RIGHT_LEG[1:], _LEFT_LEG[1:] + _RIGHT_LEG[1:],
     _LEFT_ARM + _LEFT_LEG + _SIDE, _LEFT_ARM + _RIGHT_ARM,
 )  # fmt: skip
-_SWAPPED = (_LEFT_LEG + _RIGHT_LEG + _joints("left_hip", "right_hip"), _LEFT_ARM + _RIGHT_ARM, list(range(17)))
+_SWAPPED = (_LEFT_LEG + _RIGHT_LEG + _joints("left_hip", "right_hip"), _LEFT_ARM + _RIGHT_ARM, list(range(_JOINTS)))
 
 
 @dataclass(frozen=True)
@@ -121,20 +122,20 @@ class DetectorNoise:
             return torch.randn(*shape, generator=generator, device=device)
 
         # Detectors differ in their confidence, so windows vary more than people do for one detector.
-        logits = self._confidence + 0.5 * randn(n, 1, 1) + self._sigma * randn(n, 1, 17)
-        logits = logits + self._sigma_in_time * self._quality.draw(n, 17, generator)
+        logits = self._confidence + 0.5 * randn(n, 1, 1) + self._sigma * randn(n, 1, _JOINTS)
+        logits = logits + self._sigma_in_time * self._quality.draw(n, _JOINTS, generator)
         confidence = torch.sigmoid(logits)
         hidden = self._occluded(n, rand)
-        confidence = torch.where(hidden, confidence * (0.1 + 0.4 * rand(n, 1, 17)), confidence)
+        confidence = torch.where(hidden, confidence * (0.1 + 0.4 * rand(n, 1, _JOINTS)), confidence)
 
         # Lower confidence means larger errors (docs/measurements/detector_noise.md, "Error and confidence"): factor
         # 0.85 at 0.9, 2.8 at 0.3, 5.6 at 0.2 and below; twice as much for occluded joints.
         blur = (0.6 + 0.2 / confidence.clamp_min(0.2).square()) * (1 + hidden)
         window_scale = s.scale * (s.scale_sigma * randn(n, 1, 1, 1)).exp()
         window_scale = window_scale * (rand(n, 1, 1, 1) >= s.clean) * px_per_m[:, None, None, None]
-        slow = self._slow.draw(n, 34, generator).reshape(n, self._frames, 17, 2)
-        moving = self._white_m[:, None] * randn(n, self._frames, 17, 2) + self._slow_m[:, None] * slow
-        bias = self._bias_m[:, None] * randn(n, 1, 17, 2)
+        slow = self._slow.draw(n, 2 * _JOINTS, generator).reshape(n, self._frames, _JOINTS, 2)
+        moving = self._white_m[:, None] * randn(n, self._frames, _JOINTS, 2) + self._slow_m[:, None] * slow
+        bias = self._bias_m[:, None] * randn(n, 1, _JOINTS, 2)
         noisy = keypoints + window_scale * (moving * blur[..., None] + bias)
         noisy, confidence = self._swap(noisy, confidence, rand)
         return _truncate(noisy, confidence, size_wh, rand)
@@ -142,7 +143,7 @@ class DetectorNoise:
     def _occluded(self, n: int, rand: _Rand) -> Tensor:
         """(N, T, 17) whether a joint is occluded, for part of the window or all of it."""
         device = self._confidence.device
-        table = torch.zeros(len(_GROUPS), 17, dtype=torch.bool, device=device)
+        table = torch.zeros(len(_GROUPS), _JOINTS, dtype=torch.bool, device=device)
         for row, joints in enumerate(_GROUPS):
             table[row, joints] = True
         group = table[(rand(n) * len(_GROUPS)).long()]
@@ -164,7 +165,7 @@ class DetectorNoise:
         start, length = rand(n)[chosen] * 1.2 - 0.2, 0.05 + 0.5 * rand(n)[chosen].square()
         phase = torch.linspace(0, 1, self._frames, device=keypoints.device)
         during = (phase >= start[:, None]) & (phase < (start + length)[:, None])
-        table = torch.zeros(len(_SWAPPED), 17, dtype=torch.bool, device=keypoints.device)
+        table = torch.zeros(len(_SWAPPED), _JOINTS, dtype=torch.bool, device=keypoints.device)
         for row, joints in enumerate(_SWAPPED):
             table[row, joints] = True
         swapped = during[..., None] & table[kind][:, None]
@@ -184,5 +185,5 @@ def _truncate(keypoints: Tensor, confidence: Tensor, size_wh: Tensor, rand: _Ran
     n = len(keypoints)
     # Half of all detections put such joints at the border, half extrapolate.
     pulled = torch.where(rand(n, 1, 1, 1) < 0.5, inside, keypoints)
-    low = 0.05 + 0.3 * rand(n, 1, 17)
+    low = 0.05 + 0.3 * rand(n, 1, _JOINTS)
     return torch.where(outside[..., None], pulled, keypoints), torch.where(outside, confidence * low, confidence)

@@ -151,7 +151,7 @@ def test_report(made: tuple[Path, Outcome]) -> None:
     assert "synthetic" not in text
     # What is not the paper's stands where its figure does.
     semi = text.index("| semi-s1-10 |")
-    assert semi < text.index("the loss is not the paper's") < text.index("## How the models were trained")
+    assert semi < text.index("the loss differs from the paper's") < text.index("## How the models were trained")
     for picture in re.findall(r"\((plots/.*?)\)", text):
         assert (out / picture).read_bytes().startswith(PNG)
     content = json.loads((out / FILE).read_text())

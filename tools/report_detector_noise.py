@@ -35,7 +35,7 @@ Nobody knows the true keypoints of these clips, so two measures do without:
   does not show, so these are lower bounds; a bias towards one side of the body is the likeliest to be missing.
 
 Both are standard deviations for each axis, in percent of the **body size**: the root-mean-square distance of the
-keypoints from their mean, weighted by confidence (`vp3d_cli.preprocess.body_size`). An adult of 1.7 m seen whole has
+keypoints from their mean, weighted by confidence (`vp3d_cli.preprocess.body_scale`). An adult of 1.7 m seen whole has
 one of about 0.50 m, so 1 % is 5 mm; one seen from the hips up, about 0.33 m. Keypoints whose two opinions have a
 confidence of 0.3 at least and agree within 0.15 body sizes count; the others are in the second table.
 """

@@ -1,4 +1,4 @@
-"""vp3d_cli/refine/bone_lengths.py: bones keep their length."""
+"""Bone-length refinement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vp3d_cli.skeletons import H36M17
 
 
 def turned_bodies(frames: int) -> np.ndarray:
-    """(T, 17, 3) a body of fixed, symmetric bones, each of them anyhow in each frame."""
+    """Body (T, 17, 3) with fixed, symmetric bone lengths and random directions."""
     rng = np.random.default_rng(0)
     lengths = rng.uniform(0.1, 0.5, 17)
     lengths = (lengths + lengths[list(H36M17.flip_order)]) / 2
@@ -49,13 +49,13 @@ def test_only_depths_change_and_the_root_stays() -> None:
     np.testing.assert_allclose(steady[:, 0], said[:, 0], atol=1e-6)
 
 
-def test_a_body_that_does_not_stretch_stays_as_it_is() -> None:
+def test_constant_lengths_are_unchanged() -> None:
     truth = turned_bodies(frames=30)
     np.testing.assert_allclose(steady_bones(truth), truth, atol=1e-5)
     np.testing.assert_allclose(steady_bones(truth[:1]), truth[:1], atol=1e-5)
 
 
-def test_left_and_right_come_out_alike() -> None:
+def test_left_and_right_have_equal_lengths() -> None:
     said = turned_bodies(frames=60)
     elbow, left, right = (H36M17.index(joint) for joint in ("left_elbow", "left_wrist", "right_wrist"))
     said[:, left] = said[:, elbow] + 1.3 * (said[:, left] - said[:, elbow])
@@ -63,7 +63,7 @@ def test_left_and_right_come_out_alike() -> None:
     assert after[left] - after[right] < 0.8 * (before[left] - before[right])
 
 
-def test_a_bone_across_the_line_of_sight_stays() -> None:
+def test_a_bone_perpendicular_to_the_view_is_unchanged() -> None:
     said = turned_bodies(frames=30)
     knee, ankle = H36M17.index("right_knee"), H36M17.index("right_ankle")
     said[7, ankle] = said[7, knee] + np.array([0.6, 0.0, 0.0])  # too long, but all of it is seen
@@ -71,8 +71,8 @@ def test_a_bone_across_the_line_of_sight_stays() -> None:
     np.testing.assert_allclose((steady[:, ankle] - steady[:, knee])[7], [0.6, 0.0, 0.0], atol=1e-5)
 
 
-def test_a_length_is_known_from_the_frames_that_show_it() -> None:
-    """Depth is said too small throughout: a bone that points along the line of sight seems short, one across it not."""
+def test_the_mean_length_comes_from_perpendicular_frames() -> None:
+    """With too small depths, bones along the line of sight are too short, perpendicular ones are exact."""
     truth = turned_bodies(frames=200)
     said = truth.copy()
     said[..., 2] *= 0.7

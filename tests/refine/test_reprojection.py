@@ -1,4 +1,4 @@
-"""vp3d_cli/refine/reprojection.py: joints go to where their keypoints are seen."""
+"""Reprojection refinement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 
 
 def lifted(frames: int = 40, across_m: float = 0.02) -> tuple[np.ndarray, ...]:
-    """What a lifter says that is some way off across the line of sight, and the fit's root; the truth of the joints."""
+    """Lifted joints with errors in the image plane, the fitted root, and the true joints."""
     joints, _, keypoints, scores = scene(frames)
     said = joints.copy()
     said[:, H36M_LIMBS, :2] += across_m * np.random.default_rng(1).normal(size=(frames, 12, 2)).astype(np.float32)
@@ -24,7 +24,7 @@ def off_px(joints: np.ndarray, root: np.ndarray, keypoints: np.ndarray) -> np.nd
     return np.linalg.norm(project((joints + root[:, None])[:, H36M_LIMBS], CAMERA) - keypoints[:, COCO_LIMBS], axis=-1)
 
 
-def test_joints_come_nearer_to_the_truth_and_to_their_keypoints() -> None:
+def test_joints_move_towards_truth_and_keypoints() -> None:
     said, path, truth, keypoints, scores = lifted()
     given = said.copy(), path.copy()
     joints, moved = anchor(said, path, keypoints, np.where(scores > 0, 1.0, 0.0), CAMERA)
@@ -36,7 +36,7 @@ def test_joints_come_nearer_to_the_truth_and_to_their_keypoints() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_depths_stay_and_the_root_stays_the_hips_middle() -> None:
+def test_depths_are_unchanged_and_the_root_is_between_the_hips() -> None:
     said, path, _, keypoints, scores = lifted()
     said[:, 0] = 0.0
     joints, moved = anchor(said, path, keypoints, scores, CAMERA)
@@ -49,7 +49,7 @@ def test_depths_stay_and_the_root_stays_the_hips_middle() -> None:
     assert np.abs(moved - path).max() > 1e-3
 
 
-def test_the_middle_of_the_body_follows_hips_and_shoulders() -> None:
+def test_the_trunk_follows_hips_and_shoulders() -> None:
     said, path, _, keypoints, scores = lifted()
     joints, _ = anchor(said, path, keypoints, scores, CAMERA)
     way = joints - said
@@ -72,7 +72,7 @@ def test_a_joint_without_a_keypoint_stays_with_the_body(why: str) -> None:
     np.testing.assert_allclose((joints[:, wrist] + moved)[:, :2], (said[:, wrist] + path)[:, :2], atol=1e-6)
 
 
-def test_the_surer_a_keypoint_the_more_it_counts() -> None:
+def test_confident_keypoints_have_more_effect() -> None:
     said, path, _, keypoints, scores = lifted()
     shares = []
     for confidence in (0.1, 0.3, 0.6, 1.0):
@@ -82,7 +82,7 @@ def test_the_surer_a_keypoint_the_more_it_counts() -> None:
     assert shares[0] > 0.9 * off_px(said, path, keypoints).mean()
 
 
-def test_a_keypoint_far_away_moves_a_joint_by_less_than_one_nearby() -> None:
+def test_distant_keypoints_have_less_effect() -> None:
     said, path, _, keypoints, scores = lifted(across_m=0.0)
     elbow, at = COCO17.index("right_elbow"), H36M17.index("right_elbow")
     ways = []
@@ -93,7 +93,7 @@ def test_a_keypoint_far_away_moves_a_joint_by_less_than_one_nearby() -> None:
     assert 0.0005 < ways[1] < ways[0] < 0.05
 
 
-def test_where_the_root_is_not_known_nothing_moves() -> None:
+def test_unknown_roots_change_nothing() -> None:
     said, path, _, keypoints, scores = lifted()
     path[5:8] = np.nan
     joints, moved = anchor(said, path, keypoints, scores, CAMERA)
@@ -102,7 +102,7 @@ def test_where_the_root_is_not_known_nothing_moves() -> None:
     assert np.isfinite(np.delete(moved, [5, 6, 7], axis=0)).all()
 
 
-def test_rays_in_place_of_pixels() -> None:
+def test_unit_intrinsics_take_rays() -> None:
     said, path, _, keypoints, scores = lifted()
     rays = to_rays(keypoints.astype(np.float64), CAMERA)
     joints, moved = anchor(said, path, keypoints, scores, CAMERA)

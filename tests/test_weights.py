@@ -111,7 +111,7 @@ def test_missing_file_is_reported(bundled: Path) -> None:
 )
 def test_broken_manifest_is_one_clear_line(bundled: Path, text: str) -> None:
     (bundled / "manifest.json").write_text(text)
-    with pytest.raises(WeightsError, match=r"manifest\.json: not a manifest"):
+    with pytest.raises(WeightsError, match=r"manifest\.json: invalid manifest"):
         list_weights()
 
 
@@ -143,7 +143,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     file.write_bytes(b"new")
     add_weights(file, "mine", kind="pose")
     file.write_bytes(b"newer")
-    with pytest.raises(WeightsError, match=r"weights called mine exist already; .*--overwrite"):
+    with pytest.raises(WeightsError, match=r"weights named mine already exist; .*--overwrite"):
         add_weights(file, "mine", kind="pose")
     assert find_weights("mine").path.read_bytes() == b"new"
     add_weights(file, "mine", kind="pose", overwrite=True)
@@ -154,7 +154,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("bundled")
 def test_names_of_vp3ds_own_weights_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "new").write_bytes(b"new")
-    with pytest.raises(WeightsError, match=f"weights of vp3d's own are called {name}; give yours another --name"):
+    with pytest.raises(WeightsError, match=f"the name {name} belongs to weights of vp3d; give another --name"):
         add_weights(tmp_path / "new", name, kind="pose", overwrite=True)
 
 
@@ -215,7 +215,7 @@ def test_remote_weights_with_a_wrong_hash_leave_nothing(bundled: Path, home: Pat
 @pytest.mark.parametrize("url", ["file:///nowhere/at/all.bin", "http://127.0.0.1:9/x.bin", "not a url"])
 def test_failed_download_is_one_clear_line(bundled: Path, home: Path, url: str) -> None:
     set_entry(bundled, "remote", url=url)
-    with pytest.raises(WeightsError, match="cannot fetch") as caught:
+    with pytest.raises(WeightsError, match="cannot download") as caught:
         find_weights("remote")
     assert "\n" not in str(caught.value)
     assert list((home / "weights").iterdir()) == []
@@ -255,7 +255,7 @@ def test_archive_without_the_file_is_one_clear_line(
     bundled: Path, home: Path, tmp_path: Path, members: tuple[str, ...]
 ) -> None:
     set_entry(bundled, "remote", url=zipped(tmp_path, *members), member="end2end.onnx")
-    with pytest.raises(WeightsError, match=r"cannot fetch .*the archive has \d files named end2end\.onnx"):
+    with pytest.raises(WeightsError, match=r"cannot download .*the archive has \d files named end2end\.onnx"):
         find_weights("remote")
     assert list((home / "weights").iterdir()) == []
 
@@ -263,7 +263,7 @@ def test_archive_without_the_file_is_one_clear_line(
 def test_what_is_no_archive_is_one_clear_line(bundled: Path, home: Path, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<html>gone</html>")
     set_entry(bundled, "remote", url=(tmp_path / "page.html").as_uri(), member="end2end.onnx")
-    with pytest.raises(WeightsError, match=r"cannot fetch .*not a zip archive") as caught:
+    with pytest.raises(WeightsError, match=r"cannot download .*not a zip archive") as caught:
         find_weights("remote")
     assert "\n" not in str(caught.value)
     assert list((home / "weights").iterdir()) == []

@@ -1,4 +1,4 @@
-"""What is done to a lifter's answer, compared on held-out motion: the table of docs/smoothing.md (for developers).
+"""What is done to a lifter's answer, compared on held-out motion: the table of docs/measurements/refinement.md (for developers).
 
 python tools/compare_after_lifting.py --motion mocap.npz --lifter pose-27
 

@@ -24,7 +24,7 @@ from vp3d_cli.types import Track2D
 
 Array = NDArray[np.float64]
 PIXELS = 100.0  # per body size
-JITTER = 0.008  # body sizes, white: docs/detector_noise.md
+JITTER = 0.008  # body sizes, white: docs/measurements/detector_noise.md
 FPS = 30.0
 GAPS_S = (1 / 30, 0.1, 0.2, 0.4, 0.8)
 HIDDEN = {

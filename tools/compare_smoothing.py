@@ -1,4 +1,4 @@
-"""Compare ways to smooth keypoints: the evidence behind vp3d_cli.preprocess.smooth (docs/smoothing.md).
+"""Compare ways to smooth keypoints: the evidence behind vp3d_cli.preprocess.smooth (docs/measurements/smoothing.md).
 
     python tools/compare_smoothing.py --mocap mocap.npz VIDEO... [--plot docs/images/smoothing.png]
 

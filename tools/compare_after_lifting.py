@@ -1,4 +1,4 @@
-"""What is done to a lifter's answer, compared on held-out motion: the table of docs/measurements/refinement.md (for developers).
+"""Compare the refinement steps after lifting on held-out motion (docs/measurements/refinement.md).
 
 python tools/compare_after_lifting.py --motion mocap.npz --lifter pose-27
 

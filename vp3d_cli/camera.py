@@ -43,7 +43,7 @@ class Intrinsics:
 
     @classmethod
     def from_fov(cls, fov_deg: float, size_wh: tuple[int, int]) -> Intrinsics:
-        """Intrinsics of a field of view along the longer side; square pixels, central principal point.
+        """Intrinsics of a field of view along the longer side, with square pixels.
 
         Raises:
             ConfigError: the field of view is not between 1 and 179 degrees.
@@ -85,7 +85,7 @@ def project(points_cam: Array, intrinsics: Array | Sequence[float], distortion: 
 
 
 def to_rays(points_px: Array, intrinsics: Array | Sequence[float]) -> Array:
-    """Convert pixels to points (..., 2) of the plane z = 1: inverse of :func:`project` without distortion."""
+    """Convert pixels to points (..., 2) of the plane z = 1, without distortion."""
     xp = array_namespace(points_px)
     fx, fy, cx, cy = _intrinsics(intrinsics)
     return xp.stack([(points_px[..., 0] - cx) / fx, (points_px[..., 1] - cy) / fy], axis=-1)
@@ -97,7 +97,7 @@ def _intrinsics(intrinsics: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def rotation_to_axis(rays: Array) -> Array:
-    """Smallest rotation of each ray onto the optical axis (Rodrigues' formula for two unit vectors).
+    """Smallest rotation of each ray onto the optical axis (Rodrigues' formula).
 
     Args:
         rays: (..., 2) points of the plane z = 1.
@@ -126,12 +126,12 @@ def rotate(rotations: Array, points: Array) -> Array:
 
 
 def rotate_back(rotations: Array, points: Array) -> Array:
-    """Rotate points (..., J, 3) by the inverse rotations: ``R.T @ p``, the inverse of :func:`rotate`."""
+    """Rotate points (..., J, 3) by the inverse rotations: ``R.T @ p``."""
     return points @ rotations
 
 
 def rotation_from_axis_angle(vectors: Array) -> Array:
-    """Convert rotation vectors (..., 3) in radians to matrices (..., 3, 3) with Rodrigues' formula."""
+    """Convert rotation vectors (..., 3), radians, to matrices (..., 3, 3) (Rodrigues)."""
     xp = array_namespace(vectors)
     x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
     angle2 = x * x + y * y + z * z

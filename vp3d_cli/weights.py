@@ -71,7 +71,7 @@ class WeightFile:
 
 
 def weights_dir() -> Path:
-    """Folder of vp3d's weights: in the installed package, else ``weights/`` of the source checkout.
+    """Folder of vp3d's weights: in the package, else ``weights/`` of the source checkout.
 
     Raises:
         WeightsError: neither folder exists.
@@ -370,7 +370,7 @@ def _keep_member(archive: Path, member: str) -> None:
 
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``target``; it replaces the target if the block raises nothing."""
+    """Yield a temporary file that replaces ``target`` if the block raises nothing."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
     temporary = Path(name)

@@ -1,4 +1,4 @@
-"""Keypoint R-CNN: detectron2 with a fake of its public interface, torchvision itself if installed."""
+"""Keypoint R-CNN: a fake detectron2, and torchvision itself if installed."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_torchvision_wrong_weights(tmp_path: Path, random_weights: Path) -> None
 def test_torchvision_weights_of_its_hub(
     random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: FrameBGR
 ) -> None:
-    """torchvision's own weights come from its hub; here a file in the hub's folder replaces them."""
+    """torchvision's own weights come from its hub, here from a file in the hub's folder."""
     from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))

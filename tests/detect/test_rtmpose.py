@@ -53,7 +53,7 @@ def test_finds_the_person_and_the_keypoints(
 
 
 def test_mirrored_crops_agree(models: Path) -> None:
-    """With ``flip`` the network sees the mirror image too; colours of left and right then answer at each other's
+    """With ``flip`` the network also sees the mirror image. Left and right then respond at each other's
     places, so half of each response remains where the keypoint is."""
     frame = draw((640, 480), [place((200, 90), 1.5)])
     plain, flipped = (load_detector(spec(models, more=f",flip={flip}"), "cpu") for flip in ("false", "true"))

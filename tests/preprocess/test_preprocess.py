@@ -1,4 +1,4 @@
-"""Gap filling, outlier correction and smoothing: properties that hold for any motion and frame rate."""
+"""Gap filling, outlier correction and smoothing at any frame rate."""
 
 from __future__ import annotations
 
@@ -397,7 +397,7 @@ def test_a_jump_is_dropped_and_filled(length: int) -> None:
 
 
 def test_a_punch_is_not_a_jump() -> None:
-    """A hand moves 0.6 m out and back within a quarter of a second: slower than a jump, so it stays."""
+    """A hand moves 0.6 m out and back in a quarter of a second, slower than a jump."""
     truth = still(60)
     reach = 120 * np.exp(-(((times(60) - 1.0) / 0.06) ** 2))
     truth[:, RIGHT_WRIST, 0] += reach

@@ -72,7 +72,7 @@ def test_a_bone_perpendicular_to_the_view_is_unchanged() -> None:
 
 
 def test_the_mean_length_comes_from_perpendicular_frames() -> None:
-    """With too small depths, bones along the line of sight are too short, perpendicular ones are exact."""
+    """With too small depths, only bones along the line of sight are too short."""
     truth = turned_bodies(frames=200)
     said = truth.copy()
     said[..., 2] *= 0.7

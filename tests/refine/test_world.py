@@ -148,7 +148,7 @@ def tilt_deg(world: World, rotation: Array) -> float:
 
 
 def skate_cm_s(joints: Array, standing: Array, fps: float = FPS) -> float:
-    """Mean horizontal speed of ankles (T, 17, 3) while both this frame and the next belong to a contact."""
+    """Mean horizontal speed of ankles (T, 17, 3) between neighbouring contact frames."""
     speed = np.linalg.norm(np.diff(joints[:, ANKLES, :2], axis=0), axis=-1) * fps * 100
     return float(speed[standing[1:] & standing[:-1]].mean())
 

@@ -21,7 +21,7 @@ Change = Callable[[float, NDArray[np.float64], NDArray[np.float64]], NDArray[np.
 
 
 def seen(change: Change, fps: float = 30.0, jitter: float = 0.004) -> tuple[list[Keypoints2D], NDArray[np.float64]]:
-    """Detections of both people; ``change(time_s, front, hidden)`` returns the detected hidden person."""
+    """Detections of both people; ``change`` returns the detected hidden person."""
     rng = np.random.default_rng(1)
     times = np.arange(round(DURATION_S * fps)) / fps
     frames = []
@@ -42,7 +42,7 @@ def tracks_of(change: Change, fps: float = 30.0, jitter: float = 0.004) -> tuple
 
 
 def legs_jump(time_s: float, front: NDArray[np.float64], hidden: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The legs of the hidden person jump for a quarter of a second, shortly before both people coincide."""
+    """The legs of the hidden person jump for a quarter of a second."""
     changed = hidden.copy()
     if 1.1 <= time_s < 1.35:
         changed[LEGS] = front[LEGS]

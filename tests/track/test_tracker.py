@@ -82,7 +82,7 @@ def film(
     double: float = 0.03,
     seed: int = 0,
 ) -> Scene:
-    """Simulated detections: jitter, misses, false and duplicate people, errors of occluded people.
+    """Simulated detections with jitter, misses, false and duplicate people, and occlusions.
 
     Walkers are sorted by depth: the earlier one is in front.
     """
@@ -124,7 +124,7 @@ def film(
 
 
 def idf1(scene: Scene, tracks: Sequence[Track2D]) -> float:
-    """Identity F1 (Ristani et al. 2016): frames matched at IoU 0.5 under the best one-to-one choice of identities."""
+    """Identity F1 (Ristani et al. 2016) at IoU 0.5 under the best assignment of identities."""
     hits = np.zeros((len(scene.truth), len(tracks)))
     for p, boxes in enumerate(scene.truth):
         for k, track in enumerate(track.over(len(boxes)) for track in tracks):
@@ -140,7 +140,7 @@ def idf1(scene: Scene, tracks: Sequence[Track2D]) -> float:
 
 
 def crowd(people: int, seed: int) -> list[Walker]:
-    """People who pass the centre of the image within two seconds, from both sides, at different depths."""
+    """People who cross at the centre of the image within two seconds."""
     rng = np.random.default_rng([seed, people])
     walkers = []
     for i in range(people):
@@ -291,7 +291,7 @@ def test_invalid_input_raises() -> None:
 
 @pytest.fixture(scope="module")
 def three() -> list[Track2D]:
-    """Three people: 1 in all frames; 2 the largest, on the right; 3 the smallest, central, shortest."""
+    """Three people: 1 in all frames; 2 the largest; 3 the smallest, central, shortest."""
     times = np.arange(150) / 30
     left, right, middle = Walker(250, 0, 400), Walker(1050, 0, 500, 650), Walker(640, 0, 150, 450)
     detections = []

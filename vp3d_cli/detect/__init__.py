@@ -1,1 +1,1 @@
-"""Detection of people and their 2D keypoints; base.py has the detector protocol and the registry."""
+"""Detection of people and their 2D keypoints; base.py has the detector protocol."""

@@ -1,4 +1,4 @@
-"""Geometry of crops: boxes, squares and affine transforms between an image and a network's input.
+"""Geometry of crops: boxes, squares and transforms from an image to a network's input.
 
 All detectors and the training of detectors use this module. Pixels are continuous: x right, y down, (0, 0) is the
 top-left corner of the image, so the centre of the first pixel is (0.5, 0.5). OpenCV counts from pixel centres; the
@@ -41,7 +41,7 @@ def crop_transform(
     angle: float = 0.0,
     mirror: bool = False,
 ) -> DoubleArray:
-    """Transform that maps an enlarged box to a network's input with the same centre and aspect ratio.
+    """Transform that maps an enlarged box to a network's input of another size.
 
     Args:
         box_xyxy: (4,) pixels of the image.

@@ -9,7 +9,7 @@ from vp3d_cli.weights import WeightFile, find_weights, list_weights, sha256_of
 
 
 def find_detector_weights(weights: str, hint: str) -> WeightFile:
-    """Find weights by file path or by name in the manifests; the hash of a named file is checked.
+    """Find weights by file path, or by name in the manifests with a check of the hash.
 
     Args:
         weights: path of a file, or name in the manifests.

@@ -1,4 +1,4 @@
-"""Top-down detection: one detector finds people, a pose network estimates the keypoints of each."""
+"""Top-down detection: a detector finds people, a pose network their keypoints."""
 
 from __future__ import annotations
 

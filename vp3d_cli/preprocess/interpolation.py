@@ -46,7 +46,7 @@ _COCO_PARENT: dict[str, str] = {
 
 @lru_cache(maxsize=16)
 def _fill_order(skeleton: Skeleton) -> tuple[tuple[list[int], list[int] | None], ...]:
-    """Joints in the order of filling with their parents; None for joints that move with the body."""
+    """Joints in the order of filling with their parents; None: they move with the body."""
     parents = [_parent(skeleton, joint) for joint in range(skeleton.num_joints)]
     depth = [_depth(parents, joint) for joint in range(skeleton.num_joints)]
     levels = []
@@ -120,7 +120,7 @@ def _result(track: Track2D, keypoints: DoubleArray, scores: DoubleArray, observe
 
 
 def _in_view(track: Track2D, scores: DoubleArray, times_s: DoubleArray, max_gap_s: float) -> BoolArray:
-    """Frames in which the person is in view, (T,): detected, or in an absence that is short enough."""
+    """Frames in which the person is in view, (T,): detected, or in a short absence."""
     present = track.present | (scores >= LOW_CONFIDENCE).any(axis=1)
     seen = np.flatnonzero(present)
     for gap in np.flatnonzero(np.diff(seen) > 1):
@@ -167,7 +167,7 @@ def _reliable_in_interval(reliable: BoolArray, interval: NDArray[np.int_]) -> Bo
 
 
 def _fit_weights(positions: DoubleArray, scores: DoubleArray) -> DoubleArray:
-    """Weights of the spline fit, (T, J): by confidence, small below LOW_CONFIDENCE, 0 where missing."""
+    """Weights of the spline fit, (T, J): by confidence; small below LOW_CONFIDENCE."""
     low = _LOW_CONFIDENCE_WEIGHT * np.square(scores / LOW_CONFIDENCE)
     weights = np.where(scores >= LOW_CONFIDENCE, np.square(scores), low)
     return np.where(np.isfinite(positions).all(axis=-1), weights, 0.0)
@@ -181,7 +181,7 @@ def _fit_curves(
     interval: NDArray[np.int_],
     cutoff_hz: float,
 ) -> DoubleArray:
-    """Splines in tension through (T, J, 2), one per joint and interval; NaN outside ``where`` (T, J)."""
+    """Splines in tension through (T, J, 2) per joint and interval; NaN outside ``where`` (T, J)."""
     joint, frame = np.nonzero(where.T)
     series = (joint * (int(interval.max()) + 1) + interval[frame]).astype(np.float64)
     curve = np.full_like(positions, np.nan)

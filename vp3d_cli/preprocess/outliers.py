@@ -129,7 +129,7 @@ def _pairs(skeleton: Skeleton, limb: Sequence[str]) -> list[tuple[int, int]]:
 def _jumps(
     positions: ComplexArray, scores: DoubleArray, reliable: BoolArray, run: int
 ) -> tuple[IndexArray, IndexArray]:
-    """First frames and joints of runs that are off in every frame; positions are complex, in body scales."""
+    """First frames and joints of jumps that last ``run`` frames."""
     frame, joint = _run_starts(positions, reliable, run)
     before, after = positions[frame - 1, joint], positions[frame + run, joint]
     move = np.abs(after - before)
@@ -208,7 +208,7 @@ def _swap_gains(limb: ComplexArray, reliable: BoolArray, times_s: DoubleArray) -
 
 
 def _run_starts(positions: ComplexArray, reliable: BoolArray, run: int) -> tuple[IndexArray, IndexArray]:
-    """Frames and joints at which a jump may begin: a large step, with reliable frames on both sides."""
+    """Frames and joints at which a jump may begin: a large step between reliable frames."""
     count = len(positions) - run - 1
     valid = reliable[:count] & reliable[1 : count + 1] & reliable[run + 1 :]
     valid &= np.abs(positions[1 : count + 1] - positions[:count]) > _LEAST_STEP

@@ -29,7 +29,7 @@ _SAMPLES_AT_ONCE = 1 << 17
 
 
 def uniform_times(times_s: NDArray[Any], rate_hz: float) -> DoubleArray:
-    """Evenly spaced times from the first to the last (the last new time may lie up to one step beyond).
+    """Evenly spaced times from the first to the last, or up to one step beyond it.
 
     Args:
         times_s: (T,) rising, T >= 1.
@@ -54,7 +54,7 @@ def uniform_times(times_s: NDArray[Any], rate_hz: float) -> DoubleArray:
 
 
 def resample(values: NDArray[_Float], times_s: NDArray[Any], new_times_s: NDArray[Any]) -> NDArray[_Float]:
-    """Interpolate values at new times with cubic splines, low-pass filtered if the new rate is lower.
+    """Interpolate values at new times with cubic splines, after a low-pass filter if needed.
 
     Each value of a frame is a separate series. NaN splits a series; there is no interpolation across NaN. A new time
     has a value where the nearest frame has one. Before the first and after the last frame the series is extrapolated

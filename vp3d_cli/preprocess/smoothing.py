@@ -1,4 +1,4 @@
-"""Smoothing of 2D and 3D joints without lag; the cutoff frequency follows the speed of each joint."""
+"""Smoothing of joints without lag; the cutoff frequency follows the speed of each joint."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _is_off(strength: float) -> bool:
 def _smooth(
     values: DoubleArray, times_s: DoubleArray, weights: DoubleArray, size: DoubleArray, strengths: tuple[float, ...]
 ) -> DoubleArray:
-    """Smooth (T, J, D) with weights (T, J), body scale (T,) and D strengths; NaN splits a series."""
+    """Smooth (T, J, D) with weights (T, J), body scale (T,), D strengths; NaN splits a series."""
     times = separate_times(times_s)
     result = np.array(values)
     at_once = max(1, _SAMPLES_AT_ONCE // len(values))
@@ -144,7 +144,7 @@ def _smooth_some(
 
 
 def _speed(values: DoubleArray, times_s: DoubleArray, series: DoubleArray) -> DoubleArray:
-    """Speed along each series by central differences, one-sided at the ends; 0 for a single sample."""
+    """Speed along each series by central differences; 0 for a single sample."""
     joined = series[1:] == series[:-1]
     forward = np.where(joined[:, None], np.diff(values, axis=0), 0.0)
     steps = np.where(joined, np.diff(times_s), 0.0)

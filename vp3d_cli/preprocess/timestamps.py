@@ -37,7 +37,7 @@ def validated_times(times_s: NDArray[Any], frames: int) -> DoubleArray:
 
 
 def separate_times(times_s: DoubleArray) -> DoubleArray:
-    """Move timestamps that are equal or nearly equal apart, so that their differences can be divisors."""
+    """Move equal or nearly equal timestamps apart, so that differences can be divisors."""
     steps = np.diff(times_s)
     usual = float(np.median(steps)) if len(steps) else 0.0
     least = _MIN_STEP * (usual if usual > 0 else 1.0)

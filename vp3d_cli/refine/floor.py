@@ -37,7 +37,7 @@ class ContactHeights:
 def contact_heights(
     person: int, body: DoubleArray, contacts: BoolArray, confidence: DoubleArray, rate: float
 ) -> ContactHeights:
-    """Contact heights of joints (T, 17, 3) in world axes with contacts (T, 2) and confidence (T,)."""
+    """Contact heights of joints (T, 17, 3), world axes, with contacts (T, 2)."""
     rows = [
         ((start + stop - 1) / 2, np.median(body[start:stop, ANKLES[foot], 2]), confidence[start:stop].sum() / rate)
         for foot in range(2)
@@ -63,7 +63,7 @@ class FloorLevels:
 
 
 def find_floor_levels(contacts: list[ContactHeights], bodies: list[DoubleArray], people: int) -> FloorLevels:
-    """Cluster contact heights into levels; the lowest level with enough contact time is the floor.
+    """Cluster contact heights into levels; the lowest with enough contact time is the floor.
 
     Args:
         contacts: contact heights of each segment.
@@ -114,7 +114,7 @@ def _level_per_frame(contact: ContactHeights, levels: DoubleArray, frames: int, 
 
 
 def _cluster(heights: DoubleArray, seconds: DoubleArray) -> DoubleArray:
-    """Replace each height by its level; levels are found in order of contact time, longest first."""
+    """Replace each height by its level; levels of longer contact time are found first."""
     result = np.array(heights, np.float64)
     left = np.argsort(heights, kind="stable")
     while len(left):
@@ -139,7 +139,7 @@ def _lowest_level(levels: list[tuple[float, float]]) -> float:
 
 
 def _floor_without_contacts(bodies: list[DoubleArray]) -> float:
-    """Height of the floor without contacts: below the lowest ankles, else one hip height below the hips."""
+    """Height of the floor without contacts, from the lowest ankles or else from the hips."""
     if not bodies:
         return -HIP_HEIGHT_M
     hips = np.concatenate([body[:, HIP, 2] for body in bodies])

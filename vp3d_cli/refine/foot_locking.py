@@ -122,7 +122,7 @@ def lock_feet(joints: DoubleArray, contacts: BoolArray, level: DoubleArray, rate
 
 
 def fade_out(values: DoubleArray, flags: BoolArray, rate: float) -> DoubleArray:
-    """Continue values (T, C) beyond each run of flags and fade them to 0 within a tenth of a second."""
+    """Continue values (T, C) beyond each run of flags, fading to 0 in a tenth of a second."""
     reach = max(1, round(_BLEND_S * rate))
     result = np.where(flags[:, None], values, 0.0)
     for start, stop in stretches(flags):
@@ -166,7 +166,7 @@ def move_ankle(joints: DoubleArray, foot: int, shift: DoubleArray) -> DoubleArra
 
 
 def floor_clearance(joints: DoubleArray, rate: float) -> DoubleArray:
-    """Smooth upward shift (T,) of a body (T, 17, 3) that keeps all joints above the floor, z = 0."""
+    """Smooth upward shift (T,) that keeps all joints (T, 17, 3) above the floor, z = 0."""
     deep = np.asarray(np.maximum(0.0, _THICKNESS_M - np.nanmin(joints[..., 2], axis=1)))
     width = 2 * int(0.15 * rate) + 1
     return low_pass(np.asarray(maximum_filter1d(deep, width, mode="nearest")), 0.05, rate)

@@ -1,4 +1,4 @@
-"""Estimation of the gravity direction from body axes, footprints and a prior of the camera pose.
+"""Estimation of gravity from body axes, footprints and a prior of the camera pose.
 
 The up direction is one unit vector for the whole clip. It is the most probable direction given three kinds of
 evidence, found by robust least squares:
@@ -128,12 +128,12 @@ def estimate_up(people: Sequence[PersonMotion], footprints: Footprints) -> Doubl
 
 
 def _away_from_zero(heights: DoubleArray) -> DoubleArray:
-    """Heights for use as divisors, at least 5 cm from 0; a plane at the camera's height gives no pitch."""
+    """Heights for use as divisors, at least 5 cm from 0."""
     return np.where(np.abs(heights) < 0.05, np.where(heights < 0, -0.05, 0.05), heights)
 
 
 def _up_vector(pitch: float, roll: float) -> DoubleArray:
-    """Up direction in camera axes of a camera with ``pitch`` (down positive) and ``roll``, radians."""
+    """Up direction in camera axes for ``pitch`` (down positive) and ``roll`` in radians."""
     return np.array([np.sin(roll), -np.cos(roll) * np.cos(pitch), -np.cos(roll) * np.sin(pitch)])
 
 
@@ -142,7 +142,7 @@ def _pitch_and_roll(up: DoubleArray) -> tuple[float, float]:
 
 
 def _cauchy(residual: DoubleArray) -> DoubleArray:
-    """Residuals with Cauchy loss: it reduces the weight of outliers such as a flip or another floor."""
+    """Residuals with Cauchy loss, which reduces the weight of outliers."""
     return np.asarray(np.sign(residual) * np.sqrt(np.log1p(residual**2)))
 
 
@@ -173,7 +173,7 @@ def _body_axes(person: PersonMotion) -> tuple[DoubleArray, DoubleArray]:
 
 
 def _legs_stretched(joints: DoubleArray) -> BoolArray:
-    """Whether both legs are nearly straight, (t,); a person who crawls or sits bends at least one."""
+    """Whether both legs are nearly straight, (t,), unlike in crawling or sitting."""
     reach = [np.linalg.norm(joints[..., a, :] - joints[..., h, :], axis=-1) for h, a in zip(HIPS, ANKLES, strict=True)]
     bones = [
         np.linalg.norm(joints[..., k, :] - joints[..., h, :], axis=-1)
@@ -184,7 +184,7 @@ def _legs_stretched(joints: DoubleArray) -> BoolArray:
 
 
 def _geometric_median(axes: DoubleArray, confidence: DoubleArray) -> DoubleArray:
-    """Geometric median of the axes and of a level camera's up; robust against a few lying people."""
+    """Geometric median of the axes and a level camera's up; robust to a few lying people."""
     level = np.array([0.0, -1.0, 0.0])
     points, weight = np.vstack([axes, level]), np.append(confidence, 0.3)
     mean = unit_vectors((weight[:, None] * points).sum(0))

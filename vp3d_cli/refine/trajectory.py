@@ -19,7 +19,7 @@ _FILLED_WEIGHT = 0.01
 def fit_trajectory(
     joints_3d: FloatArray, keypoints: FloatArray, scores: FloatArray, intrinsics: tuple[float, float, float, float]
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Fit the root position of each frame to the keypoints of the 12 limb joints by least squares.
+    """Fit the root position of each frame to the keypoints of the limbs by least squares.
 
     A joint ``J`` moved by the root ``t`` projects to the ray ``(u, v, 1)`` if ``J_x + t_x = u (J_z + t_z)``, and the
     same for y: two equations per joint, linear in ``t``. Each is weighted by the confidence of the keypoint and divided

@@ -155,7 +155,7 @@ def _segments(people: list[PersonMotion], roots: list[DoubleArray], rate: float)
 
 
 def _footprints(segments: list[_Segment], contacts: list[BoolArray], rotation: DoubleArray) -> Footprints:
-    """Footprints of all contacts below a high enough hip; feet of a crawling person do not count."""
+    """Footprints of all contacts below a high enough hip, so not those of a crawling person."""
     positions, people, confidences = [], [], []
     for segment, feet in zip(segments, contacts, strict=True):
         for foot in range(2):

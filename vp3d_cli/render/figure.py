@@ -84,7 +84,7 @@ class Figure:
                 self._radii[i, 0] = min(self._radii[i, 0], radii[b])
 
     def limbs(self, joints: Array) -> Limbs:
-        """Limbs of a body with joints (J, 3) in world space, metres; limbs with a NaN end are left out."""
+        """Limbs of a body with joints (J, 3) in world space, without limbs that have a NaN end."""
         ends = joints[self._bones].astype(np.float64)
         radii = self._radii
         if self._is_head.any():
@@ -159,7 +159,7 @@ def _lightness(layers: int) -> Array:
 
 @lru_cache(maxsize=256)
 def _tones(color: Color, layers: int) -> tuple[Color, ...]:
-    """Colour of the outline, then of the layers from shadow over ``color`` (at 0.55) to full light."""
+    """Colours of the outline and of the layers from shadow over ``color`` to full light."""
     shades = [
         mix(color, INK, _DARKEST * (1 - share / 0.55))
         if share < 0.55

@@ -51,7 +51,7 @@ class Floor:
         return self._painted
 
     def _floor_share(self) -> FloatArray:
-        """Visibility of the floor in each pixel, (H, W): 1 below the people, 0 from the horizon upwards.
+        """Visibility of the floor, (H, W): 1 below the people, 0 from the horizon upwards.
 
         The camera does not rotate or change its height, so this is the same for all frames.
         """

@@ -171,7 +171,7 @@ def _draw_point(image: FrameBGR, at: Point, rounds: NDArray[np.int32], style: _S
 
 
 def _paint_point(image: FrameBGR, rounds: NDArray[np.int32], style: _Style) -> None:
-    """Paint a dot with a rim, or a ring for an interpolated keypoint; outlines as ``_POINT_RADII``."""
+    """Paint a dot with a rim, or a ring for an interpolated keypoint."""
     rim = mix(style.color, INK, 0.75)
     outer, middle, edge, inner = rounds
     if not style.solid:

@@ -61,7 +61,7 @@ class SideBySideRenderer:
         """(width, height) of every drawn frame; both even."""
 
     def frame_at(self, time_s: float) -> int | None:
-        """Frame of the pose at a time of the video, at most half a frame away; None if there is none."""
+        """Frame of the pose at most half a frame from a time of the video; None if there is none."""
         times = self._pose.frame_times_s
         after = int(np.searchsorted(times, time_s))
         nearest = min((i for i in (after - 1, after) if 0 <= i < len(times)), key=lambda i: abs(times[i] - time_s))

@@ -54,7 +54,7 @@ class View:
     center_px: DoubleArray
 
     def project(self, points_world: Array) -> tuple[DoubleArray, DoubleArray]:
-        """Project (..., 3) metres to (..., 2) pixels and (...) depth; NaN if not in front of the camera."""
+        """Project (..., 3) metres to (..., 2) pixels and (...) depth; NaN behind the camera."""
         points = (np.asarray(points_world, np.float64) - self.position) @ self.rotation.T
         points[..., 2] = np.where(points[..., 2] > NEAR_M, points[..., 2], np.nan)
         pixels: DoubleArray = project(points, (self.focal_px, self.focal_px, *self.center_px.tolist()))
@@ -167,7 +167,7 @@ def _view_rotation(filming: DoubleArray) -> DoubleArray:
 
 
 def _smooth_center(people: list[_Body], total: int, fps: float) -> DoubleArray:
-    """Smoothed mean position of the people on the floor, (T, 3); frames without people are interpolated."""
+    """Smoothed and interpolated mean position of the people on the floor, (T, 3)."""
     summed, count = np.zeros((total, 2)), np.zeros(total)
     for body in people:
         roots = body.joints[:, 0, :2]

@@ -93,7 +93,7 @@ def _candidates(beginnings: TrackletEnds, ends: TrackletEnds, longest_gap_s: flo
 def log_odds(
     beginnings: TrackletEnds, ends: TrackletEnds, first: IntArray, second: IntArray, settings: JoinSettings
 ) -> DoubleArray:
-    """Log of P(one person) / P(two people) for end ``first[k]`` and beginning ``second[k]``, (K,)."""
+    """Log odds, (K,), that end ``first[k]`` and beginning ``second[k]`` are one person."""
     gap = beginnings.time_s[second] - ends.time_s[first]
     size = np.sqrt(ends.height_px[first] * beginnings.height_px[second])
     difference = compare_poses(

@@ -92,7 +92,7 @@ def track_people(
 
 
 def _join_all(stacked: StackedDetections, labels: IntArray, shot: IntArray, times: DoubleArray) -> IntArray:
-    """Join tracklets in rounds, the least ambiguous first: longer tracklets give better velocities."""
+    """Join tracklets in rounds, the least ambiguous first."""
     frame_s = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     for settings in _JOIN_ROUNDS:
         # At low frame rates one missed frame is a longer gap.
@@ -106,7 +106,7 @@ def _join_all(stacked: StackedDetections, labels: IntArray, shot: IntArray, time
 
 
 def _frame_durations(times: DoubleArray) -> DoubleArray:
-    """Duration of each frame in seconds, (T,); a gap in the timestamps counts as three frames at most."""
+    """Duration of each frame in seconds, (T,); a gap counts as three frames at most."""
     if len(times) < 2:
         return np.ones(len(times))
     steps = np.diff(times, append=times[-1] + np.median(np.diff(times)))
@@ -169,7 +169,7 @@ def _track(person_id: int, person: StackedDetections, detections: Sequence[Keypo
 
 
 def _dropped(person: StackedDetections, scores: FloatArray, skeleton: Skeleton) -> BoolArray:
-    """Keypoints that the tracker dropped, (M, K), with their children: toes are dropped with the ankle."""
+    """Keypoints that the tracker dropped, (M, K), with their children (toes with the ankle)."""
     dropped: BoolArray = np.zeros(scores.shape, np.bool_)
     for column, joint in enumerate(skeleton.columns(COCO17.joints)):
         if joint >= 0:

@@ -1,4 +1,4 @@
-"""Tracklets: unambiguous links between neighbouring frames, and pose and velocity at both ends."""
+"""Tracklets: unambiguous links between neighbouring frames, and the state at both ends."""
 
 from __future__ import annotations
 

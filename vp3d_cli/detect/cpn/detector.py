@@ -34,7 +34,7 @@ _HINT = "give them: --detector cpn:weights=CPN50_384x288.pth.tar, or vp3d weight
 
 
 def to_input(crops: NDArray[np.uint8]) -> Tensor:
-    """Convert crops (N, H, W, 3) BGR to the network's input: (N, 3, H, W) RGB in 0..1 minus the mean."""
+    """Convert crops (N, H, W, 3) BGR to input (N, 3, H, W): RGB in 0..1 minus the mean."""
     rgb = torch.from_numpy(np.ascontiguousarray(crops[..., ::-1].transpose(0, 3, 1, 2)))
     return (rgb.float() - torch.tensor(MEAN_RGB).view(1, 3, 1, 1)) / 255
 

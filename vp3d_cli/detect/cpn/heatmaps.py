@@ -25,7 +25,7 @@ _QUARTER = 0.25  # Chen et al. 2018, section 4.1: "a quarter offset in the direc
 
 
 def kernel_sigma(kernel: int) -> float:
-    """Standard deviation of a Gaussian kernel of this side, by OpenCV's rule (getGaussianKernel)."""
+    """Standard deviation of OpenCV's Gaussian kernel of this side (getGaussianKernel)."""
     return 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
 
 
@@ -54,7 +54,7 @@ def draw_targets(points: NDArray[Any], drawn: BoolArray, map_hw: tuple[int, int]
 
 
 def read_keypoints(maps: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Decode keypoints: peak of the blurred heat-map, moved a quarter pixel towards the second highest.
+    """Decode keypoints: peak of the blurred map, moved a quarter pixel to the second peak.
 
     Args:
         maps: (N, J, H, W).

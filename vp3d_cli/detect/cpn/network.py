@@ -1,4 +1,4 @@
-"""Cascaded Pyramid Network (CPN), the network for multi-person pose estimation of Chen et al., CVPR 2018.
+"""Cascaded Pyramid Network (CPN) for pose estimation (Chen et al., CVPR 2018).
 
 A ResNet gives features at four scales. GlobalNet (section 3.1 of the paper) converts them to a common width with
 lateral 1x1 convolutions, adds to each the up-sampled coarser one, and predicts heat-maps at every scale. RefineNet
@@ -65,7 +65,7 @@ class CpnConfig:
 
 
 class Bottleneck(nn.Module):
-    """ResNet bottleneck: 1x1, 3x3 (with the stride) and 1x1 convolution with a shortcut (He et al. 2016)."""
+    """ResNet bottleneck block with the stride in the 3x3 convolution (He et al. 2016)."""
 
     def __init__(self, inputs: int, inner: int, outputs: int, stride: int = 1, *, project: bool) -> None:
         super().__init__()

@@ -100,7 +100,7 @@ class MaskRcnnDetector:
 
 
 def _local_weights(weights: str, url: str) -> tuple[Path, str]:
-    """Path and hash of the weights: the user's file, else the model zoo's, downloaded by detectron2."""
+    """Path and hash of the weights: the user's file, else that of the model zoo."""
     from detectron2.utils.file_io import PathManager
 
     if weights:
@@ -161,7 +161,7 @@ def load(
 
 @torch.no_grad()
 def _load(network: Any, path: Path, where: str) -> None:
-    """Load a checkpoint and check that it sets every parameter; detectron2 only logs missing ones.
+    """Load a checkpoint and check that it sets every parameter.
 
     Raises:
         WeightsError: the file cannot be read, or does not set all parameters; the message names them.

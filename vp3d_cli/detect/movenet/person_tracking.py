@@ -43,7 +43,7 @@ def person_score(scores: FloatArray) -> float:
 
 
 def torso_tilt(person: Person) -> float | None:
-    """Angle of the torso in the image, radians clockwise from upright; None if the torso is not seen."""
+    """Angle of the torso in the image, radians clockwise from upright; None if not seen."""
     middles = []
     for pair in (SHOULDERS, HIPS):
         seen = [joint for joint in pair if person.scores[joint] >= MIN_KEYPOINT_SCORE]

@@ -65,8 +65,8 @@ class NoiseSettings:
     clean: float = 0.1
 
 
-# Per axis, metres, at a confidence of about 0.7. White and slow jitter are what docs/measurements/detector_noise.md measured after
-# conditioning (0.5 m to a body size), times 1.4: two opinions of one detector share some of their errors.
+# Per axis, metres, at a confidence of about 0.7. White and slow jitter: docs/measurements/detector_noise.md, after
+# preprocessing (0.5 m to a body size), times 1.4: two opinions of one detector share some of their errors.
 _WHITE = _per_joint(0.005, 0.005, 0.006, 0.007, 0.006, 0.004, 0.005)
 _SLOW = _per_joint(0.006, 0.012, 0.011, 0.010, 0.014, 0.012, 0.011)
 # What both opinions get wrong alike, all the time: where annotators put a joint is not where motion capture has it. Not
@@ -126,7 +126,7 @@ class DetectorNoise:
         hidden = self._hidden(n, rand)
         confidence = torch.where(hidden, confidence * (0.1 + 0.4 * rand(n, 1, 17)), confidence)
 
-        # The less sure, the less exact (docs/measurements/detector_noise.md, "Error and confidence"): 0.85 at 0.9, 2.8 at 0.3,
+        # Error by confidence (docs/measurements/detector_noise.md): 0.85 at 0.9, 2.8 at 0.3,
         # 5.6 at 0.2 and below, and where a joint is hidden its guess may be anywhere near.
         blur = (0.6 + 0.2 / confidence.clamp_min(0.2).square()) * (1 + hidden)
         window_scale = s.scale * (s.scale_sigma * randn(n, 1, 1, 1)).exp()

@@ -7,7 +7,7 @@ import pytest
 from test_trajectory import CAMERA, scene
 
 from vp3d_cli.camera import project, to_rays
-from vp3d_cli.refine.reprojection import anchor
+from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.trajectory import fit_trajectory
 from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 
@@ -27,7 +27,7 @@ def off_px(joints: np.ndarray, root: np.ndarray, keypoints: np.ndarray) -> np.nd
 def test_joints_move_towards_truth_and_keypoints() -> None:
     said, path, truth, keypoints, scores = lifted()
     given = said.copy(), path.copy()
-    joints, moved = anchor(said, path, keypoints, np.where(scores > 0, 1.0, 0.0), CAMERA)
+    joints, moved = refine_reprojection(said, path, keypoints, np.where(scores > 0, 1.0, 0.0), CAMERA)
     assert joints.dtype == said.dtype
     assert off_px(joints, moved, keypoints).mean() < 0.6 * off_px(said, path, keypoints).mean()
     before, after = (np.linalg.norm((answer - truth)[:, H36M_LIMBS], axis=-1).mean() for answer in (said, joints))
@@ -39,7 +39,7 @@ def test_joints_move_towards_truth_and_keypoints() -> None:
 def test_depths_are_unchanged_and_the_root_is_between_the_hips() -> None:
     said, path, _, keypoints, scores = lifted()
     said[:, 0] = 0.0
-    joints, moved = anchor(said, path, keypoints, scores, CAMERA)
+    joints, moved = refine_reprojection(said, path, keypoints, scores, CAMERA)
     np.testing.assert_array_equal(joints[..., 2], said[..., 2])
     np.testing.assert_array_equal(moved[:, 2], path[:, 2])
     np.testing.assert_array_equal(joints[:, 0], 0.0)
@@ -51,7 +51,7 @@ def test_depths_are_unchanged_and_the_root_is_between_the_hips() -> None:
 
 def test_the_trunk_follows_hips_and_shoulders() -> None:
     said, path, _, keypoints, scores = lifted()
-    joints, _ = anchor(said, path, keypoints, scores, CAMERA)
+    joints, _ = refine_reprojection(said, path, keypoints, scores, CAMERA)
     way = joints - said
     shoulders = way[:, [H36M17.index("left_shoulder"), H36M17.index("right_shoulder")]].mean(axis=1)
     for joint, share in {"thorax": 1.0, "neck": 1.0, "head": 1.0, "spine": 0.5}.items():
@@ -67,7 +67,7 @@ def test_a_joint_without_a_keypoint_stays_with_the_body(why: str) -> None:
     else:
         keypoints[:, wrist] += 300.0
         scores[:, wrist] = 0.0
-    joints, moved = anchor(said, path, keypoints, scores, CAMERA)
+    joints, moved = refine_reprojection(said, path, keypoints, scores, CAMERA)
     wrist = H36M17.index("left_wrist")
     np.testing.assert_allclose((joints[:, wrist] + moved)[:, :2], (said[:, wrist] + path)[:, :2], atol=1e-6)
 
@@ -76,7 +76,7 @@ def test_confident_keypoints_have_more_effect() -> None:
     said, path, _, keypoints, scores = lifted()
     shares = []
     for confidence in (0.1, 0.3, 0.6, 1.0):
-        joints, moved = anchor(said, path, keypoints, np.where(scores > 0, confidence, 0.0), CAMERA)
+        joints, moved = refine_reprojection(said, path, keypoints, np.where(scores > 0, confidence, 0.0), CAMERA)
         shares.append(off_px(joints, moved, keypoints).mean())
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > 0.9 * off_px(said, path, keypoints).mean()
@@ -89,14 +89,14 @@ def test_distant_keypoints_have_less_effect() -> None:
     for metres in (0.05, 0.5):
         there = keypoints.copy()
         there[:, elbow, 0] += metres * CAMERA[0] / (said[:, at, 2] + path[:, 2])
-        ways.append(np.abs(anchor(said, path, there, scores, CAMERA)[0] - said)[:, at, 0].mean())
+        ways.append(np.abs(refine_reprojection(said, path, there, scores, CAMERA)[0] - said)[:, at, 0].mean())
     assert 0.0005 < ways[1] < ways[0] < 0.05
 
 
 def test_unknown_roots_change_nothing() -> None:
     said, path, _, keypoints, scores = lifted()
     path[5:8] = np.nan
-    joints, moved = anchor(said, path, keypoints, scores, CAMERA)
+    joints, moved = refine_reprojection(said, path, keypoints, scores, CAMERA)
     np.testing.assert_array_equal(joints[5:8], said[5:8])
     assert np.isnan(moved[5:8]).all()
     assert np.isfinite(np.delete(moved, [5, 6, 7], axis=0)).all()
@@ -105,7 +105,7 @@ def test_unknown_roots_change_nothing() -> None:
 def test_unit_intrinsics_take_rays() -> None:
     said, path, _, keypoints, scores = lifted()
     rays = to_rays(keypoints.astype(np.float64), CAMERA)
-    joints, moved = anchor(said, path, keypoints, scores, CAMERA)
-    same = anchor(said, path, rays, scores, (1.0, 1.0, 0.0, 0.0))
+    joints, moved = refine_reprojection(said, path, keypoints, scores, CAMERA)
+    same = refine_reprojection(said, path, rays, scores, (1.0, 1.0, 0.0, 0.0))
     np.testing.assert_allclose(same[0], joints, atol=1e-6)
     np.testing.assert_allclose(same[1], moved, atol=1e-6)

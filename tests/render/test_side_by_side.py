@@ -20,7 +20,7 @@ from vp3d_cli.render.figure import Figure, draw_limbs
 from vp3d_cli.render.floor import Floor, draw_shadows, trail_frames
 from vp3d_cli.render.palette import person_colors
 from vp3d_cli.render.scene3d import Scene3D
-from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
+from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
 from vp3d_cli.render.view import choose_view, filming_rotation
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import Frame, FrameBGR, Pose3D, VideoInfo
@@ -120,14 +120,14 @@ def test_a_pose_of_another_video_raises() -> None:
     with pytest.raises(InputError, match="320x180"):
         SideBySideRenderer(pose, (640, 360)).draw(Frame(0, 0.0, grey((320, 180))))
     info = VideoInfo(Path("v.mp4"), 640, 360, 30.0, 10, 1 / 3)
-    check_fits(pose, info)
-    check_fits(pose, replace(info, frame_count=None, duration_s=None, fps=30000 / 1001))
+    check_pose_matches_video(pose, info)
+    check_pose_matches_video(pose, replace(info, frame_count=None, duration_s=None, fps=30000 / 1001))
     for wrong in (replace(info, width=320), replace(info, fps=25.0)):
         with pytest.raises(InputError, match="give the video it was made from"):
-            check_fits(pose, wrong)
+            check_pose_matches_video(pose, wrong)
     late = replace(pose, frame_times_s=pose.frame_times_s + 10)
     with pytest.raises(InputError, match=r"ends at 0\.33 s"):
-        check_fits(late, info)
+        check_pose_matches_video(late, info)
 
 
 # The scene.

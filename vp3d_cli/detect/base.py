@@ -61,18 +61,18 @@ class Detector(Protocol):
 
 
 @runtime_checkable
-class Remembering(Protocol):
+class StatefulDetector(Protocol):
     """Detector whose state can be saved, so that an interrupted run can be resumed.
 
     Detectors that track people should implement it; detectors without state between frames need not.
     """
 
-    def memory(self) -> dict[str, Any] | None:
+    def state(self) -> dict[str, Any] | None:
         """State that the next frames depend on, as JSON types; None if it cannot be saved."""
         ...
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Restore the state that :meth:`memory` returned, for the same video."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that :meth:`state` returned, for the same video."""
         ...
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, Remembering
+from vp3d_cli.detect.base import Detector, StatefulDetector
 from vp3d_cli.detect.crops import person_boxes
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D
 
@@ -48,14 +48,14 @@ class TopDownDetector:
         """Clear the state; ``frame`` is the index of the next frame."""
         self._finder.reset(frame)
 
-    def memory(self) -> dict[str, Any] | None:
+    def state(self) -> dict[str, Any] | None:
         """State of the person detector; the pose network has none."""
-        return self._finder.memory() if isinstance(self._finder, Remembering) else None
+        return self._finder.state() if isinstance(self._finder, StatefulDetector) else None
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Restore the state that :meth:`memory` returned."""
-        if isinstance(self._finder, Remembering):
-            self._finder.recall(memory)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that :meth:`state` returned."""
+        if isinstance(self._finder, StatefulDetector):
+            self._finder.restore(state)
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
         """Find all people in each frame; boxes and person scores are those of the person detector."""

@@ -22,8 +22,8 @@ from vp3d_cli.lift.skeleton_mapping import as_trained, to_h36m17
 from vp3d_cli.lift.tta import averaged
 from vp3d_cli.pipeline.infer import lift_person
 from vp3d_cli.pipeline.settings import InferSettings
-from vp3d_cli.refine.bone_lengths import steady_bones
-from vp3d_cli.refine.reprojection import anchor
+from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.trajectory import fit_trajectory
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion
@@ -201,8 +201,8 @@ def _answer(model: Any, info: LifterInfo, windows: Windows, clean: bool, flip_te
     joints = to_h36m17(said, info.rule.skeleton_3d)
     rays = to_rays(keypoints[:, at], cameras).numpy()  # each window has a camera of its own
     sight = (rays, scores[:, at].numpy(), (1.0, 1.0, 0.0, 0.0))
-    joints, _ = anchor(joints, fit_trajectory(joints, *sight)[0], *sight)
-    joints = np.concatenate([steady_bones(pose[None]) for pose in joints])  # each is somebody else's
+    joints, _ = refine_reprojection(joints, fit_trajectory(joints, *sight)[0], *sight)
+    joints = np.concatenate([refine_bone_lengths(pose[None]) for pose in joints])  # each is somebody else's
     return _Answers(joints, windows.joints[:, at].numpy(), windows.clips.numpy())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, Remembering
+from vp3d_cli.detect.base import Detector, StatefulDetector
 from vp3d_cli.errors import DetectorError, InputError, StoppedError
 from vp3d_cli.io.keypoints import read_keypoints
 from vp3d_cli.pipeline.settings import InferSettings
@@ -185,7 +185,7 @@ class _Lookout:
         self.busy_s += time.perf_counter() - started
 
     def _remembered(self) -> dict[str, Any] | None:
-        return self._detector.memory() if isinstance(self._detector, Remembering) else None
+        return self._detector.state() if isinstance(self._detector, StatefulDetector) else None
 
 
 def take_keypoints(reader: VideoReader, settings: InferSettings, report: Progress) -> Seen:

@@ -6,8 +6,8 @@ the disk may be full.
 
 The next run begins some seconds before the frame where the last one ended, or, if that is nearer, at the camera cut
 before it. A detector that follows people from frame to frame must know who was in view: one that tells its memory
-(:class:`vp3d_cli.detect.base.Remembering`) is given it back, and the result is that of an undisturbed run; one that
-does not watches those seconds again.
+(:class:`vp3d_cli.detect.base.StatefulDetector`) is given it back, and the result is that of an undisturbed run; one
+that does not watches those seconds again.
 
 Of a video that is done in parts (:mod:`vp3d_cli.pipeline.chunks`) there is a folder instead, with such a file for
 each part that is whole or was begun.
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, Remembering
+from vp3d_cli.detect.base import Detector, StatefulDetector
 from vp3d_cli.errors import DetectorError, OutputError
 from vp3d_cli.io.atomic import content_sha256, replacing
 from vp3d_cli.pipeline.detection import Progress, Seen, detect
@@ -166,7 +166,7 @@ def _detect(
     keeper: _Keeper,
 ) -> Seen:
     skipped = 0 if before is None else _warm_up(before)
-    if before is not None and before.memory is not None and isinstance(detector, Remembering):
+    if before is not None and before.memory is not None and isinstance(detector, StatefulDetector):
         detector = _Replay(detector, before, skipped)
 
     def joined(rest: Seen) -> Seen:
@@ -230,19 +230,19 @@ class _Replay:
         self._wake()
         return self._detector.detect(frames)
 
-    def memory(self) -> dict[str, Any] | None:
+    def state(self) -> dict[str, Any] | None:
         """As that of the detector; for what is replayed, what it knew at the end."""
-        if self._memory is not None or not isinstance(self._detector, Remembering):
+        if self._memory is not None or not isinstance(self._detector, StatefulDetector):
             return self._memory
-        return self._detector.memory()
+        return self._detector.state()
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
+    def restore(self, memory: Mapping[str, Any]) -> None:
         self._memory = dict(memory)
 
     def _wake(self) -> None:
-        if self._memory is not None and isinstance(self._detector, Remembering):
+        if self._memory is not None and isinstance(self._detector, StatefulDetector):
             self.batch_size = self._detector.batch_size
-            self._detector.recall(self._memory)
+            self._detector.restore(self._memory)
             self._memory = None
 
 

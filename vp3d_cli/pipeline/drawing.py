@@ -10,7 +10,7 @@ import numpy as np
 from vp3d_cli.io.atomic import check_target, replacing
 from vp3d_cli.pipeline.infer import InferSettings, Models, Progress, silent, watch
 from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
-from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
+from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
 from vp3d_cli.types import Frame, Pose3D, Track2D
 from vp3d_cli.video import VideoReader, VideoWriter
 from vp3d_cli.video.handover import InBackground
@@ -47,7 +47,7 @@ def render(
     """
     report = progress or silent
     with VideoReader(video) as reader:
-        check_fits(pose, reader.info)
+        check_pose_matches_video(pose, reader.info)
         renderer = SideBySideRenderer(pose, reader.info.size_wh, height)
         with (
             VideoWriter(

@@ -17,7 +17,7 @@ _PERPENDICULAR_ERROR = 0.1
 _SHORTEST_M = 1e-6
 
 
-def steady_bones(joints_3d: FloatArray) -> FloatArray:
+def refine_bone_lengths(joints_3d: FloatArray) -> FloatArray:
     """Move bones towards their mean length by changing their depth only.
 
     The mean length of a bone is taken over all frames, left and right together. Frames in which the bone is

@@ -19,7 +19,7 @@ _EQUAL_CONFIDENCE = 0.7
 _FAR_M = 0.05
 
 
-def anchor(
+def refine_reprojection(
     joints_3d: FloatArray,
     root: DoubleArray,
     keypoints: FloatArray,

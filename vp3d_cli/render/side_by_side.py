@@ -120,7 +120,7 @@ class SideBySideRenderer:
                 )  # fmt: skip
 
 
-def check_fits(pose: Pose3D, info: VideoInfo) -> None:
+def check_pose_matches_video(pose: Pose3D, info: VideoInfo) -> None:
     """Check that a pose can belong to a video: size, frame rate and duration.
 
     Raises:

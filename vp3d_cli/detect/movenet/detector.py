@@ -56,18 +56,18 @@ class MoveNetDetector:
         self._frame = frame
         self._frames_since_search: int | None = None  # None before the first search
 
-    def memory(self) -> dict[str, Any]:
-        """State after the frames so far, as JSON types; see :meth:`recall`."""
+    def state(self) -> dict[str, Any]:
+        """State after the frames so far, as JSON types; see :meth:`restore`."""
         return {
             "frame": self._frame,
             "frames_since_search": self._frames_since_search,
             "tracks": [track.as_json() for track in self._tracks],
         }
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Restore the state that :meth:`memory` returned, for the same video."""
-        self._frame, self._frames_since_search = memory["frame"], memory["frames_since_search"]
-        self._tracks = [Track.from_json(stored) for stored in memory["tracks"]]
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that :meth:`state` returned, for the same video."""
+        self._frame, self._frames_since_search = state["frame"], state["frames_since_search"]
+        self._tracks = [Track.from_json(stored) for stored in state["tracks"]]
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
         """Find all people in each frame; the frames follow those of the previous call."""

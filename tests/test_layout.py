@@ -17,7 +17,7 @@ import vp3d_cli
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vp3d_cli"
 # What every stage may import. io.atomic, io.npz_rows and io.restricted_pickle are how any part reads and writes files.
-FOUNDATION = {"types", "skeletons", "camera", "errors", "weights", "plugins", "runtime"}
+FOUNDATION = {"types", "skeletons", "camera", "kinematics", "errors", "weights", "plugins", "runtime"}
 SHARED_FILES = {"io.atomic", "io.npz_rows", "io.restricted_pickle"}
 STAGES = {"video", "detect", "track", "preprocess", "lift", "refine", "render", "io"}
 HEAVY = ("torch", "cv2", "onnxruntime", "matplotlib", "scipy", "numpy", "rich")

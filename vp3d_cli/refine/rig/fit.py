@@ -1,7 +1,7 @@
 """From a person's joints to a rig: constant bone lengths, rotations of all joints.
 
-The order: rest pose (``rest_pose.py``), rotations of the whole body by least squares (``solve.py``), standing feet held,
-planes of arms and legs (``limbs.py``), direction of the face (``head.py``).
+The order: rest pose (``rest_pose.py``), rotations of the whole body by least squares (``solve.py``), standing feet
+held, planes of arms and legs (``limbs.py``), direction of the face (``head.py``).
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from vp3d_cli.refine.rig.solve import fit_rotations, swing
 from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Person3D, Pose3D, Rig, stretches
 
-# Along the line of sight a joint's place is known half as well as across it.
-_ALONG_RAY = 0.5
 # Feet that stand are held while the rest of the body gives way.
 _STANDING_WEIGHT = 4.0
 _STANDING_SIGMA_S = 0.05
@@ -97,7 +95,7 @@ def fit_rig(person: Person3D, view: View, times_s: DoubleArray) -> Rig:
     rate = frame_rate(times_s)
     for start, stop in stretches(known):
         part = slice(start, stop)
-        turns, root[part] = _fit_stretch(world[part], rays[part], offsets, rate)
+        turns, root[part] = _fit_stretch(world[part], offsets, rate)
         turns[:, NECK] = _face(turns, offsets, view, part, camera[part], placed[part, HEAD], rate)
         turns[:, HEAD] = turns[:, NECK]
         local = local_rotations(turns, H36M17.parents)
@@ -127,14 +125,11 @@ def _joint_scores(view: View) -> DoubleArray:
     return result
 
 
-def _fit_stretch(
-    world: DoubleArray, rays: DoubleArray, offsets: FloatArray, rate: float
-) -> tuple[DoubleArray, FloatArray]:
+def _fit_stretch(world: DoubleArray, offsets: FloatArray, rate: float) -> tuple[DoubleArray, FloatArray]:
     """Global rotations (t, 17, 3, 3) and root (t, 3) of uninterrupted frames."""
     standing = _standing(world[:, ANKLES], rate)
-    weights = np.eye(3) - (1 - _ALONG_RAY) * rays[..., None] * rays[..., None, :]
-    held = low_pass(standing.astype(np.float64), _STANDING_SIGMA_S, rate)[..., None, None]
-    weights[:, ANKLES] += (_STANDING_WEIGHT * np.eye(3) - weights[:, ANKLES]) * held
+    weights = np.ones(world.shape[:2])
+    weights[:, ANKLES] += (_STANDING_WEIGHT - 1) * low_pass(standing.astype(np.float64), _STANDING_SIGMA_S, rate)
     turns, root = fit_rotations(world, offsets, weights)
     joints = joint_positions(turns, offsets, root, H36M17.parents)
     for foot, ankle in enumerate(ANKLES):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
 from vp3d_cli.refine.body_scale import ANKLES, HIP, HIPS, KNEES, THORAX, unit
 from vp3d_cli.refine.rig.rest_pose import ELBOWS, SHOULDERS, WRISTS, square_to
 from vp3d_cli.refine.rig.solve import swing
 from vp3d_cli.types import DoubleArray, FloatArray
+
+ComplexArray = NDArray[np.complex128]
 
 # Elbows and knees bend by 150 to 160 degrees at most (Norkin and White, Measurement of Joint Motion).
 _MOST_FLEXION_DEG = 160.0
@@ -108,16 +111,16 @@ def _steady_hinge(limb: Limb, base: DoubleArray, joints: DoubleArray, rest: Doub
 
 
 def steady_phasor(
-    values: np.ndarray[tuple[int, ...], np.dtype[np.complex128]],
+    values: ComplexArray,
     weights: DoubleArray,
     rate: float,
     follows_s: float,
     rest_weight: float,
-) -> np.ndarray[tuple[int, ...], np.dtype[np.complex128]]:
+) -> ComplexArray:
     """Smooth angles, given as complex numbers (t,) of size 1, with weights (t,) in 0..1.
 
-    Minimises sum w |z - v|^2 + r |z - 1|^2 + k |z'|^2: with weight 1 the curve follows within ``follows_s`` seconds, with
-    less weight more slowly, and without any it goes to angle 0.
+    Minimises sum w |z - v|^2 + r |z - 1|^2 + k |z'|^2: with weight 1 the curve follows within ``follows_s`` seconds,
+    with less weight more slowly, and without any it goes to angle 0.
     """
     stiffness = (follows_s * rate) ** 2
     bands = np.zeros((2, len(values)))

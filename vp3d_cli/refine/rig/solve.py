@@ -31,7 +31,7 @@ def swing(vectors: DoubleArray, onto: DoubleArray) -> DoubleArray:
 
 
 def first_guess(joints: DoubleArray, offsets: FloatArray) -> DoubleArray:
-    """Global rotations (t, 17, 3, 3) that turn each bone of the rest pose into its direction in ``joints`` (t, 17, 3)."""
+    """Global rotations (t, 17, 3, 3) that turn the bones of the rest pose as they point in ``joints`` (t, 17, 3)."""
     turns: DoubleArray = np.tile(np.eye(3), (*joints.shape[:2], 1, 1))
     turns[:, HIP], turns[:, SPINE], turns[:, THORAX] = hip_axes(joints), trunk_axes(joints), chest_axes(joints)
     for joint, parent in enumerate(PARENTS):
@@ -45,15 +45,13 @@ def first_guess(joints: DoubleArray, offsets: FloatArray) -> DoubleArray:
     return turns
 
 
-def fit_rotations(
-    joints: DoubleArray, offsets: FloatArray, roots_of_weights: DoubleArray
-) -> tuple[DoubleArray, DoubleArray]:
+def fit_rotations(joints: DoubleArray, offsets: FloatArray, weights: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
     """Rotations and root positions of a skeleton that come nearest to joints, by weighted least squares.
 
     Args:
         joints: (t, 17, 3) metres; finite.
         offsets: (17, 3) metres, the rest pose.
-        roots_of_weights: (t, 17, 3, 3) matrices that residuals are multiplied with.
+        weights: (t, 17) what residuals are multiplied with.
 
     Returns:
         Global rotations (t, 17, 3, 3) and root positions (t, 3). The twist of bones with one child is arbitrary.
@@ -62,18 +60,16 @@ def fit_rotations(
     for start in range(0, len(joints), _BLOCK):
         block = slice(start, start + _BLOCK)
         for _ in range(_ROUNDS):
-            turns[block], root[block] = _step(
-                turns[block], root[block], joints[block], offsets, roots_of_weights[block]
-            )
+            turns[block], root[block] = _step(turns[block], root[block], joints[block], offsets, weights[block])
     return turns, root
 
 
 def _step(
-    turns: DoubleArray, root: DoubleArray, joints: DoubleArray, offsets: FloatArray, scale: DoubleArray
+    turns: DoubleArray, root: DoubleArray, joints: DoubleArray, offsets: FloatArray, weights: DoubleArray
 ) -> tuple[DoubleArray, DoubleArray]:
     """One step of Gauss-Newton; the unknowns are small turns of :data:`_BENDING` and a shift of the root."""
-    residual = (scale @ (joints - joint_positions(turns, offsets, root, PARENTS))[..., None])[..., 0]
-    slopes = (scale @ _jacobian(turns, offsets)).reshape(len(turns), 3 * len(PARENTS), -1)
+    residual = weights[..., None] * (joints - joint_positions(turns, offsets, root, PARENTS))
+    slopes = (weights[..., None, None] * _jacobian(turns, offsets)).reshape(len(turns), 3 * len(PARENTS), -1)
     turned = np.swapaxes(slopes, -1, -2)
     normal = turned @ slopes
     normal[:, np.arange(normal.shape[-1]), np.arange(normal.shape[-1])] += _DAMPING

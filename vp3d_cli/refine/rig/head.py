@@ -71,7 +71,9 @@ def head_turn(
     ss, cs = product(sine, sine) + _CHEST_WEIGHT, product(cosine, sine)
     right = product(cosine, wanted) + _CHEST_WEIGHT, product(sine, wanted)
     determinant = cc * ss - cs**2
-    phasor: ComplexArray = ((ss * right[0] - cs * right[1]) + 1j * (cc * right[1] - cs * right[0])) / determinant
+    phasor: ComplexArray = np.asarray(
+        ((ss * right[0] - cs * right[1]) + 1j * (cc * right[1] - cs * right[0])) / determinant, np.complex128
+    )
     size = np.abs(phasor)
     trust = np.clip((cc + ss - 2 * _CHEST_WEIGHT) / 0.015, 0.0, 1.0) * np.clip(size, 0.0, 1.0)
     steady = steady_phasor(phasor / np.maximum(size, 1e-9), trust, rate, _FOLLOWS_S, 0.01)

@@ -111,6 +111,17 @@ def rest_positions(bone_offsets: DoubleArray | FloatArray, parents: Sequence[int
     return np.asarray(joint_positions(still, bone_offsets, np.zeros((1, 3)), parents)[0])
 
 
+def best_rotations(points: DoubleArray, onto: DoubleArray) -> DoubleArray:
+    """Rotations (t, 3, 3) that best turn points (t, N, 3) onto others, both about their means, by least squares.
+
+    Source: W. Kabsch, A solution for the best rotation to relate two sets of vectors, Acta Cryst. A32, 1976.
+    """
+    a, b = (values - values.mean(axis=1, keepdims=True) for values in (onto, points))
+    u, _, v = np.linalg.svd(np.swapaxes(a, -1, -2) @ b)
+    u[..., -1] *= np.linalg.det(u @ v)[:, None]
+    return np.asarray(u @ v)
+
+
 def euler_angles(matrices: DoubleArray, order: str) -> DoubleArray:
     """Angles of successive turns about the axes of a moving frame, as BVH has them; continuous along the first axis.
 

@@ -124,7 +124,10 @@ LIFTERS: Registry[Any] = Registry("lifter", {}, group="vp3d.lifters", must_be="v
 
 EXPORTERS: Registry[Any] = Registry(
     "format",
-    {"npz": "vp3d_cli.io.poses.npz:EXPORTER"},
+    {
+        "npz": "vp3d_cli.io.poses.npz:EXPORTER",
+        "bvh": "vp3d_cli.io.poses.bvh:EXPORTER",
+    },
     group="vp3d.exporters",
     must_be="vp3d_cli.io.poses.base:Exporter",
 )

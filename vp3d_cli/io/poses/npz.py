@@ -20,10 +20,10 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from vp3d_cli.errors import OutputError, PoseFileError, ShapeError
+from vp3d_cli.errors import ConfigError, OutputError, PoseFileError, ShapeError
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.npz_rows import Rows, read_rows, write_archive
-from vp3d_cli.io.poses.base import Exporter
+from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.types import POSE_ARRAYS, FloatArray, Person3D, Pose3D, Rig, check_shape, over_all, person_of
 
 SCHEMA = "vp3d-pose/1"
@@ -264,7 +264,12 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _write(pose: Pose3D, path: Path, overwrite: bool) -> None:
+def _write(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:
+    if options.fps is not None or options.in_place or options.space != "world":
+        raise ConfigError(
+            f"{path}: a pose file keeps the frames, places and both spaces of the video; leave out fps, in-place and "
+            "space, or choose another format"
+        )
     write_npz(pose, path, overwrite)
 
 

@@ -12,7 +12,13 @@ import numpy as np
 
 from vp3d_cli.camera import rotation_from_axis_angle
 from vp3d_cli.errors import InputError
-from vp3d_cli.kinematics import joint_positions, local_rotations, quaternion_from_matrix, without_sign_flips
+from vp3d_cli.kinematics import (
+    best_rotations,
+    joint_positions,
+    local_rotations,
+    quaternion_from_matrix,
+    without_sign_flips,
+)
 from vp3d_cli.refine.body_scale import ANKLES, NECK, THORAX, frame_rate, low_pass, unit
 from vp3d_cli.refine.foot_locking import fade_out
 from vp3d_cli.refine.rig.head import head_turn
@@ -89,7 +95,7 @@ def fit_rig(person: Person3D, view: View, times_s: DoubleArray) -> Rig:
     known &= in_view(placed)
     scores = _joint_scores(view)
     camera = np.full((len(known), 3, 3), np.nan)
-    camera[known] = camera_axes(world[known], placed[known])
+    camera[known] = best_rotations(world[known], placed[known])
     rays = unit(placed) @ camera
     offsets = estimate_rest_pose(world[known], rays[known], scores[known])
     rate = frame_rate(times_s)
@@ -101,17 +107,6 @@ def fit_rig(person: Person3D, view: View, times_s: DoubleArray) -> Rig:
         local = local_rotations(turns, H36M17.parents)
         rotations[part] = without_sign_flips(quaternion_from_matrix(local))
     return Rig(rotations, offsets, root)
-
-
-def camera_axes(world: DoubleArray, placed: DoubleArray) -> DoubleArray:
-    """Rotations (t, 3, 3) from world axes to camera axes: those that best turn one pose (t, J, 3) into the other.
-
-    Source: W. Kabsch, A solution for the best rotation to relate two sets of vectors, Acta Cryst. A32, 1976.
-    """
-    a, b = (joints - joints.mean(axis=1, keepdims=True) for joints in (placed, world))
-    u, _, v = np.linalg.svd(np.swapaxes(a, -1, -2) @ b)
-    u[..., -1] *= np.linalg.det(u @ v)[:, None]
-    return np.asarray(u @ v)
 
 
 def _joint_scores(view: View) -> DoubleArray:

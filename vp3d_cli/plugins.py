@@ -127,6 +127,7 @@ EXPORTERS: Registry[Any] = Registry(
     {
         "npz": "vp3d_cli.io.poses.npz:EXPORTER",
         "bvh": "vp3d_cli.io.poses.bvh:EXPORTER",
+        "glb": "vp3d_cli.io.poses.glb:EXPORTER",
     },
     group="vp3d.exporters",
     must_be="vp3d_cli.io.poses.base:Exporter",

@@ -74,15 +74,15 @@ def gap_warnings(pose: Pose3D, exporter: Exporter) -> list[str]:
     """One sentence if people are out of view in a format that cannot say so."""
     if exporter.holds_gaps:
         return []
-    missing = [(person.track.person_id, pose.num_frames - int(_in_view(person))) for person in pose.people]
-    gaps = [f"person {number} in {count} of {pose.num_frames} frames" for number, count in missing if count]
+    missing = {person.track.person_id: pose.num_frames - _frames_in_view(person) for person in pose.people}
+    gaps = ", ".join(f"person {number}: {count} of {pose.num_frames}" for number, count in missing.items() if count)
     if not gaps:
         return []
     return [
-        f"{exporter.name} cannot say that somebody is out of view: the nearest earlier pose is held, before the first "
-        f"that one ({'; '.join(gaps)})"
+        f"{exporter.name} cannot mark frames in which somebody is out of view; the last pose before them is held, at the "
+        f"start the first one ({gaps} frames)"
     ]
 
 
-def _in_view(person: Person3D) -> int:
+def _frames_in_view(person: Person3D) -> int:
     return int(np.isfinite(person.joints_world).all(axis=(1, 2)).sum())

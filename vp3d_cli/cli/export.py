@@ -71,16 +71,15 @@ def export(
     targets = plan(pose, to, out)
     options = make_options(person, space, fps, in_place, start, end, names, rotation_order)
     from vp3d_cli.io.poses import export_pose
+    from vp3d_cli.io.poses.selection import gap_warnings, select
 
     motion = prepare(pose, targets, options, overwrite)
-    told: dict[str, None] = {}
     for exporter, path in targets:
-        files, warnings = export_pose(motion, path, exporter.name, overwrite=overwrite, options=options)
-        told.update(dict.fromkeys(warnings))
+        files, _ = export_pose(motion, path, exporter.name, overwrite=overwrite, options=options)
         for file in files:
             print(file, flush=True)
     if not quiet:
-        for warning in told:
+        for warning in gap_warnings(select(motion, options), [exporter for exporter, _ in targets]):
             print_warning(warning)
 
 
@@ -108,17 +107,28 @@ def plan(pose: Path, to: str | None, out: str | None) -> list[tuple[Exporter, Pa
             exporters = [exporter_for(Path(str(out)))]
         else:
             exporters = [EXPORTERS.get(name.strip()) for name in to.split(",")]
-        targets = [(exporter, place(pose, out or STEM, (exporter.suffix,))) for exporter in exporters]
+        targets = [(exporter, target_of(pose, out or STEM, exporter.suffix)) for exporter in exporters]
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
     for _, path in targets:
-        if os.path.realpath(str(path)) == os.path.realpath(pose):
+        if os.path.realpath(path) == os.path.realpath(pose):
             raise typer.BadParameter(f"{path} is the file that is read; give the result another name")
     if len({str(path) for _, path in targets}) < len(targets):
         raise typer.BadParameter(
             f"several formats would be written to {targets[0][1]}; give a folder", param_hint="--out"
         )
-    return [(exporter, Path(str(path))) for exporter, path in targets]
+    return targets
+
+
+def target_of(pose: Path, out: str, suffix: str) -> Path:
+    """The file of one format, whose ending may have two dots, as ``.coco.json``.
+
+    Raises:
+        ConfigError: ``out`` is a file name with another ending.
+    """
+    if out.lower().endswith(suffix):
+        return Path(out.replace(STEM, pose.stem))
+    return Path(str(place(pose, out, (suffix,))))
 
 
 def make_options(

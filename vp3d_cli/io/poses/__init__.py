@@ -24,7 +24,7 @@ def exporter_for(path: Path, format_name: str | None = None) -> Exporter:
         named: Exporter = EXPORTERS.get(format_name)
         return named
     exporters: dict[str, Exporter] = EXPORTERS.loaded()
-    for exporter in exporters.values():
+    for exporter in sorted(exporters.values(), key=lambda exporter: -len(exporter.suffix)):
         if path.name.lower().endswith(exporter.suffix):
             return exporter
     endings = ", ".join(exporter.suffix for exporter in exporters.values())
@@ -76,4 +76,4 @@ def export_pose(
         check_target(file, overwrite)
     for part, file in files:
         exporter.write(part, file, overwrite, options)
-    return [file for _, file in files], gap_warnings(chosen, exporter)
+    return [file for _, file in files], gap_warnings(chosen, [exporter])

@@ -70,16 +70,15 @@ def _cut(person: Person3D, first: int, stop: int) -> Person3D | None:
     )
 
 
-def gap_warnings(pose: Pose3D, exporter: Exporter) -> list[str]:
-    """One sentence if people are out of view in a format that cannot say so."""
-    if exporter.holds_gaps:
-        return []
+def gap_warnings(pose: Pose3D, exporters: Sequence[Exporter]) -> list[str]:
+    """One sentence if people are out of view in formats that cannot say so."""
+    formats = ", ".join(exporter.name for exporter in exporters if not exporter.holds_gaps)
     missing = {person.track.person_id: pose.num_frames - _frames_in_view(person) for person in pose.people}
     gaps = ", ".join(f"person {number}: {count} of {pose.num_frames}" for number, count in missing.items() if count)
-    if not gaps:
+    if not formats or not gaps:
         return []
     return [
-        f"{exporter.name} cannot mark frames in which somebody is out of view; the last pose before them is held, at the "
+        f"{formats}: frames in which somebody is out of view cannot be marked; the last pose before them is held, at the "
         f"start the first one ({gaps} frames)"
     ]
 

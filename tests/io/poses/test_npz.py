@@ -15,16 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from poses import arrays_of, walking_pose, with_arrays
+from rigs import rigged_pose
 
 from vp3d_cli.errors import ConfigError, OutputError, PoseFileError
 from vp3d_cli.io.poses import export_pose, exporter_for, npz
 from vp3d_cli.io.poses.npz import SCHEMA, read_npz, write_npz
-<<<<<<< HEAD
-from vp3d_cli.types import POSE_ARRAYS, Pose3D, Rig
-=======
 from vp3d_cli.plugins import EXPORTERS
-from vp3d_cli.types import POSE_ARRAYS, Pose3D
->>>>>>> main
+from vp3d_cli.types import POSE_ARRAYS, Pose3D, Rig
 
 # The schema as it is documented: key -> dtype and number of dimensions. "U" is text.
 DOCUMENTED = {
@@ -321,10 +318,11 @@ def test_every_exporter_writes(tmp_path: Path) -> None:
         assert exporter.name == name
         assert exporter.summary
         path = tmp_path / f"pose{exporter.suffix}"
-        exporter.write(walking_pose(), path, False)
+        pose = rigged_pose(people=1 if exporter.one_person else 2)
+        exporter.write(pose, path, False)
         with pytest.raises(OutputError):
-            exporter.write(walking_pose(), path, False)
-        exporter.write(walking_pose(), path, True)
+            exporter.write(pose, path, False)
+        exporter.write(pose, path, True)
         assert path.stat().st_size > 0
 
 

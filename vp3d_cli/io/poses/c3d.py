@@ -38,6 +38,10 @@ def write_c3d(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
     for name, axis in zip(("X_SCREEN", "Y_SCREEN"), ("+X", "-Y" if options.space == "camera" else "+Z"), strict=True):
         document.add_parameter("POINT", name, [axis])
     document["data"]["points"] = _points(motion)
+    document["data"]["meta_points"] = {
+        "residuals": np.where(motion.in_view, 0.0, -1.0)[None, None].repeat(len(motion.names), axis=1),
+        "camera_masks": np.zeros((7, len(motion.names), len(motion.joints)), np.bool_),
+    }
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "motion.c3d"  # ezc3d writes to paths only
         document.write(str(whole))
@@ -47,9 +51,10 @@ def write_c3d(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
 
 
 def _points(motion: Motion) -> DoubleArray:
-    """(4, J, n): x, y, z in millimetres and 1; NaN where missing, which ezc3d writes as residual -1."""
+    """(4, J, n): x, y, z in millimetres and 1; 0 where missing, as the format wants it."""
     result: DoubleArray = np.ones((4, motion.joints.shape[1], len(motion.joints)))
-    result[:3] = np.moveaxis(motion.joints * _MM, (0, 1, 2), (2, 1, 0))
+    known = motion.in_view[:, None, None]
+    result[:3] = np.moveaxis(np.where(known, motion.joints * _MM, 0.0), (0, 1, 2), (2, 1, 0))
     return result
 
 

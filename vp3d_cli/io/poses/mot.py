@@ -2,11 +2,14 @@
 
 Coordinates and their signs are those of the model of Rajagopal et al. 2016 (Full-body musculoskeletal model for
 muscle-driven simulation of human gait, IEEE Trans. Biomed. Eng. 63(10)): segments have x forwards, y up and z to the
-right; pelvis, hips and lumbar joint turn about z, then x, then y; knees and elbows bend in the positive sense.
+right; pelvis, hips and lumbar joint turn about z, then x, then y; knees and elbows bend in the positive sense. Tilt and
+list of the pelvis only mean that of somebody who faces x: so the whole motion is turned about the vertical until the
+person does, on average.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +33,7 @@ def write_mot(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
         OutputError: the file exists and ``overwrite`` is not set, or it cannot be written.
     """
     motion = motions_of(pose, options, even=True)[0]
-    columns = opensim_coordinates(motion.held_rig(), motion.names)
+    columns = opensim_coordinates(facing_x(motion.held_rig()), motion.names)
     times = motion.times_s[0] + np.arange(len(motion.times_s)) / motion.fps
     values = np.column_stack([times, *columns.values()])
     header = [
@@ -47,11 +50,24 @@ def write_mot(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
         file.write("\n".join([*header, *(pattern % tuple(row) for row in values.tolist()), ""]).encode())
 
 
+def facing_x(rig: RigMotion) -> RigMotion:
+    """The motion (y up) turned about the vertical so that the root faces x, on average over time."""
+    ahead = rig.local[:, rig.parents.index(-1), :, 2].sum(axis=0)
+    size = float(np.hypot(ahead[0], ahead[2]))
+    if size < 1e-6:
+        return rig
+    cosine, sine = ahead[0] / size, ahead[2] / size
+    turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
+    local = rig.local.copy()
+    local[:, rig.parents.index(-1)] = turn @ local[:, rig.parents.index(-1)]
+    return replace(rig, local=local, root=rig.root @ turn.T)
+
+
 def opensim_coordinates(rig: RigMotion, names: tuple[str, ...]) -> dict[str, DoubleArray]:
     """Generalized coordinates (n,) by name: degrees, and metres for ``pelvis_tx`` to ``pelvis_tz``.
 
     Args:
-        rig: y up, without gaps.
+        rig: y up, without gaps, facing x (see :func:`facing_x`).
         names: of its joints.
 
     Raises:

@@ -78,8 +78,8 @@ def gap_warnings(pose: Pose3D, exporters: Sequence[Exporter]) -> list[str]:
     if not formats or not gaps:
         return []
     return [
-        f"{formats}: frames in which somebody is out of view cannot be marked; the last pose before them is held, at the "
-        f"start the first one ({gaps} frames)"
+        f"{formats}: frames in which somebody is out of view cannot be marked; the last pose before them is held, at "
+        f"the start the first one ({gaps} frames)"
     ]
 
 

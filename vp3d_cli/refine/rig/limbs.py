@@ -129,5 +129,7 @@ def steady_phasor(
     bands[1, 1:] += stiffness
     bands[0, 1:] = -stiffness
     right = weights * values + rest_weight
+    if len(values) == 1:
+        return np.asarray(right / bands[1])
     solution = solveh_banded(bands, np.column_stack([right.real, right.imag]))
     return np.asarray(solution[:, 0] + 1j * solution[:, 1])

@@ -41,11 +41,11 @@ def estimate_rest_pose(joints: DoubleArray, rays: DoubleArray, scores: DoubleArr
     chest = chest_axes(joints)
     trust = scores.mean(axis=1)
     left, right = (_mean_direction(joints[:, side] - joints[:, THORAX], chest, trust) for side in SHOULDERS)
-    directions[SHOULDERS[0]] = unit(left + right * [-1.0, 1.0, 1.0])
+    directions[SHOULDERS[0]] = _or_else(left + right * [-1.0, 1.0, 1.0], directions[SHOULDERS[0]])
     directions[SHOULDERS[1]] = directions[SHOULDERS[0]] * [-1.0, 1.0, 1.0]
     for joint, base in ((NECK, THORAX), (HEAD, NECK)):
         mean = _mean_direction(joints[:, joint] - joints[:, base], chest, trust)
-        directions[joint] = unit(mean * [0.0, 1.0, 1.0])
+        directions[joint] = _or_else(mean * [0.0, 1.0, 1.0], np.array([0.0, 0.0, 1.0]))
     return np.asarray(lengths[:, None] * directions, np.float32)
 
 
@@ -105,6 +105,11 @@ def _mean_direction(vectors: DoubleArray, axes: DoubleArray, weights: DoubleArra
     """Weighted mean direction (3,) of vectors (t, 3) in axes (t, 3, 3)."""
     local = (np.swapaxes(axes, -1, -2) @ unit(vectors)[..., None])[..., 0]
     return unit((local * (weights + 1e-6)[:, None]).sum(axis=0))
+
+
+def _or_else(vector: DoubleArray, other: DoubleArray) -> DoubleArray:
+    """A vector at length 1, or another where it has no direction: joints on one spot."""
+    return unit(vector) if float(np.linalg.norm(vector)) > 1e-6 else other
 
 
 def in_view(joints: DoubleArray | FloatArray) -> BoolArray:

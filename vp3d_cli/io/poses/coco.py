@@ -42,10 +42,8 @@ def write_coco(pose: Pose3D, path: Path, overwrite: bool = False, options: Expor
 
 def _entries(person: Person3D, motion: Motion) -> Iterator[dict[str, Any]]:
     track = person.track
-    for row in range(len(track)):
-        frame = track.first + row
-        if not motion.in_view[frame]:
-            continue
+    for frame in np.flatnonzero(motion.in_view).tolist():
+        row = frame - track.first
         keypoints = _flat(track.keypoints[row].astype(np.float64), track.scores[row].astype(np.float64), 2)
         entry: dict[str, Any] = {
             "image_id": frame,

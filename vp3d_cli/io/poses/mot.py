@@ -21,6 +21,8 @@ from vp3d_cli.io.poses.motion import RigMotion, motions_of
 from vp3d_cli.kinematics import euler_angles, global_rotations
 from vp3d_cli.types import DoubleArray, Pose3D
 
+# Sign of angles about x and y.
+_MIRROR = {"right": 1.0, "left": -1.0}
 # Columns: OpenSim's x forwards, y up, z to the right, in the axes of our rest pose, which faces +z with y up.
 _SEGMENT = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 
@@ -78,36 +80,46 @@ def opensim_coordinates(rig: RigMotion, names: tuple[str, ...]) -> dict[str, Dou
         raise InputError(f"OpenSim's coordinates need the joints {', '.join(missing)}; this skeleton lacks them")
     turns = global_rotations(rig.local, rig.parents) @ _SEGMENT
     part = {name: turns[:, names.index(name)] for name in needed}
-    pelvis, torso = part["hip"], part["thorax"]
-    columns = _three(pelvis, "pelvis_tilt", "pelvis_list", "pelvis_rotation")
-    columns |= {f"pelvis_t{axis}": rig.root[:, i] for i, axis in enumerate("xyz")}
-    for side in ("right", "left"):
-        mirror, s = (1.0 if side == "right" else -1.0), side[0]
-        thigh, shin = part[f"{side}_hip"], part[f"{side}_knee"]
-        columns |= _three(
-            _between(pelvis, thigh), f"hip_flexion_{s}", f"hip_adduction_{s}", f"hip_rotation_{s}", mirror
-        )
-        columns[f"knee_angle_{s}"] = _hinge(_between(thigh, shin), -1.0)
-    columns |= _three(_between(pelvis, torso), "lumbar_extension", "lumbar_bending", "lumbar_rotation")
-    for side in ("right", "left"):
-        mirror, s = (1.0 if side == "right" else -1.0), side[0]
-        hanging = _hanging_arm(mirror)
-        upper, lower = (part[f"{side}_{joint}"] @ hanging for joint in ("shoulder", "elbow"))
-        columns |= _three(_between(torso, upper), f"arm_flex_{s}", f"arm_add_{s}", f"arm_rot_{s}", mirror)
-        columns[f"elbow_flex_{s}"] = _hinge(_between(upper, lower), 1.0)
+    for side, mirror in _MIRROR.items():
+        for joint in ("shoulder", "elbow"):
+            part[f"{side}_{joint}"] = part[f"{side}_{joint}"] @ _hanging_arm(mirror)
+    angles = _ball_joints(part)
+    columns = angles["pelvis"] | {f"pelvis_t{axis}": rig.root[:, i] for i, axis in enumerate("xyz")}
+    for side in _MIRROR:
+        knee = _hinge(_between(part[f"{side}_hip"], part[f"{side}_knee"]), -1.0)
+        columns |= angles[f"{side}_hip"] | {f"knee_angle_{side[0]}": knee}
+    columns |= angles["lumbar"]
+    for side in _MIRROR:
+        elbow = _hinge(_between(part[f"{side}_shoulder"], part[f"{side}_elbow"]), 1.0)
+        columns |= angles[f"{side}_shoulder"] | {f"elbow_flex_{side[0]}": elbow}
     return columns
+
+
+def _ball_joints(part: dict[str, DoubleArray]) -> dict[str, dict[str, DoubleArray]]:
+    """Angles (n,) of the joints that turn about z, then x, then y; the last two are mirrored on the left side.
+
+    Args:
+        part: axes (n, 3, 3) of the segments; arms hang down in the rest pose.
+    """
+    pelvis, torso = part["hip"], part["thorax"]
+    joints: dict[str, tuple[DoubleArray, tuple[str, str, str], float]] = {
+        "pelvis": (pelvis, ("pelvis_tilt", "pelvis_list", "pelvis_rotation"), 1.0),
+        "lumbar": (_between(pelvis, torso), ("lumbar_extension", "lumbar_bending", "lumbar_rotation"), 1.0),
+    }
+    for side, mirror in _MIRROR.items():
+        s = side[0]
+        hip, shoulder = _between(pelvis, part[f"{side}_hip"]), _between(torso, part[f"{side}_shoulder"])
+        joints[f"{side}_hip"] = hip, (f"hip_flexion_{s}", f"hip_adduction_{s}", f"hip_rotation_{s}"), mirror
+        joints[f"{side}_shoulder"] = shoulder, (f"arm_flex_{s}", f"arm_add_{s}", f"arm_rot_{s}"), mirror
+    angles = euler_angles(np.stack([turns for turns, _, _ in joints.values()], axis=1), "ZXY")
+    return {
+        joint: dict(zip(names, (angles[:, i] * [1.0, mirror, mirror]).T, strict=True))
+        for i, (joint, (_, names, mirror)) in enumerate(joints.items())
+    }
 
 
 def _between(parent: DoubleArray, child: DoubleArray) -> DoubleArray:
     return np.asarray(np.swapaxes(parent, -1, -2) @ child)
-
-
-def _three(
-    turns: DoubleArray, flexion: str, adduction: str, rotation: str, mirror: float = 1.0
-) -> dict[str, DoubleArray]:
-    """Turns (n, 3, 3) as angles about z, then x, then y; on the left side the last two are mirrored."""
-    angles = euler_angles(turns, "ZXY")
-    return {flexion: angles[:, 0], adduction: mirror * angles[:, 1], rotation: mirror * angles[:, 2]}
 
 
 def _hinge(turns: DoubleArray, sign: float) -> DoubleArray:

@@ -128,6 +128,7 @@ EXPORTERS: Registry[Any] = Registry(
         "npz": "vp3d_cli.io.poses.npz:EXPORTER",
         "bvh": "vp3d_cli.io.poses.bvh:EXPORTER",
         "glb": "vp3d_cli.io.poses.glb:EXPORTER",
+        "usd": "vp3d_cli.io.poses.usd:EXPORTER",
         "trc": "vp3d_cli.io.poses.trc:EXPORTER",
         "mot": "vp3d_cli.io.poses.mot:EXPORTER",
         "c3d": "vp3d_cli.io.poses.c3d:EXPORTER",

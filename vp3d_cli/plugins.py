@@ -136,6 +136,7 @@ EXPORTERS: Registry[Any] = Registry(
         "parquet": "vp3d_cli.io.poses.parquet:EXPORTER",
         "json": "vp3d_cli.io.poses.json:EXPORTER",
         "coco": "vp3d_cli.io.poses.coco:EXPORTER",
+        "rerun": "vp3d_cli.io.poses.rerun:EXPORTER",
     },
     group="vp3d.exporters",
     must_be="vp3d_cli.io.poses.base:Exporter",

@@ -45,7 +45,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def test_every_format_at_once(pose_file: Path, out: Path, run_cli: RunCli) -> None:
-    outcome = run_cli("export", pose_file, "--to", ",".join(EXPORTERS), "--out", out)
+    outcome = run_cli("export", pose_file, "--to", ",".join(set(EXPORTERS) - {"rerun"}), "--out", out)
     assert (outcome.code, outcome.stderr) == (0, "")
     assert sorted(outcome.stdout.splitlines()) == sorted(str(path) for path in out.iterdir())
     names = names_in(out)

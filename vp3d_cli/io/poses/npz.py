@@ -24,6 +24,7 @@ from vp3d_cli.errors import ConfigError, OutputError, PoseFileError, ShapeError
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.npz_rows import Rows, read_rows, write_archive
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
+from vp3d_cli.skeletons import Skeleton, skeleton_of
 from vp3d_cli.types import POSE_ARRAYS, FloatArray, Person3D, Pose3D, Rig, check_shape, over_all, person_of
 
 SCHEMA = "vp3d-pose/1"
@@ -130,8 +131,9 @@ def read_npz(path: str | Path) -> Pose3D:
             arrays = {key: _converted(key, stored[key]) for key in _FIELDS if key not in big}
             _check_values(path, arrays)
             ids = arrays["person_ids"].tolist()
+            skeleton = skeleton_of("custom", tuple(arrays["joint_names_2d"].tolist()))
             each = zip(ids, *(values.rows for values in big.values()), strict=True)
-            people = tuple(_person(dict(zip(big, rows, strict=True)), number) for number, *rows in each)
+            people = tuple(_person(dict(zip(big, rows, strict=True)), number, skeleton) for number, *rows in each)
     width, height = arrays["video_size_wh"].tolist()
     fx, fy, cx, cy = arrays["intrinsics"].tolist()
     return Pose3D(
@@ -147,9 +149,9 @@ def read_npz(path: str | Path) -> Pose3D:
     )
 
 
-def _person(rows: Mapping[str, NDArray[Any]], number: int) -> Person3D:
-    """One person from their rows of all arrays."""
-    person = person_of(rows, number)
+def _person(rows: Mapping[str, NDArray[Any]], number: int, skeleton: Skeleton) -> Person3D:
+    """One person from their rows of all arrays; ``skeleton`` is that of the keypoints."""
+    person = person_of(rows, number, skeleton)
     if "bone_offsets" not in rows or np.isnan(rows["bone_offsets"]).any():
         return person
     rotations, root = (rows[key][person.track.frames].astype(np.float32) for key in ("rotations", "rig_root"))

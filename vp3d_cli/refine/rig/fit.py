@@ -25,7 +25,7 @@ from vp3d_cli.refine.rig.head import head_turn
 from vp3d_cli.refine.rig.limbs import ARMS, LEGS, limb_rotations
 from vp3d_cli.refine.rig.rest_pose import HEAD, estimate_rest_pose, in_view
 from vp3d_cli.refine.rig.solve import fit_rotations, swing
-from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
+from vp3d_cli.skeletons import H36M17, H36M_LIMBS, LIMB_JOINTS
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Person3D, Pose3D, Rig, stretches
 
 # Feet that stand are held while the rest of the body gives way.
@@ -112,9 +112,10 @@ def fit_rig(person: Person3D, view: View, times_s: DoubleArray) -> Rig:
 def _joint_scores(view: View) -> DoubleArray:
     """(t, 17) confidence of the 3D joints: their own keypoint's, or the mean of the limbs'."""
     names = list(view.names)
-    if tuple(names) != COCO17.joints:
+    if not set(LIMB_JOINTS) <= set(names):
         return np.ones((len(view.scores), H36M17.num_joints))
-    limbs = np.clip(view.scores[:, COCO_LIMBS].astype(np.float64), 0.0, 1.0)
+    own = view.scores[:, [names.index(joint) for joint in LIMB_JOINTS]]
+    limbs = np.clip(own.astype(np.float64), 0.0, 1.0)
     result: DoubleArray = np.repeat(limbs.mean(axis=1)[:, None], H36M17.num_joints, axis=1)
     result[:, H36M_LIMBS] = limbs
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def read_trc(path: Path) -> tuple[dict[str, str], list[str], Array]:
 
 def test_trc_holds_the_joints_and_leaves_gaps_empty(tmp_path: Path) -> None:
     pose = rigged_pose(people=2, gaps=True)
-    files, warnings = export_pose(pose, tmp_path / "walk.trc")
-    assert warnings == []
+    files, told = export_pose(pose, tmp_path / "walk.trc")
+    assert told == []
     assert [file.name for file in files] == ["walk_1.trc", "walk_2.trc"]
     for number, file in enumerate(files):
         facts, markers, values = read_trc(file)
@@ -59,8 +60,8 @@ def test_trc_holds_the_joints_and_leaves_gaps_empty(tmp_path: Path) -> None:
 def test_c3d_is_read_back_in_millimetres(tmp_path: Path) -> None:
     ezc3d = pytest.importorskip("ezc3d")
     pose = rigged_pose(people=2, gaps=True, fps=59.94)
-    files, warnings = export_pose(pose, tmp_path / "walk.c3d")
-    assert warnings == []
+    files, told = export_pose(pose, tmp_path / "walk.c3d")
+    assert told == []
     for number, file in enumerate(files):
         document = ezc3d.c3d(str(file))
         point = document["parameters"]["POINT"]
@@ -71,6 +72,26 @@ def test_c3d_is_read_back_in_millimetres(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, pose.joints_world[number] * 1000, atol=0.01)
         residuals = document["data"]["meta_points"]["residuals"][0].T
         np.testing.assert_array_equal(residuals < 0, np.isnan(pose.joints_world[number, :, :, 0]))
+
+
+def test_c3d_is_read_by_another_library(tmp_path: Path) -> None:
+    """ezc3d wrote it; py-c3d knows nothing of ezc3d."""
+    pytest.importorskip("ezc3d")
+    reader_of = pytest.importorskip("c3d")
+    pose = rigged_pose(people=1, gaps=True)
+    (file,), _ = export_pose(pose, tmp_path / "walk.c3d")
+    with file.open("rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "No analog data found"
+        reader = reader_of.Reader(stream)
+        assert [label.strip() for label in reader.point_labels] == marker_names(H36M17.joints)
+        assert reader.header.frame_rate == 30
+        frames = [points for _, points, _ in reader.read_frames()]
+    known = np.isfinite(pose.joints_world[0]).all(axis=(1, 2))
+    assert len(frames) == 40
+    for frame, points in enumerate(frames):
+        assert ((points[:, 3] >= 0) == known[frame]).all()
+        if known[frame]:
+            np.testing.assert_allclose(points[:, :3], pose.joints_world[0, frame] * 1000, atol=0.01)
 
 
 def rig_of(turns: dict[str, Array]) -> RigMotion:

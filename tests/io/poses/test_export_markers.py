@@ -37,7 +37,8 @@ def read_trc(path: Path) -> tuple[dict[str, str], list[str], Array]:
     assert lines[5] == ""
     width = 2 + 3 * len(markers)
     rows = [line.split("\t") for line in lines[6:]]
-    assert {len(row) for row in rows} == {width}
+    assert all(len(row) == width or (len(row) == width + 1 and not any(row[2:])) for row in rows)
+    rows = [row[:width] for row in rows]
     assert {len(line.split("\t")) for line in lines[3:5]} <= {width, width + 1}
     return facts, markers, np.array([[float(cell) if cell else np.nan for cell in row] for row in rows])
 

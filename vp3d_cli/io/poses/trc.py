@@ -36,7 +36,7 @@ def write_trc(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
     ]
     values = motion.joints_y_up().reshape(count, -1)
     pattern = "\t".join(["%.6f"] * values.shape[1])
-    blank = "\t" * (values.shape[1] - 1)
+    blank = "\t" * values.shape[1]  # one more than between fields: OpenSim drops a last field that is empty
     times = motion.times_s[0] + np.arange(count) / motion.fps
     rows = [
         f"{number}\t{time:.6f}\t" + (pattern % tuple(row) if known else blank)

@@ -131,6 +131,7 @@ EXPORTERS: Registry[Any] = Registry(
         "usd": "vp3d_cli.io.poses.usd:EXPORTER",
         "trc": "vp3d_cli.io.poses.trc:EXPORTER",
         "mot": "vp3d_cli.io.poses.mot:EXPORTER",
+        "opensim": "vp3d_cli.io.poses.opensim:EXPORTER",
         "c3d": "vp3d_cli.io.poses.c3d:EXPORTER",
         "csv": "vp3d_cli.io.poses.csv:EXPORTER",
         "parquet": "vp3d_cli.io.poses.parquet:EXPORTER",

@@ -162,8 +162,7 @@ def prepare(pose: Path, targets: list[tuple[Exporter, Path]], options: ExportOpt
     Raises:
         Vp3dError: nothing is written then.
     """
-    from vp3d_cli.io.atomic import check_target
-    from vp3d_cli.io.poses import plan_files
+    from vp3d_cli.io.poses import check_files, plan_files
     from vp3d_cli.io.poses.npz import read_npz
     from vp3d_cli.io.poses.selection import select
 
@@ -171,7 +170,7 @@ def prepare(pose: Path, targets: list[tuple[Exporter, Path]], options: ExportOpt
     chosen = select(motion, options)
     for exporter, path in targets:
         for _, file in plan_files(chosen, path, exporter):
-            check_target(file, overwrite)
+            check_files(exporter, file, overwrite)
     if any(exporter.needs_rig for exporter, _ in targets):
         from vp3d_cli.refine.rig import add_rigs
 

@@ -11,7 +11,7 @@ from vp3d_cli.io.poses.selection import gap_warnings, select
 from vp3d_cli.plugins import EXPORTERS
 from vp3d_cli.types import Pose3D
 
-__all__ = ["ExportOptions", "Exporter", "export_pose", "exporter_for", "plan_files"]
+__all__ = ["ExportOptions", "Exporter", "check_files", "export_pose", "exporter_for", "plan_files"]
 
 
 def exporter_for(path: Path, format_name: str | None = None) -> Exporter:
@@ -40,6 +40,16 @@ def plan_files(pose: Pose3D, path: Path, exporter: Exporter) -> list[tuple[Pose3
         (select(pose, ExportOptions(people=(number,))), path.with_name(f"{stem}_{number}{ending}"))
         for number in pose.person_ids
     ]
+
+
+def check_files(exporter: Exporter, path: Path, overwrite: bool) -> None:
+    """Find out whether everything that writing to ``path`` writes could be written.
+
+    Raises:
+        OutputError: a file exists and ``overwrite`` is not set, or its folder is missing or not writable.
+    """
+    for place in exporter.files(path):
+        check_target(place, overwrite)
 
 
 def export_pose(
@@ -73,7 +83,8 @@ def export_pose(
     chosen = select(pose, options)
     files = plan_files(chosen, Path(path), exporter)
     for _, file in files:
-        check_target(file, overwrite)
+        check_files(exporter, file, overwrite)
     for part, file in files:
         exporter.write(part, file, overwrite, options)
-    return [file for _, file in files], gap_warnings(chosen, [exporter])
+    written = [place for _, file in files for place in exporter.files(file) if place.exists()]
+    return written, gap_warnings(chosen, [exporter])

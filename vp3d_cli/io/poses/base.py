@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.types import Pose3D
 
 SPACES = ("world", "camera")
 NAME_PRESETS = ("vp3d", "blender", "mixamo", "cmu", "unreal")
@@ -71,6 +70,7 @@ class Exporter:
         one_person: whether a file holds one person; then ``write`` gets a pose of one.
         needs_rig: whether it writes joint rotations; then every person of the pose needs a rig.
         holds_gaps: whether it can say that somebody is out of view; else the pose before the gap is held.
+        beside: endings of further files that it may write, which take the place of ``suffix``.
 
     ``write`` raises :class:`OutputError` if the file exists and ``overwrite`` is not set, or cannot be written,
     and :class:`MissingDependencyError` if a package that the format needs is not installed.
@@ -83,6 +83,8 @@ class Exporter:
     one_person: bool = False
     needs_rig: bool = False
     holds_gaps: bool = True
+    beside: tuple[str, ...] = ()
 
-
-Writer = Callable[[Pose3D, Path, bool, ExportOptions], None]
+    def files(self, path: Path) -> list[Path]:
+        """What writing to ``path`` may write: that, and the files beside it."""
+        return [path, *(path.with_name(path.stem + ending) for ending in self.beside)]

@@ -54,15 +54,18 @@ def write_mot(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
 
 def facing_x(rig: RigMotion) -> RigMotion:
     """The motion (y up) turned about the vertical so that the root faces x, on average over time."""
+    turn, root = turn_to_x(rig), rig.parents.index(-1)
+    local = rig.local.copy()
+    local[:, root] = turn @ local[:, root]
+    return replace(rig, local=local, root=rig.root @ turn.T)
+
+
+def turn_to_x(rig: RigMotion) -> DoubleArray:
+    """Rotation (3, 3) about the vertical (y) that makes the root face x on average over time."""
     ahead = rig.local[:, rig.parents.index(-1), :, 2].sum(axis=0)
     size = float(np.hypot(ahead[0], ahead[2]))
-    if size < 1e-6:
-        return rig
-    cosine, sine = ahead[0] / size, ahead[2] / size
-    turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
-    local = rig.local.copy()
-    local[:, rig.parents.index(-1)] = turn @ local[:, rig.parents.index(-1)]
-    return replace(rig, local=local, root=rig.root @ turn.T)
+    cosine, sine = (ahead[0] / size, ahead[2] / size) if size > 1e-6 else (1.0, 0.0)
+    return np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
 
 
 def opensim_coordinates(rig: RigMotion, names: tuple[str, ...]) -> dict[str, DoubleArray]:

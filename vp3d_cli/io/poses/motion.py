@@ -94,6 +94,10 @@ class Motion:
         """(n, J, 3) metres, y up; NaN where not in view."""
         return np.asarray(self.joints @ self.to_y_up.T)
 
+    def held_joints_y_up(self) -> DoubleArray:
+        """(n, J, 3) metres, y up; held where the person is not in view."""
+        return np.asarray(self.joints_y_up()[_held(self.in_view)])
+
     def held_rig(self) -> RigMotion:
         """The rig with y up, rest pose facing +z with the left side at +x; held where the person is not in view.
 

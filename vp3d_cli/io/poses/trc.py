@@ -13,8 +13,8 @@ import numpy as np
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.markers import marker_names
-from vp3d_cli.io.poses.motion import motions_of
-from vp3d_cli.types import Pose3D
+from vp3d_cli.io.poses.motion import Motion, motions_of
+from vp3d_cli.types import DoubleArray, Pose3D
 
 
 def write_trc(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:
@@ -24,28 +24,32 @@ def write_trc(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
         OutputError: the file exists and ``overwrite`` is not set, or it cannot be written.
     """
     motion = motions_of(pose, options, even=True)[0]
+    with replacing(path, overwrite) as file:
+        file.write(trc_text(motion, motion.joints_y_up(), path.name).encode())
+
+
+def trc_text(motion: Motion, joints: DoubleArray, name: str) -> str:
+    """The file of this name: joints (n, J, 3) in metres, y up; fields are empty in frames that are not finite."""
     markers = marker_names(motion.names)
     count, rate = len(motion.times_s), f"{motion.fps:.10g}"
     header = [
-        f"PathFileType\t4\t(X/Y/Z)\t{path.name}",
+        f"PathFileType\t4\t(X/Y/Z)\t{name}",
         "DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames",
         f"{rate}\t{rate}\t{count}\t{len(markers)}\tm\t{rate}\t1\t{count}",
         "Frame#\tTime\t" + "\t\t\t".join(markers) + "\t\t",
         "\t\t" + "\t".join(f"{axis}{number}" for number in range(1, len(markers) + 1) for axis in "XYZ"),
         "",
     ]
-    values = motion.joints_y_up().reshape(count, -1)
+    values = joints.reshape(count, -1)
+    known: list[bool] = np.asarray(np.isfinite(values).all(axis=1)).tolist()
     pattern = "\t".join(["%.6f"] * values.shape[1])
     blank = "\t" * values.shape[1]  # one more than between fields: OpenSim drops a last field that is empty
     times = motion.times_s[0] + np.arange(count) / motion.fps
     rows = [
-        f"{number}\t{time:.6f}\t" + (pattern % tuple(row) if known else blank)
-        for number, time, row, known in zip(
-            range(1, count + 1), times.tolist(), values.tolist(), motion.in_view.tolist(), strict=True
-        )
+        f"{number}\t{time:.6f}\t" + (pattern % tuple(row) if there else blank)
+        for number, time, row, there in zip(range(1, count + 1), times.tolist(), values.tolist(), known, strict=True)
     ]
-    with replacing(path, overwrite) as file:
-        file.write("\n".join([*header, *rows, ""]).encode())
+    return "\n".join([*header, *rows, ""])
 
 
 EXPORTER = Exporter(

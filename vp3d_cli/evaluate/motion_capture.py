@@ -22,8 +22,8 @@ from vp3d_cli.lift.skeleton_mapping import as_trained, to_h36m17
 from vp3d_cli.lift.tta import averaged
 from vp3d_cli.pipeline.infer import lift_person
 from vp3d_cli.pipeline.settings import InferSettings
-from vp3d_cli.refine.bone_lengths import steady_bones
-from vp3d_cli.refine.reprojection import anchor
+from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.trajectory import fit_trajectory
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion
@@ -202,8 +202,8 @@ def _predict(model: Any, info: LifterInfo, windows: Windows, clean: bool, flip_t
     joints = to_h36m17(in_camera, info.rule.skeleton_3d)
     rays = to_rays(keypoints[:, at], cameras).numpy()  # each window has its own camera
     observations = (rays, scores[:, at].numpy(), (1.0, 1.0, 0.0, 0.0))
-    joints, _ = anchor(joints, fit_trajectory(joints, *observations)[0], *observations)
-    joints = np.concatenate([steady_bones(pose[None]) for pose in joints])  # each pose is of another person
+    joints, _ = refine_reprojection(joints, fit_trajectory(joints, *observations)[0], *observations)
+    joints = np.concatenate([refine_bone_lengths(pose[None]) for pose in joints])  # each pose is of another person
     return _Predictions(joints, windows.joints[:, at].numpy(), windows.clips.numpy())
 
 
@@ -220,7 +220,7 @@ def evaluate_shots(
     """Score the pipeline on simulated detections of the same shots at several frame rates.
 
     A shot is four seconds of held-out motion seen by a static camera with known intrinsics. It is subsampled to each
-    frame rate, then preprocessed, lifted and refined as in :func:`vp3d_cli.pipeline.infer.infer`. Each shot has one
+    frame rate, then preprocessed, lifted and refined as in :func:`vp3d_cli.pipeline.api.infer`. Each shot has one
     scale.
 
     Args:
@@ -229,7 +229,7 @@ def evaluate_shots(
         rates_hz: frames per second, at most 120.
         shots: number of shots.
         settings: smoothing and test-time augmentation.
-        report: see :func:`vp3d_cli.pipeline.infer.infer`.
+        report: see :func:`vp3d_cli.pipeline.api.infer`.
 
     Returns:
         Mean scores over the shots for each rate.

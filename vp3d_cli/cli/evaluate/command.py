@@ -116,7 +116,7 @@ def evaluate(
     ] = None,
     smooth: options.Smooth = "1",
     height: options.Height = 1.7,
-    flip: options.Flip = True,
+    tta: options.Tta = True,
     device: options.Device = "auto",
     json_out: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all scores as JSON.", show_default=False)
@@ -146,7 +146,7 @@ def evaluate(
         of_dataset = {"dataset": dataset, "keypoints": keypoints, "subjects": subjects, "actions": actions}
         reject("this ground truth, only with --data", **of_dataset, cameras=cameras)
     settings = options.make_settings(
-        detector=detector, trajectory=trajectory, fov=fov, smooth=smooth, height=height, flip=flip, device=device
+        detector=detector, trajectory=trajectory, fov=fov, smooth=smooth, height=height, tta=tta, device=device
     )
     from vp3d_cli.cli.evaluate.ground_truth import on_calibrated_clip, on_dataset, on_motion_capture, on_pose_file
     from vp3d_cli.cli.progress import StageProgress
@@ -169,7 +169,7 @@ def evaluate(
 
             sets = (_names(subjects), _names(actions))
             protocol = DatasetProtocol(
-                data, dataset or "", keypoints or "", *sets, flip_test=settings.flip, cameras=str(cameras or "")
+                data, dataset or "", keypoints or "", *sets, flip_test=settings.tta, cameras=str(cameras or "")
             )
             results, published = on_dataset(protocol, lifters, settings.device, progress, quiet)
         elif calibrated is not None:

@@ -34,7 +34,7 @@ def on_motion_capture(
     """Score lifters on motion capture that none of them was trained on."""
     from vp3d_cli.evaluate.motion_capture import HeldOutMotion, evaluate_shots, evaluate_windows, held_out_clips
 
-    held_out = HeldOutMotion(held_out_clips(motion, lifters, hold_out), windows, by, settings.flip)
+    held_out = HeldOutMotion(held_out_clips(motion, lifters, hold_out), windows, by, settings.tta)
     results: ScoreTable = {}
     for lifter in lifters:
         results[lifter] = evaluate_windows(lifter, held_out, progress)

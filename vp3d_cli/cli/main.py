@@ -27,6 +27,7 @@ from vp3d_cli.cli import (
     data,
     detect,
     evaluate,
+    export,
     files,
     infer,
     lift,
@@ -106,6 +107,7 @@ app.command("detect")(detect.detect)
 app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
 app.command("render")(files.render)
+app.command("export")(export.export)
 app.command("info")(files.info)
 app.command("angles")(angles.angles)
 app.command("analyze")(analyze.analyze)

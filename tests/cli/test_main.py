@@ -98,6 +98,7 @@ class FakePipeline:
 
     def _infer(self, video: Path, out: Path, settings: Any, run: Any, **options: Any) -> Any:
         self.calls.append({"video": video, "out": out, "settings": settings, "progress": run.report, **options})
+        run.written.append(out)
         if video.name in self.errors:
             raise self.errors[video.name]
 

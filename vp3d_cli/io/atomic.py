@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,29 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is a regular one: a named pipe would block, a device has no end.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a device, a socket or a folder.
+    """
+    check_regular(path)
+    return open(path, "rb")
+
+
+def check_regular(path: Path) -> None:
+    """Check that a path names a regular file, before it is opened.
+
+    Raises:
+        OSError: there is nothing, or a pipe, a device, a socket or a folder.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.ENODEV, "it is a pipe, a device or a socket, not a file", str(path))
+
+
 def list_content(folder: Path) -> list[Path]:
     """The images of a folder, by name; of one without images (2D keypoints, say) all files.
 
@@ -40,7 +64,8 @@ def list_content(folder: Path) -> list[Path]:
         OSError: the folder cannot be read.
     """
     entries = sorted(folder.iterdir())
-    return [entry for entry in entries if is_image(entry.name)] or [entry for entry in entries if entry.is_file()]
+    files = [entry for entry in entries if entry.is_file()]
+    return [entry for entry in files if is_image(entry.name)] or files
 
 
 def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
@@ -58,7 +83,7 @@ def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
     for file in list_content(path) if is_folder else [path]:
         if is_folder:
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
                 beat()

@@ -36,7 +36,7 @@ class VideoWriter:
     mp4, m4v, mov: H.264 yuv420p that plays before it is wholly loaded; an odd width or height grows by one pixel, a
     repeat of the edge. gif: with a palette of its own, no sound, at most 50 fps; the format rounds times to 1/100 s.
 
-    Timing, constant or not, is exact to 1/90000 s. The raw frames go to ffmpeg as a Matroska stream (``matroska.py``),
+    Timing, constant or not, is exact to 1/90000 s. The raw frames go to ffmpeg as a Matroska stream (``encoder.py``),
     in which each has its own time, and ffmpeg is told to keep it; the first frame is at 0 in the output.
 
     All is written into a folder beside the target. When whole, the file takes the target's place; on any error the

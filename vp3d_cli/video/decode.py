@@ -41,13 +41,15 @@ TimedFrames = Generator[TimedFrame, None, None]
 _TIMED_CONTAINERS = frozenset({"mp4", "matroska", "gif"})
 # A seek aims this far ahead of the wanted time. OpenCV's: twice as far each time that it lands behind it.
 _SEEK_MARGIN_S = 0.5
+# OpenCV tries so many packets that do not decode, one after another; at the end of a file that takes 0.2 ms.
+_LONGEST_HOLE = 1000
 # Longer than any decoder needs for a frame, a group of pictures behind a seek included.
 _STALLED_S = 45.0
 
 
 def open_first(media: Media) -> cv2.VideoCapture | None:
     """OpenCV's decoder with the first frame grabbed; None where it does not decode, or not upright or with times."""
-    if not media.container & _TIMED_CONTAINERS or media.cover_first:
+    if not media.container & _TIMED_CONTAINERS or media.cover_first or not _is_text(media.info.path):
         return None
     capture = _open_capture(media.info.path)
     size_wh = (round(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
@@ -55,6 +57,15 @@ def open_first(media: Media) -> cv2.VideoCapture | None:
         return capture
     capture.release()
     return None
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a name is UTF-8; another crashes OpenCV."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _open_capture(path: Path) -> cv2.VideoCapture:
@@ -68,8 +79,6 @@ def _open_capture(path: Path) -> cv2.VideoCapture:
     log.setLogLevel(0)  # silent
     try:
         return cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
-    except (UnicodeError, cv2.error):  # a name that is not UTF-8: ffmpeg itself opens it
-        return cv2.VideoCapture()
     finally:
         log.setLogLevel(level)
 
@@ -86,7 +95,8 @@ def opencv_frames(media: Media, capture: cv2.VideoCapture, start_s: float) -> Ti
         capture = _seek(media, capture, start_s, offset_s)
         while True:
             yield _position(capture) + offset_s, partial(_retrieve, capture, media)
-            if not capture.grab():
+            # It fails at each packet that does not decode, and at the end of the file.
+            if not any(capture.grab() for _ in range(_LONGEST_HOLE)):
                 return
     finally:
         capture.release()

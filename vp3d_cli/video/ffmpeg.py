@@ -38,6 +38,9 @@ _PROBE_S = 40.0
 # Reading all packets of a file: slower disks than this are not waited for.
 _SLOWEST_BYTES_PER_S = 2e6
 
+_FILE = "file:"
+# Stands for the name of a file that is not UTF-8, with the bytes of the name behind it.
+_ODD_NAME = "file:vp3d-name-in-hex:"
 _LINE_PREFIX = re.compile(r"^(\[[^\]]* @ [^\]]*\]\s*)*(Error opening input: )?")
 # What ffmpeg says after the reason (a filter and an encoder that got no frame), and what it says of every run.
 _SAYS_NOTHING = re.compile(
@@ -98,7 +101,8 @@ def source(path: Path, **options: Any) -> Any:
 def command(*outputs: Any) -> list[str]:
     """The command line for one or more ffmpeg-python outputs, overwriting without a question."""
     graph = ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0]
-    return [str(part) for part in graph.compile(cmd=find_ffmpeg(), overwrite_output=True)]
+    parts = [str(part) for part in graph.compile(cmd=find_ffmpeg(), overwrite_output=True)]
+    return [_FILE + _from_hex(part.removeprefix(_ODD_NAME)) if part.startswith(_ODD_NAME) else part for part in parts]
 
 
 def decoder_bytes(size_wh: tuple[int, int]) -> int:
@@ -261,7 +265,16 @@ def reason(stderr: bytes, returncode: int) -> str:
 
 def as_url(path: Path) -> str:
     """The path so that ffmpeg takes none of it for a protocol, an option or a pattern."""
-    return f"file:{path.absolute()}"
+    name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # ffmpeg-python cannot take it: command() puts the name in
+        return _ODD_NAME + os.fsencode(name).hex()
+    return _FILE + name
+
+
+def _from_hex(text: str) -> str:
+    return os.fsdecode(bytes.fromhex(text))
 
 
 def _cannot_start(program: str, why: str) -> MissingDependencyError:

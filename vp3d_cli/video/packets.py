@@ -24,6 +24,7 @@ _MAX_PACKETS = 10_000_000
 _ENTRY = struct.Struct("<4sIII")
 _MAX_INDEX_BYTES = _MAX_PACKETS * _ENTRY.size
 _MAX_CHUNKS = 100_000
+_AVI_HEADER_BYTES = 1 << 16
 
 
 @dataclass
@@ -147,6 +148,17 @@ class AviClock:
             return time_s
         place = bisect_right(self._ticks, round(time_s / self._unit_s)) - 1
         return time_s + self._shifts[max(0, min(place, len(self._shifts) - 1))] * self._unit_s
+
+
+def read_avi_length(path: Path) -> float:
+    """Seconds of picture that an AVI file's header declares (AVISTREAMHEADER); 0 where it says none."""
+    with path.open("rb") as file:
+        head = file.read(_AVI_HEADER_BYTES)
+    at = head.find(b"vids")
+    if at < 8 or head[at - 8 : at - 4] != b"strh" or len(head) < at + 36:
+        return 0.0
+    scale, rate, _, length = struct.unpack_from("<IIII", head, at + 20)
+    return float(length * scale / rate) if rate else 0.0
 
 
 def _match(found: Iterable[int], sizes: Sequence[int]) -> list[int]:

@@ -17,7 +17,7 @@ from vp3d_cli.types import Frame, VideoInfo
 from vp3d_cli.video.decode import TimedFrames, ffmpeg_frames, image_frames, open_first, opencv_frames
 from vp3d_cli.video.handover import Handover
 from vp3d_cli.video.images import DEFAULT_IMAGE_FPS
-from vp3d_cli.video.packets import read_packets
+from vp3d_cli.video.packets import read_avi_length, read_packets
 from vp3d_cli.video.probe import examine, frame_times
 
 # Decoded frames that may wait for the consumer: enough for a detector's next batch at 1080p (6 MB a frame), and few
@@ -191,7 +191,7 @@ class VideoReader:
             return
         if self._start_s < self._media.first_time_s and self._media.lost_start_s > _LOST_START_S:
             self.warnings.append(
-                f"{info.path}: its first {self._media.lost_start_s:.2f} s cannot be decoded and are missing in the result"
+                f"{info.path}: its first {self._media.lost_start_s:.2f} s cannot be decoded: missing in the result"
             )
         end_s = max(decoded) + 1 / info.fps
         lacking = 0.0 if info.duration_s is None or not ended else (info.duration_s - end_s) * info.fps
@@ -201,13 +201,18 @@ class VideoReader:
             return  # spares reading the file once more
         packets = read_packets(info.path)
         stored = [time_s for time_s in frame_times(self._media, packets) if time_s >= times_s[0] - _TIME_TOLERANCE_S]
-        cut_off = bool(packets.complaint) and lacking >= _GAP_FRAMES
+        # An AVI file is cut off without a complaint; other files may show their last frame for long.
+        is_avi = "avi" in self._media.container
+        cut_off = lacking >= _GAP_FRAMES and (
+            bool(packets.complaint) or (is_avi and (read_avi_length(info.path) - end_s) * info.fps >= _GAP_FRAMES)
+        )
         last = max(0, len(times_s) - 1 - (_MOST_REFERENCES if cut_off else 0))
         self._warn_of_holes([time_s for time_s in stored if time_s <= times_s[last] + 1e-3], times_s[: last + 1])
         if cut_off:
+            why = packets.complaint or "its end is missing"
             self.warnings.append(
-                f"{info.path} is cut off or damaged ({packets.complaint}): of its {info.duration_s:.2f} s the first "
-                f"{end_s:.2f} s can be decoded and were used"
+                f"{info.path} is cut off or damaged ({why}): of its {info.duration_s:.2f} s the first {end_s:.2f} s "
+                "can be decoded and were used"
             )
         elif ended and stored and (stored[-1] - times_s[-1]) * info.fps > _GAP_FRAMES:
             self.warnings.append(

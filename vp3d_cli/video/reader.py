@@ -193,31 +193,33 @@ class VideoReader:
             self.warnings.append(
                 f"{info.path}: its first {self._media.lost_start_s:.2f} s cannot be decoded: missing in the result"
             )
-        end_s = max(decoded) + 1 / info.fps
-        lacking = 0.0 if info.duration_s is None or not ended else (info.duration_s - end_s) * info.fps
         times_s = sorted(decoded)
+        end_s = times_s[-1] + 1 / info.fps
+        lacking = (self._declared_end_s() - end_s) * info.fps if ended else 0.0
         gap = max((after - before for before, after in pairwise(times_s)), default=0.0)
         if max(gap * info.fps, lacking) < _GAP_FRAMES:
             return  # spares reading the file once more
         packets = read_packets(info.path)
-        stored = [time_s for time_s in frame_times(self._media, packets) if time_s >= times_s[0] - _TIME_TOLERANCE_S]
         # An AVI file is cut off without a complaint; other files may show their last frame for long.
-        is_avi = "avi" in self._media.container
-        cut_off = lacking >= _GAP_FRAMES and (
-            bool(packets.complaint) or (is_avi and (read_avi_length(info.path) - end_s) * info.fps >= _GAP_FRAMES)
-        )
+        cut_off = lacking >= _GAP_FRAMES and bool(packets.complaint or "avi" in self._media.container)
+        stored = [time_s for time_s in frame_times(self._media, packets) if time_s >= times_s[0] - _TIME_TOLERANCE_S]
         last = max(0, len(times_s) - 1 - (_MOST_REFERENCES if cut_off else 0))
         self._warn_of_holes([time_s for time_s in stored if time_s <= times_s[last] + 1e-3], times_s[: last + 1])
         if cut_off:
             why = packets.complaint or "its end is missing"
             self.warnings.append(
-                f"{info.path} is cut off or damaged ({why}): of its {info.duration_s:.2f} s the first {end_s:.2f} s "
-                "can be decoded and were used"
+                f"{info.path} is cut off or damaged ({why}): of its {self._declared_end_s():.2f} s the first "
+                f"{end_s:.2f} s can be decoded and were used"
             )
         elif ended and stored and (stored[-1] - times_s[-1]) * info.fps > _GAP_FRAMES:
             self.warnings.append(
                 f"{info.path} is damaged: decoding stopped at {end_s:.2f} s, but its data go on to {stored[-1]:.2f} s"
             )
+
+    def _declared_end_s(self) -> float:
+        """Where the picture ends according to the file; sound may outlast it, but not in what an AVI file declares."""
+        length_s = read_avi_length(self.info.path) if "avi" in self._media.container else 0.0
+        return length_s or self.info.duration_s or 0.0
 
     def _warn_of_holes(self, stored: Sequence[float], decoded: Sequence[float]) -> None:
         """Warn of frames that are missing in the middle.

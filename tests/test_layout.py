@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vp3d_cli"
 # What every part may import: these modules, and the files of io that any part reads and writes files with.
 FOUNDATION = {"metrics", "types", "skeletons", "camera", "errors", "weights", "plugins", "runtime"}
-SHARED_FILES = {"io.atomic", "io.npz_rows", "io.restricted_pickle"}
+SHARED_FILES = {"io.atomic", "io.json_text", "io.npz_rows", "io.restricted_pickle", "io.unpickler"}
 STAGES = {"video", "detect", "track", "preprocess", "lift", "refine", "render", "io"}
 FRONTS = {"cli", "__main__"}
 MAX_FILES = 10
-BEING_REDUCED = {"jobs", "train", "video"}
+BEING_REDUCED = {"jobs", "train"}
 # Folders that hold one file per detector, format, command, recipe or data set.
 ONE_FILE_EACH = {"detect", "cli", "io/keypoints", "io/poses", "paper/datasets"}
 HEAVY = ("torch", "cv2", "onnxruntime", "matplotlib", "scipy", "numpy", "rich")

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ from vp3d_cli.io.atomic import open_regular
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
+# What numpy and zipfile raise on archives that are cut short, damaged, encrypted, or ask for more memory than there is.
+BROKEN_ARCHIVE = (
+    zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError,
+    MemoryError, OverflowError,
+)  # fmt: skip
 # All members together have at most so many times the bytes of the archive: rows of NaN shrink to a hundredth, zeros to
 # a thousandth.
 _MOST_COMPRESSED = 100

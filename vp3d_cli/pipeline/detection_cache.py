@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +28,8 @@ import numpy as np
 from vp3d_cli.detect.base import Detector, Remembering
 from vp3d_cli.errors import DetectorError, OutputError
 from vp3d_cli.io.atomic import content_sha256, replacing
+from vp3d_cli.io.json_text import parse_json
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays
 from vp3d_cli.pipeline.detection import Progress, Seen, detect
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.types import FrameBGR, Keypoints2D
@@ -43,7 +43,6 @@ SUFFIX = ".partial-detections.npz"
 WARM_UP_S = 3.0
 # What took less is found again as quickly; a file that nobody asked for would only lie in the way.
 _WORTH_KEEPING_S = 10.0
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError)
 
 
 def partial_of(out: str | Path) -> Path:
@@ -309,13 +308,15 @@ def read_partial(path: Path, stretch: Stretch, detector: Detector) -> Seen | Non
     """What an earlier run has kept; None if there is none that is whole and of this video, detector and settings."""
     source = {"detector": {"name": detector.name, "sha256": detector.sha256}}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with open_arrays(path) as stored:
             if str(stored["schema"]) != SCHEMA or str(stored["belongs_to"]) != _belongs_to(stretch, source):
                 return None
             ends = np.cumsum(stored["counts"])
-            fields = [stored[name] for name in ("boxes_xyxy", "keypoints", "scores", "person_scores")]
+            boxes, points, scores, sure = (
+                stored[name] for name in ("boxes_xyxy", "keypoints", "scores", "person_scores")
+            )
             people = [
-                Keypoints2D(*(array[start:end] for array in fields))
+                Keypoints2D(boxes[start:end], points[start:end], scores[start:end], sure[start:end])
                 for start, end in zip([0, *ends[:-1]], ends, strict=True)
             ]
             return Seen(
@@ -325,21 +326,21 @@ def read_partial(path: Path, stretch: Stretch, detector: Detector) -> Seen | Non
                 source=source,
                 looked=None if stretch.settings.detect_every == 1 else stored["looked"],
                 busy_s=float(stored["busy_s"]),
-                memory=json.loads(str(stored["memory"])),
-                warnings=json.loads(str(stored["warnings"])),
+                memory=parse_json(str(stored["memory"])),
+                warnings=parse_json(str(stored["warnings"])),
             )
-    except _BROKEN:
+    except BROKEN_ARCHIVE:
         return None
 
 
 def is_of(path: Path, stretch: Stretch) -> bool:
     """Whether a file was kept of these frames with these settings; its weights only a loaded detector can judge."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            belongs_to = json.loads(str(stored["belongs_to"]))
+        with open_arrays(path) as stored:
+            belongs_to = parse_json(str(stored["belongs_to"]))
             wanted = json.loads(_belongs_to(stretch, {"detector": belongs_to["detector"]}))
             return str(stored["schema"]) == SCHEMA and bool(belongs_to == wanted)
-    except _BROKEN:
+    except BROKEN_ARCHIVE:
         return False
 
 

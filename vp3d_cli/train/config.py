@@ -273,7 +273,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     try:
         values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number of thousands of digits
         raise ConfigError(f"not TOML: {error}") from error
     return values
 

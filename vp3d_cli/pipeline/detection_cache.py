@@ -68,7 +68,7 @@ def kept_files(keep: Path) -> list[Path]:
 def forget(keep: Path) -> None:
     """Remove what was kept; that there is nothing is no matter."""
     # A process that was killed while it kept something has left half of it under another name (see replacing).
-    for file in [*kept_files(keep), *parts_of(keep).glob(".part-*.partial")]:
+    for file in [*kept_files(keep), *parts_of(keep).glob(".vp3d-*.part")]:
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # there is none, or the user has put something into it
         parts_of(keep).rmdir()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, OutputError, ShapeError
-from vp3d_cli.io.atomic import check_target
+from vp3d_cli.io.atomic import check_target, remove_leftovers, temporary_name
 from vp3d_cli.types import DoubleArray, FrameBGR
 from vp3d_cli.video.encoder import Encoder, add_sound, make_gif
 from vp3d_cli.video.probe import examine
@@ -91,7 +90,10 @@ class VideoWriter:
         if self._folder is not None:
             raise RuntimeError("a VideoWriter writes once; make another")
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix=".vp3d-", suffix=".part", dir=self.path.parent))
+            remove_leftovers(self.path.parent)
+            folder = temporary_name(self.path.parent)
+            folder.mkdir(mode=0o700)
+            self._folder = folder
         except OSError as error:
             raise OutputError(
                 f"cannot write into the folder {self.path.parent}: {error.strerror}; choose another"

@@ -184,6 +184,15 @@ def test_lists_that_share_their_parts_are_bounded() -> None:
             loads_pickle(pickle.dumps(hostile), "bad.npz")
 
 
+def test_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError):
+        loads_pickle(b"(]" + b"2" * 100 + b"l.", "bad.npz")  # the same list a hundred times
+    monkeypatch.setattr("vp3d_cli.io.unpickler._MAX_OPCODES", 50)
+    assert loads_pickle(pickle.dumps(list(range(10))), "short") == list(range(10))
+    with pytest.raises(InputError, match="more steps than a data set has"):
+        loads_pickle(pickle.dumps(list(range(100))), "long.npz")
+
+
 def test_arrays_without_bytes_are_refused() -> None:
     hostile = (
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntVb\ntR(I1\n(I1000000000000\nt"

@@ -26,6 +26,8 @@ _MAX_DEPTH = 64
 # Values, counted as often as they are referred to: Human3.6M's archives have thousands.
 _MAX_VALUES = 20_000_000
 _MAX_KEY_PARTS = 1000
+# Detectron's keypoints of 100,000 frames take 6 million.
+_MAX_OPCODES = 10_000_000
 # Booleans, numbers, text and references, as numpy spells them in a pickle; no records, dates or subarrays.
 _DTYPE_CODE = re.compile(r"[biufc]\d{1,2}|[SU]\d{0,9}|O8?|\?")
 
@@ -193,6 +195,20 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
+class _Counted(dict[int, Any]):
+    """What each opcode does; refuses to go on after more of them than any data set has."""
+
+    def __init__(self, dispatch: dict[int, Any]) -> None:
+        super().__init__(dispatch)
+        self._left = _MAX_OPCODES
+
+    def __getitem__(self, opcode: int) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise Refused("it has more steps than a data set has")
+        return super().__getitem__(opcode)
+
+
 # The unpickler in Python: slower, but signals are heard, and each step can be checked. (The type checker only knows the
 # one in C.)
 class _Unpickler(pickle._Unpickler):
@@ -201,6 +217,11 @@ class _Unpickler(pickle._Unpickler):
     metastack: list[list[Any]]
     append: Callable[[object], None]
     read: Callable[[int], bytes]
+
+    def __init__(self, data: bytes) -> None:
+        # latin1 is what numpy asks for to read arrays that Python 2 pickled.
+        super().__init__(io.BytesIO(data), encoding="latin1")
+        self.dispatch = _Counted(type(self).dispatch)  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -242,6 +263,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.FROZENSET[0]] = _load_frozenset
     dispatch[pickle.SETITEM[0]] = _load_setitem
     dispatch[pickle.SETITEMS[0]] = _load_setitems
+    dispatch.pop(pickle.DUP[0])  # nothing that is pickled needs it
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray8
 
 
@@ -311,5 +333,4 @@ def load_pickle(stream: IO[bytes]) -> Any:
     data = stream.read()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # damaged text pickles have odd escapes
-        # latin1 is what numpy asks for to read arrays that Python 2 pickled.
-        return _Plain()(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+        return _Plain()(_Unpickler(data).load())

@@ -67,9 +67,12 @@ def list_images(path: Path) -> tuple[Path, ...]:
             raise VideoError(f"no such image: {path}; check the spelling and the folder")
         if not path.is_dir():
             return (path,)
-        found = [entry for entry in path.iterdir() if is_image(entry.name)]
+        found = [entry for entry in path.iterdir() if is_image(entry.name) and not entry.is_dir()]
+        special = [entry for entry in found if entry.exists() and not entry.is_file()]
     except OSError as error:
         raise VideoError(f"{path} cannot be opened: {error.strerror}; check its name and permissions") from None
+    if special:
+        raise VideoError(f"{special[0]} is a pipe, a device or a socket, not an image; remove it from the folder")
     if not found:
         raise VideoError(
             f"no images in the folder {path} (jpg, png, bmp, webp, tif); give a video file or a folder of images"

@@ -204,7 +204,8 @@ class VideoReader:
         cut_off = lacking >= _GAP_FRAMES and bool(packets.complaint or "avi" in self._media.container)
         stored = [time_s for time_s in frame_times(self._media, packets) if time_s >= times_s[0] - _TIME_TOLERANCE_S]
         last = max(0, len(times_s) - 1 - (_MOST_REFERENCES if cut_off else 0))
-        self._warn_of_holes([time_s for time_s in stored if time_s <= times_s[last] + 1e-3], times_s[: last + 1])
+        within = [time_s for time_s in stored if time_s <= times_s[last] + 1e-3]
+        self._warn_of_holes(within, times_s[: last + 1], "" if cut_off else packets.complaint)
         if cut_off:
             why = packets.complaint or "its end is missing"
             self.warnings.append(
@@ -221,29 +222,30 @@ class VideoReader:
         length_s = read_avi_length(self.info.path) if "avi" in self._media.container else 0.0
         return length_s or self.info.duration_s or 0.0
 
-    def _warn_of_holes(self, stored: Sequence[float], decoded: Sequence[float]) -> None:
+    def _warn_of_holes(self, stored: Sequence[float], decoded: Sequence[float], complaint: str) -> None:
         """Warn of frames that are missing in the middle.
 
         Args:
             stored: times of the frames that the file has, up to the last that was decoded, rising.
             decoded: times of those that were decoded, rising.
+            complaint: what ffmpeg says is wrong with the container, where it loses frames before they are counted.
         """
         if _usual_gap(stored) < 0.6 * _usual_gap(decoded):
             stored = stored[::2]  # the two fields of an interlaced frame are packets of their own
         count = len(stored) - len(decoded)
-        if count <= 0:
-            return
         gaps = [
             (before, after) for before, after in pairwise(decoded) if (after - before) * self.info.fps > _GAP_FRAMES
         ]
-        widest = sorted(sorted(gaps, key=lambda gap: gap[0] - gap[1])[:count])
+        widest = sorted(sorted(gaps, key=lambda gap: gap[0] - gap[1])[: count if count > 0 else None])
         places = [f"between {before:.2f} and {after:.2f} s" for before, after in widest]
         more = [f"in {len(places) - _PLACES_NAMED} more places"] if len(places) > _PLACES_NAMED else []
         where = ", ".join(["", *places[:_PLACES_NAMED], *more])
-        self.warnings.append(
-            f"{self.info.path} is damaged: {count} of {len(stored)} frames could not be decoded and are missing in the "
-            f"result{where}"
-        )
+        if count > 0:
+            what = f"{count} of {len(stored)} frames could not be decoded and are missing in the result"
+            self.warnings.append(f"{self.info.path} is damaged: {what}{where}")
+        elif complaint and places:
+            what = f"({complaint[:100]}): frames are missing in the result"
+            self.warnings.append(f"{self.info.path} is damaged {what}{where}")
 
     def _nothing_there(self, how_long: str) -> VideoError:
         span = f"at or after {self._start_s:g} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -197,11 +197,15 @@ def take_keypoints(reader: VideoReader, settings: InferSettings, report: Progres
     assert settings.keypoints is not None
     if settings.start_s > 0 or settings.end_s is not None:
         raise InputError("--keypoints covers the whole video; leave out --start and --end")
-    file = read_keypoints(settings.keypoints, reader.info, layout=settings.layout, joint_map=settings.joint_map)
+    layout = {"layout": settings.layout, "joint_map": settings.joint_map}
+    # First without a number of frames, so that a file that is of no use is refused before the video is decoded.
+    file = read_keypoints(settings.keypoints, replace(reader.info, frame_count=None), **layout)
     times = []
     for frame in reader:
         times.append(frame.time_s)
         report("detect", len(times), len(file))
+    # The frames of the video are those that it gives, here as for a detector; its container may count others.
+    file = read_keypoints(settings.keypoints, replace(reader.info, frame_count=len(times)), **layout)
     count = min(len(times), len(file))
     warnings = list(file.warnings)
     if len(times) != len(file):

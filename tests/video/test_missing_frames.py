@@ -11,7 +11,7 @@ import pytest
 
 from tests.clips import CODECS, FPS, make_clip, run_ffmpeg
 from vp3d_cli.video import VideoReader, probe_video
-from vp3d_cli.video.packets import AviClock, parse_packets
+from vp3d_cli.video.packets import AviClock, is_whole_gif, parse_packets
 from vp3d_cli.video.probe import read_frame_times
 
 
@@ -105,6 +105,36 @@ def test_frames_that_do_not_decode_are_counted(tmp_path: Path) -> None:
     assert "4 of 50 frames" in warning
     assert "between 0.36 and 0.52 s" in warning
     assert "between 1.16 and 1.24 s" in warning
+
+
+def test_a_gif_that_ends_in_the_middle(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "whole.gif", frames=30)
+    assert is_whole_gif(path)
+    assert read(path)[2] == []
+    data = path.read_bytes()
+    damaged = tmp_path / "damaged.gif"
+    for changed in (data[: len(data) // 2], data[: len(data) // 2] + bytes(3000) + data[len(data) // 2 + 3000 :]):
+        damaged.write_bytes(changed)
+        assert not is_whole_gif(damaged)
+        times_s, _, (warning,) = read(damaged)
+        assert 5 < len(times_s) < 29
+        assert "cut off or damaged" in warning
+    for length in range(0, 800, 9):
+        damaged.write_bytes(data[:length])
+        assert not is_whole_gif(damaged)
+
+
+def test_a_broadcast_that_lost_packets(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "whole.ts", *CODECS["h264.ts"], "-g", "5", frames=60)
+    assert read(path)[2] == []
+    data = path.read_bytes()
+    size = 188  # of a packet of a transport stream
+    start, end = (len(data) // size * part // 10 * size for part in (4, 6))
+    path.write_bytes(data[:start] + data[end:])
+    times_s, _, (warning,) = read(path)
+    assert len(times_s) < 55
+    widest = int(np.argmax(np.diff(times_s)))
+    assert f"between {times_s[widest]:.2f} and {times_s[widest + 1]:.2f} s" in warning
 
 
 def test_a_varying_rate_is_no_damage(tmp_path: Path) -> None:

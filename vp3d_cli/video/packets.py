@@ -150,6 +150,35 @@ class AviClock:
         return time_s + self._shifts[max(0, min(place, len(self._shifts) - 1))] * self._unit_s
 
 
+def is_whole_gif(path: Path) -> bool:
+    """Whether the blocks of a GIF follow each other up to its trailer (GIF89a): its decoder ends at what is none."""
+    with path.open("rb") as file:
+        head = file.read(13)
+        if len(head) < 13:
+            return False
+        _skip_colours(file, head[10])
+        while kind := file.read(1):
+            if kind == b";":
+                return True
+            if kind == b"!":
+                file.seek(1, os.SEEK_CUR)  # which extension
+            elif kind == b",":
+                _skip_colours(file, (file.read(9) or b"\0")[-1])
+                file.seek(1, os.SEEK_CUR)  # bits of a code
+            else:
+                return False
+            while length := file.read(1):
+                if length == b"\0":
+                    break
+                file.seek(length[0], os.SEEK_CUR)
+    return False
+
+
+def _skip_colours(file: BinaryIO, flags: int) -> None:
+    if flags & 0x80:
+        file.seek(3 << ((flags & 7) + 1), os.SEEK_CUR)
+
+
 def read_avi_length(path: Path) -> float:
     """Seconds of picture that an AVI file's header declares (AVISTREAMHEADER); 0 where it says none."""
     with path.open("rb") as file:

@@ -17,7 +17,7 @@ from vp3d_cli.types import Frame, VideoInfo
 from vp3d_cli.video.decode import TimedFrames, ffmpeg_frames, image_frames, open_first, opencv_frames
 from vp3d_cli.video.handover import Handover
 from vp3d_cli.video.images import DEFAULT_IMAGE_FPS
-from vp3d_cli.video.packets import read_avi_length, read_packets
+from vp3d_cli.video.packets import is_whole_gif, read_avi_length, read_packets
 from vp3d_cli.video.probe import examine, frame_times
 
 # Decoded frames that may wait for the consumer: enough for a detector's next batch at 1080p (6 MB a frame), and few
@@ -197,20 +197,25 @@ class VideoReader:
         end_s = times_s[-1] + 1 / info.fps
         lacking = (self._declared_end_s() - end_s) * info.fps if ended else 0.0
         gap = max((after - before for before, after in pairwise(times_s)), default=0.0)
-        if max(gap * info.fps, lacking) < _GAP_FRAMES:
+        is_avi, is_gif = "avi" in self._media.container, "gif" in self._media.container
+        # An AVI file declares the number of its frames; other files may show their last frame for long.
+        ends_early = lacking >= (_GAP_FRAMES / 3 if is_avi else _GAP_FRAMES) or (is_gif and not is_whole_gif(info.path))
+        if gap * info.fps < _GAP_FRAMES and not ends_early:
             return  # spares reading the file once more
         packets = read_packets(info.path)
-        # An AVI file is cut off without a complaint; other files may show their last frame for long.
-        cut_off = lacking >= _GAP_FRAMES and bool(packets.complaint or "avi" in self._media.container)
+        cut_off = ends_early and bool(packets.complaint or is_avi or is_gif)
         stored = [time_s for time_s in frame_times(self._media, packets) if time_s >= times_s[0] - _TIME_TOLERANCE_S]
         last = max(0, len(times_s) - 1 - (_MOST_REFERENCES if cut_off else 0))
         within = [time_s for time_s in stored if time_s <= times_s[last] + 1e-3]
-        self._warn_of_holes(within, times_s[: last + 1], "" if cut_off else packets.complaint)
+        # A broadcast has an even rate, and loses packets without a complaint.
+        lossy = "the recording has gaps" if "mpegts" in self._media.container else ""
+        self._warn_of_holes(within, times_s[: last + 1], "" if cut_off else packets.complaint or lossy)
         if cut_off:
             why = packets.complaint or "its end is missing"
+            whole = "it" if is_gif else f"its {self._declared_end_s():.2f} s"
             self.warnings.append(
-                f"{info.path} is cut off or damaged ({why}): of its {self._declared_end_s():.2f} s the first "
-                f"{end_s:.2f} s can be decoded and were used"
+                f"{info.path} is cut off or damaged ({why}): of {whole} the first {end_s:.2f} s can be decoded "
+                "and were used"
             )
         elif ended and stored and (stored[-1] - times_s[-1]) * info.fps > _GAP_FRAMES:
             self.warnings.append(

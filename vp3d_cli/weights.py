@@ -103,7 +103,7 @@ def read_manifest(folder: Path, *, bundled: bool = True) -> dict[str, WeightFile
     try:
         entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         return {name: _entry(folder, name, entry, bundled) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path}: invalid manifest of weights ({error!r}); restore or remove it") from error
 
 

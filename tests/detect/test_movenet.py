@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vp3d_cli.detect.base import DETECTORS, load_detector
+from vp3d_cli.detect.base import load_detector
 from vp3d_cli.detect.movenet import search
 from vp3d_cli.detect.movenet.detector import URGENT_EVERY, MoveNetDetector
 from vp3d_cli.detect.movenet.follow import PATIENCE, UPRIGHT, crop_angle, person_score, region, torso_tilt
@@ -22,6 +22,7 @@ from vp3d_cli.detect.movenet.model import MultiPose, Person, SinglePose, alike
 from vp3d_cli.detect.movenet.search import Search, distinct, make_tiles
 from vp3d_cli.detect.roi import Roi, crop, roi_around, similarity, wrap_angle
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.weights import add_to_manifest, find_weights
@@ -428,7 +429,7 @@ def test_cuda_without_a_provider_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("option", ["search_every", "max_people"])
 def test_options_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=f"detector movenet: {option} must be at least 1, got 0"):
-        DETECTORS["movenet"].load("cpu", **{option: 0})
+        DETECTORS.get("movenet").load("cpu", **{option: 0})
 
 
 def test_foreign_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from vp3d_cli import metrics
 from vp3d_cli.errors import InputError, WeightsError
-from vp3d_cli.evaluate import metrics
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_poses, score_roots
 from vp3d_cli.lift.checkpoint import LifterInfo
 from vp3d_cli.lift.lifter import Lifter

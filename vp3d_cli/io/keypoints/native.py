@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError, OutputError, ShapeError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import choose_layout, layout_from_names
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob, any_of, to_float32
 from vp3d_cli.io.keypoints.source import Source
@@ -141,3 +142,6 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
         },
     )
     return []
+
+
+READER = KeypointReader("vp3d", "vp3d's keypoints or poses (.npz)", matches, read)

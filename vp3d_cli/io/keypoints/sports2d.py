@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import Layout, choose_layout, layout_from_names
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, from_tracks
 from vp3d_cli.io.keypoints.source import Source, float_or_nan
@@ -110,3 +111,6 @@ def _read_trc(path: Path) -> _Trc:
         raise InputError(f"{path}: positions are in metres, not pixels; give the file with _px_ in its name")
     # The rows of a part of a video are numbered from 0 all the same; their times tell where it starts.
     return _Trc(path, markers, max(0, round(float(table[0, 1]) * rate)), points, rate)
+
+
+READER = KeypointReader("sports2d", "Sports2D's pixels (.trc, or a folder)", matches, read)

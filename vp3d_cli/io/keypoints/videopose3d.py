@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError, OutputError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import choose_layout, find_layout, list_layouts
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob, any_of, from_tracks, to_float32, to_number
 from vp3d_cli.io.keypoints.source import Source
@@ -158,3 +159,6 @@ def _stand_in(joint: int, ever: Sequence[bool]) -> int:
     while parent >= 0 and not ever[parent]:
         parent = COCO17.parents[parent]
     return parent if parent >= 0 else list(ever).index(True)
+
+
+READER = KeypointReader("videopose3d", "VideoPose3D's keypoints (.npz)", matches, read)

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from vp3d_cli import __version__
-from vp3d_cli.cli import batch, data, evaluate, files, infer, machine, models, reproduce, train, train_detector
+from vp3d_cli.cli import batch, data, evaluate, files, infer, machine, models, reproduce, train, train_detector, view
 from vp3d_cli.cli.common import print_error
 from vp3d_cli.errors import Vp3dError
 
@@ -88,6 +88,7 @@ app.command("infer")(infer.infer)
 app.command("batch")(batch.batch)
 app.command("render")(files.render)
 app.command("info")(files.info)
+app.command("view")(view.view)
 app.command("detectors")(models.detectors)
 app.add_typer(models.weights_app, name="weights")
 app.add_typer(data.data_app, name="data")

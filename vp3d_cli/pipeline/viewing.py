@@ -18,6 +18,7 @@ from vp3d_cli.types import DoubleArray, Pose3D
 from vp3d_cli.video import VideoReader, VideoWriter
 
 DEFAULT_VIDEO_HEIGHT = 480
+COPYING = "copying video"  # the stage's name for progress
 # What browsers play from a file; other containers need --video without --link-video, which encodes anew.
 _PLAYED_BY_BROWSERS = (".mp4", ".m4v", ".mov", ".webm")
 
@@ -43,31 +44,32 @@ def write_view(
         link_video: refer to the video by its path relative to the page, instead of holding a copy in the page.
         video_height: of the copy in pixels, at most; it is never larger than the video.
         overwrite: replace ``out`` if it exists.
-        progress: called with ("video", done, total) while the video is copied.
+        progress: called with ("copying video", done, total) while the video is copied.
 
     Raises:
-        InputError: the pose has no frames or is not of this video.
+        InputError: the pose holds no motion or is not of this video.
+        VideoError: the video cannot be read.
         ConfigError: the video cannot be linked to.
         OutputError: ``out`` cannot be written.
     """
     out = Path(out)
     check_target(out, overwrite)
+    check_viewable(pose)
     footage = footage_of(pose, video, out, link_video=link_video, height=video_height, progress=progress)
-    check_has_frames(pose)
     page = viewer_page(pose, title, footage)
     with replacing(out, overwrite) as file:
         file.write(page.encode("utf-8"))
     return out
 
 
-def check_has_frames(pose: Pose3D) -> None:
-    """Check that there is something to show.
+def check_viewable(pose: Pose3D) -> None:
+    """Check that there is somebody to show.
 
     Raises:
-        InputError: the pose has no frames.
+        InputError: the pose has no frames, or nobody in them.
     """
-    if pose.num_frames == 0:
-        raise InputError("the pose has no frames, so there is nothing to view; infer it again from a video")
+    if pose.num_frames == 0 or not any(np.isfinite(person.joints_world).any() for person in pose.people):
+        raise InputError("the pose holds no motion, so there is nothing to view; infer it again from a video of people")
 
 
 def footage_of(
@@ -83,11 +85,11 @@ def footage_of(
 
     Raises:
         InputError: the pose is not of this video.
+        VideoError: the video cannot be read.
         ConfigError: the video cannot be linked to.
     """
     if video is None:
         return None
-    check_has_frames(pose)
     if link_video:
         return Footage(0.0, link=_relative_link(Path(video), out))
     return Footage(float(pose.frame_times_s[0]), mp4=_small_copy(pose, Path(video), height, progress or silent))
@@ -123,11 +125,11 @@ def _small_copy(pose: Pose3D, video: Path, height: int, progress: Progress) -> b
                     continue
                 writer.write(cv2.resize(frame.image, size_wh, interpolation=cv2.INTER_AREA))
                 done += 1
-                progress("video", done, len(times_s))
+                progress(COPYING, done, len(times_s))
         return copy.read_bytes()
 
 
 def _is_next(time_s: float, times_s: DoubleArray, done: int) -> bool:
     """Whether a frame of the video is the pose's frame ``done``, or comes after it where the video lacks that one."""
     gap_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
-    return time_s > times_s[done] - gap_s / 2
+    return time_s > float(times_s[done]) - gap_s / 2

@@ -9,6 +9,8 @@ import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { connectControls } from "./controls.js";
 
+const RESTING_MS = 200; // a picture that nothing changed for so long is drawn in detail
+
 class Viewer {
   constructor(root, pose) {
     this.root = root;
@@ -87,12 +89,18 @@ class Viewer {
     this.player.advance(Math.min((now - this.last) / 1000, 0.25));
     this.last = now;
     const { frame } = this.player;
+    const resting = !this.stale && frame === this.shown && !this.player.playing && now - this.lastDraw > RESTING_MS;
     if (this.stale || frame !== this.shown) {
       this.stale = false;
       this.shown = frame;
-      this.stage.draw(frame);
+      this.lastDraw = now;
+      this.rested = !this.stage.software;
+      this.stage.draw(frame, false);
       this.timeline.moveTo(frame);
       this.showFrame?.(frame);
+    } else if (resting && !this.rested) {
+      this.rested = true;
+      this.stage.draw(frame, true);
     }
     requestAnimationFrame((next) => this.#tick(next));
   }

@@ -28,6 +28,7 @@ export class Player {
     this.video = video;
     this.videoStart = startS;
     video.addEventListener("loadedmetadata", () => this.#setVideo());
+    video.addEventListener("seeked", () => this.late && this.#setVideo());
   }
 
   seek(frame) {
@@ -110,6 +111,9 @@ export class Player {
   /** Show the video's frame of our time: the middle of the frame, as its ends round to the neighbours'. */
   #setVideo() {
     if (!this.video || this.video.readyState < 1) return;
+    // While one seek is under way others only wait, so that scrubbing shows pictures on its way.
+    this.late = this.video.seeking;
+    if (this.late) return;
     const { frame } = this;
     const next = frame + 1 < this.times.length ? this.times[frame + 1] : this.end;
     const into = Math.min(0.5 * (next - this.times[frame]), 0.05);

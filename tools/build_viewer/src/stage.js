@@ -24,7 +24,9 @@ export class Stage {
   constructor(canvas, pose, bodies) {
     this.pose = pose;
     this.bodies = bodies;
-    this.renderer = new WebGLRenderer({ canvas, antialias: true, powerPreference: "high-performance" });
+    // Without a graphics card smooth edges cost as much as all the rest: then only pictures at rest have them.
+    this.software = isSoftware();
+    this.renderer = new WebGLRenderer({ canvas, antialias: !this.software, powerPreference: "high-performance" });
     this.camera = new PerspectiveCamera(FOV_DEG, 1, 0.05, 200);
     this.camera.up.set(0, 0, 1);
     this.controls = new OrbitControls(this.camera, canvas);
@@ -52,13 +54,15 @@ export class Stage {
 
   resize(width, height) {
     if (width < 1 || height < 1) return;
-    this.renderer.setPixelRatio(Math.min(window.devicePixelRatio || 1, 2));
-    this.renderer.setSize(width, height, false);
+    this.size = [width, height];
+    this.#setDetail(false);
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
   }
 
-  draw(frame) {
+  /** Draw a frame of the pose; `resting` when no other follows soon, so that it may take longer. */
+  draw(frame, resting) {
+    this.#setDetail(resting && this.software);
     this.bodies.update(frame);
     this.#moveAlong(frame);
     this.#placeLabels(frame);
@@ -69,6 +73,16 @@ export class Stage {
     this.scene.fog.far = this.scene.fog.near + GRID_M;
     this.renderer.render(this.scene, this.camera);
     this.drawn += 1;
+  }
+
+  /** Twice the resolution, or that of the screen. */
+  #setDetail(fine) {
+    const ratio = fine ? 2 : this.software ? 1 : Math.min(window.devicePixelRatio || 1, 2);
+    const [width, height] = this.size;
+    const canvas = this.renderer.domElement;
+    if (canvas.width === Math.floor(width * ratio) && canvas.height === Math.floor(height * ratio)) return;
+    this.renderer.setPixelRatio(ratio);
+    this.renderer.setSize(width, height, false);
   }
 
   /** Look from beside and above the filming camera, at the size at which the main people's paths fit. */
@@ -215,6 +229,15 @@ const shift = new Vector3();
 const sum = new Vector3();
 const middleOf = ({ min, max }) => min.map((value, axis) => (value + max[axis]) / 2);
 const distance = (a, b) => Math.hypot(...a.map((value, axis) => value - b[axis]));
+
+/** Whether the browser draws WebGL without a graphics card. */
+function isSoftware() {
+  const context = document.createElement("canvas").getContext("webgl2");
+  const names = context?.getExtension("WEBGL_debug_renderer_info");
+  const name = context?.getParameter(names?.UNMASKED_RENDERER_WEBGL ?? context.RENDERER) ?? "";
+  context?.getExtension("WEBGL_lose_context")?.loseContext();
+  return /swiftshader|llvmpipe|software|basic render/i.test(name);
+}
 
 function lines(points, color = 0x888888) {
   const geometry = new BufferGeometry();

@@ -177,16 +177,16 @@ def _seen(seen_2d: Array, place: dict[str, int], joint: str) -> Array:
 
 def _held(joints: DoubleArray) -> DoubleArray:
     """Missing positions as in the last frame that has them; before the first such frame as in that one; else 0."""
-    flat = joints.reshape(len(joints), -1).copy()
-    if len(flat) == 0:
-        return flat.reshape(joints.shape)
+    if joints.size == 0:
+        return joints
+    flat = joints.reshape(len(joints), -1)
     known = np.isfinite(flat)
     rows = np.arange(len(flat))[:, None]
     last = np.maximum.accumulate(np.where(known, rows, -1), axis=0)
     source = np.where(last < 0, np.argmax(known, axis=0)[None], last)
-    held = np.take_along_axis(flat, source, axis=0)
+    held: DoubleArray = np.take_along_axis(flat, source, axis=0)
     held[:, ~known.any(axis=0)] = 0.0
-    return held.reshape(joints.shape)
+    return np.asarray(held.reshape(joints.shape))
 
 
 def _peak(values: DoubleArray) -> float:
@@ -198,4 +198,5 @@ def _packed(values: Array) -> bytes:
     kind = np.dtype(f"<u{values.dtype.itemsize}")
     numbers = np.ascontiguousarray(values).view(kind.newbyteorder("=")).astype(kind)
     differences = np.diff(numbers, axis=-1, prepend=np.zeros((*numbers.shape[:-1], 1), kind))
-    return np.ascontiguousarray(differences).reshape(-1).view(np.uint8).reshape(-1, kind.itemsize).T.tobytes()
+    planes: NDArray[np.uint8] = np.ascontiguousarray(differences).reshape(-1).view(np.uint8).reshape(-1, kind.itemsize).T
+    return planes.tobytes()

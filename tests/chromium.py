@@ -24,7 +24,8 @@ _FLAGS = (
     "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--mute-audio",
 )  # fmt: skip
-_KEYS = {" ": ("Space", 32), "Home": ("Home", 36), "End": ("End", 35), "ArrowLeft": ("ArrowLeft", 37), "ArrowRight": ("ArrowRight", 39)}  # fmt: skip
+# Keys that are no character: their codes in events of the browser.
+_KEYS = {"Home": 36, "End": 35, "ArrowLeft": 37, "ArrowRight": 39}
 
 # The browser reads commands from descriptor 3 and answers on descriptor 4; the pipe may have either number already.
 _START = """
@@ -86,9 +87,7 @@ class Tab:
     def open(self, page: Path, *, size: tuple[int, int] = (1280, 720), dark: bool = False, touch: bool = False) -> None:
         """Open a file in a window of this size in pixels."""
         width, height = size
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.send("Emulation.setTouchEmulationEnabled", enabled=touch)
@@ -102,8 +101,8 @@ class Tab:
 
     def press(self, key: str, *, shift: bool = False) -> None:
         """Press and release a key."""
-        code, number = _KEYS.get(key, ("", ord(key.upper()[0])))
-        event = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": 8 if shift else 0}
+        number = _KEYS.get(key, ord(key[0].upper()))
+        event = {"key": key, "windowsVirtualKeyCode": number, "modifiers": 8 if shift else 0}
         if len(key) == 1:
             event["text"] = key
         self.send("Input.dispatchKeyEvent", type="keyDown", **event)

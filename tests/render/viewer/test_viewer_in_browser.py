@@ -194,9 +194,7 @@ def test_people_are_in_the_picture(
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_video_shows_the_frame_of_the_motion(
-    tab: chromium.Tab, motion: Pose3D, tmp_path: Path, linked: bool
-) -> None:
+def test_video_shows_the_frame_of_the_motion(tab: chromium.Tab, motion: Pose3D, tmp_path: Path, linked: bool) -> None:
     video, page = tmp_path / "a #1 clip.mp4", tmp_path / "page.html"
     # The frame's number in binary, as six white or black columns.
     columns = np.array([[number >> bit & 1 for bit in range(6)] for number in range(FRAMES)], np.uint8) * 255

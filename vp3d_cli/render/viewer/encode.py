@@ -198,5 +198,7 @@ def _packed(values: Array) -> bytes:
     kind = np.dtype(f"<u{values.dtype.itemsize}")
     numbers = np.ascontiguousarray(values).view(kind.newbyteorder("=")).astype(kind)
     differences = np.diff(numbers, axis=-1, prepend=np.zeros((*numbers.shape[:-1], 1), kind))
-    planes: NDArray[np.uint8] = np.ascontiguousarray(differences).reshape(-1).view(np.uint8).reshape(-1, kind.itemsize).T
+    planes: NDArray[np.uint8] = (
+        np.ascontiguousarray(differences).reshape(-1).view(np.uint8).reshape(-1, kind.itemsize).T
+    )
     return planes.tobytes()

@@ -81,8 +81,8 @@ def read_keypoints(
         joint_map: for DeepLabCut: body part -> COCO keypoint, or a TOML or JSON file of it.
 
     Returns:
-        Everyone in each frame: COCO-17, pixels, confidence 0..1. See :mod:`vp3d_cli.io.keypoints.assemble` for the
-        rules on confidence, missing keypoints and boxes.
+        Everyone in each frame: keypoints of the file's layout in pixels, confidence 0..1. See
+        :mod:`vp3d_cli.io.keypoints.assemble` for the rules on confidence, missing keypoints and boxes.
 
     Raises:
         InputError: the file is missing, broken, of no known format or layout, mixes layouts, or is not of this

@@ -20,7 +20,20 @@ import typer
 from typer.core import TyperGroup
 
 from vp3d_cli import __version__
-from vp3d_cli.cli import batch, data, evaluate, files, infer, machine, models, reproduce, train, train_detector, view
+from vp3d_cli.cli import (
+    batch,
+    data,
+    evaluate,
+    files,
+    infer,
+    machine,
+    models,
+    report,
+    reproduce,
+    train,
+    train_detector,
+    view,
+)
 from vp3d_cli.cli.common import print_error
 from vp3d_cli.errors import Vp3dError
 
@@ -89,6 +102,7 @@ app.command("batch")(batch.batch)
 app.command("render")(files.render)
 app.command("info")(files.info)
 app.command("view")(view.view)
+app.command("report")(report.report)
 app.command("detectors")(models.detectors)
 app.add_typer(models.weights_app, name="weights")
 app.add_typer(data.data_app, name="data")

@@ -31,6 +31,7 @@ def motion() -> Pose3D:
     for name in ("joints_3d", "trajectory", "joints_world", "keypoints_2d", "boxes_xyxy"):
         arrays[name][1, :SECOND_FROM] = np.nan
     arrays["observed"][1, :SECOND_FROM] = False
+    arrays["scores_2d"][1, :SECOND_FROM] = 0
     arrays["observed"][0, NOT_SEEN_FROM:] = False
     return with_arrays(whole, **arrays)
 

@@ -114,6 +114,12 @@ class Tab:
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def swipe(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Touch the page at a place, move the finger to another, and lift it; pixels."""
+        for kind, points in (("touchStart", [start]), ("touchMove", [end]), ("touchEnd", [])):
+            touches = [{"x": x, "y": y} for x, y in points]
+            self.send("Input.dispatchTouchEvent", type=kind, touchPoints=touches)
+
     def screenshot(self) -> bytes:
         """The page as PNG."""
         return base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])

@@ -52,12 +52,21 @@ def viewer(tab: chromium.Tab, motion: Pose3D, tmp_path: Path) -> Iterator[chromi
     assert [address for address in tab.requests if not address.startswith(("file:", "data:", "blob:"))] == []
 
 
-def opened(tab: chromium.Tab, page: Path, size: tuple[int, int] = (1280, 720), dark: bool = False) -> chromium.Tab:
+def opened(
+    tab: chromium.Tab, page: Path, size: tuple[int, int] = (1280, 720), dark: bool = False, touch: bool = False
+) -> chromium.Tab:
     tab.faults.clear()
     tab.requests.clear()
-    tab.open(page, size=size, dark=dark)
+    tab.open(page, size=size, dark=dark, touch=touch)
     tab.wait_for(f"document.title && location.href.endsWith('{page.name}') && document.querySelector('[data-ready]')")
     return tab
+
+
+def box_of(tab: chromium.Tab, selector: str) -> tuple[float, float, float, float]:
+    """Left, top, width and height of an element of the page, pixels."""
+    box = f"document.querySelector('{selector}').getBoundingClientRect()"
+    left, top, width, height = tab.evaluate(f"(({{x, y, width, height}}) => [x, y, width, height])({box})")
+    return left, top, width, height
 
 
 def picture(tab: chromium.Tab) -> FrameBGR:
@@ -96,13 +105,28 @@ def test_seeking_beyond_the_ends_stops_at_them(viewer: chromium.Tab, asked: floa
 
 
 def test_pointer_scrubs_on_the_timeline(viewer: chromium.Tab) -> None:
-    left, width, y = viewer.evaluate(
-        "(() => { const b = document.querySelector('.vp3d-timeline').getBoundingClientRect();"
-        " return [b.left, b.width, b.top + b.height / 2]; })()"
-    )
+    left, top, width, height = box_of(viewer, ".vp3d-timeline")
     for frame in (45, 3):
-        viewer.click(left + width * (frame + 0.5) / FRAMES, y)
+        viewer.click(left + width * (frame + 0.5) / FRAMES, top + height / 2)
         assert viewer.evaluate(SHOWN)["frame"] == frame
+
+
+def test_touch_scrubs_and_turns(tab: chromium.Tab, motion: Pose3D, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(viewer_page(motion, "t"), encoding="utf-8")
+    viewer = opened(tab, page, (390, 800), touch=True)
+    left, top, width, height = box_of(viewer, ".vp3d-timeline")
+    viewer.swipe((left + 10, top + height / 2), (left + width * 30.5 / FRAMES, top + height / 2))
+    assert viewer.evaluate(SHOWN)["frame"] == 30
+    before = viewer.evaluate(SHOWN)
+    left, top, width, height = box_of(viewer, ".vp3d-scene canvas")
+    viewer.swipe((left + width * 0.7, top + height / 2), (left + width * 0.3, top + height / 2))
+    after = viewer.evaluate(SHOWN)
+    assert after["frame"] == 30
+    assert after["cameraTarget"] == before["cameraTarget"]
+    assert np.linalg.norm(np.subtract(after["cameraPosition"], before["cameraPosition"])) > 1
+    tab.open(page)  # the next test has a mouse again
+    assert viewer.faults == []
 
 
 def test_joints_not_seen_are_drawn_faded(viewer: chromium.Tab) -> None:
@@ -209,10 +233,7 @@ def test_video_shows_the_frame_of_the_motion(tab: chromium.Tab, motion: Pose3D, 
         viewer.evaluate(f"vp3d.seek({frame})")
         viewer.wait_for("!document.querySelector('video').seeking")
         image = picture(viewer)
-        left, top, width, height = viewer.evaluate(
-            "(() => { const b = document.querySelector('video').getBoundingClientRect();"
-            " return [b.left, b.top, b.width, b.height]; })()"
-        )
+        left, top, width, height = box_of(viewer, "video")
         row = image[int(top + height / 2)].mean(axis=1)
         step = width * (640 // 6 + 1) / 640
         number = sum(int(row[int(left + (bit + 0.5) * step)] > 127) << bit for bit in range(6))

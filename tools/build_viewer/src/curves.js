@@ -4,25 +4,27 @@ import { MISSING, SEEN } from "./decode.js";
 
 const SPEED_WINDOW_S = 0.1; // half the span that a speed is taken over: less than half a step, more than the noise
 
-/** The quantities that a skeleton has: `{name, unit, values(person) -> Float32Array, NaN where unknown}`. */
+/** The quantities that a skeleton has: `{name, unit, least, most, values(person) -> Float32Array}`, NaN where
+ *  unknown; a range smaller than `least` is not blown up to the whole height, and none goes beyond `most`. */
 export function quantitiesOf(pose) {
   const joint = (name) => pose.joints.indexOf(name);
   const root = Math.max(0, pose.parents.indexOf(-1));
   const quantities = [
-    { name: "speed over ground", unit: "m/s", values: (person) => speed(pose, person, root) },
-    { name: `${pose.joints[root]} height`, unit: "m", values: (person) => height(person, root) },
+    { name: "speed over ground", unit: "m/s", least: 0.5, values: (person) => speed(pose, person, root) },
+    { name: `${pose.joints[root]} height`, unit: "m", least: 0.2, values: (person) => height(person, root) },
   ];
   if (joint("head") >= 0) {
-    quantities.push({ name: "head height", unit: "m", values: (person) => height(person, joint("head")) });
+    quantities.push({ name: "head height", unit: "m", least: 0.2, values: (person) => height(person, joint("head")) });
   }
-  for (const [label, upper, middle, lower] of [["knee", "hip", "knee", "ankle"], ["elbow", "shoulder", "elbow", "wrist"]]) {
+  for (const [upper, middle, lower] of [["hip", "knee", "ankle"], ["shoulder", "elbow", "wrist"]]) {
     for (const side of ["left", "right"]) {
       const chain = [upper, middle, lower].map((name) => joint(`${side}_${name}`));
       if (chain.includes(-1)) continue;
-      quantities.push({ name: `${side} ${label} flexion`, unit: "\u00b0", values: (person) => flexion(person, chain) });
+      const values = (person) => flexion(person, chain);
+      quantities.push({ name: `${side} ${middle} flexion`, unit: "\u00b0", least: 20, values });
     }
   }
-  quantities.push({ name: "joints seen", unit: "%", values: (person) => shareSeen(person) });
+  quantities.push({ name: "joints seen", unit: "%", least: 20, most: 100, values: (person) => shareSeen(person) });
   return quantities;
 }
 
@@ -46,7 +48,7 @@ function speed({ times }, person, joint) {
     while (to + 1 < person.frames && time(to + 1) <= time(row) + SPEED_WINDOW_S + 1e-9) to++;
     const start = Math.min(from, Math.max(0, row - 1)); // at a low frame rate at least the neighbours
     const stop = Math.max(to, Math.min(person.frames - 1, row + 1));
-    if (stop === start || !has(person, row, joint) || !has(person, start, joint) || !has(person, stop, joint)) return NaN;
+    if (stop === start || ![row, start, stop].every((place) => has(person, place, joint))) return NaN;
     const [a, b] = [at(person, start, joint), at(person, stop, joint)];
     const way = Math.hypot(person.joints[b] - person.joints[a], person.joints[b + 1] - person.joints[a + 1]);
     return way / (time(stop) - time(start));

@@ -29,7 +29,8 @@ function decodePerson(reader, person, jointCount, rootJoint) {
   for (let channel = 0; channel < jointCount * 3; channel++) {
     const axis = channel % 3;
     for (let frame = 0; frame < frames; frame++) {
-      joints[frame * jointCount * 3 + channel] = (root[axis * frames + frame] + offsets[channel * frames + frame]) * step;
+      const steps = root[axis * frames + frame] + offsets[channel * frames + frame];
+      joints[frame * jointCount * 3 + channel] = steps * step;
     }
   }
   return { ...person, states, joints, rootJoint, jointCount };

@@ -122,7 +122,8 @@ function publicApi(viewer) {
       people: pose.people.filter((person) => rowOf(person, viewer.shown) >= 0 && !bodies.hidden.has(person.id))
         .map(({ id }) => id),
       follow: stage.follow, videoSeconds: player.video ? player.video.currentTime : null,
-      cameraTarget: stage.controls.target.toArray(), instances: bodies.counts(),
+      cameraTarget: stage.controls.target.toArray(), cameraPosition: stage.camera.position.toArray(),
+      instances: bodies.counts(),
     }),
     /** World positions of a person's joints at a frame, [[x, y, z], ...] in metres; null where not in view. */
     joints: (id, frame = viewer.shown) => {

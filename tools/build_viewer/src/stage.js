@@ -2,7 +2,7 @@
 
 import {
   AmbientLight, BufferGeometry, CanvasTexture, Color, DirectionalLight, Float32BufferAttribute, Fog, LineBasicMaterial,
-  LineSegments, PerspectiveCamera, Scene, Sprite, SpriteMaterial, Vector3, WebGLRenderer,
+  LineSegments, PerspectiveCamera, Scene, Sprite, SpriteMaterial, SRGBColorSpace, Vector3, WebGLRenderer,
 } from "three";
 import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
 import { frameAt, jointInto, pathBounds, rowOf } from "./motion.js";
@@ -18,7 +18,8 @@ const FOLLOW_WINDOW_S = 0.5; // half the span that the followed point is average
 const FRUSTUM_M = 0.6; // how far in front of the filming camera its image is drawn
 const FILL = 0.9; // share of the picture that the people may take in the first view: the rest is for labels
 const NEAREST_M = 2.2; // metres; not closer than this, however still a person stands
-const LABEL_M = 0.2; // height of a person's number
+const LABEL_ABOVE_M = 0.2; // a person's number above the head
+const LABEL_SIZE = 0.024; // its height on the screen, at whatever distance
 
 export class Stage {
   constructor(canvas, pose, bodies) {
@@ -219,7 +220,7 @@ export class Stage {
       for (let joint = 0; joint < person.jointCount; joint++) {
         if (jointInto(point, person, row, joint) && (!top || point.z > top.z)) top = point.clone();
       }
-      if (top) label.position.copy(top).setZ(top.z + LABEL_M * 1.2);
+      if (top) label.position.copy(top).setZ(top.z + LABEL_ABOVE_M);
     }
   }
 }
@@ -233,9 +234,10 @@ const distance = (a, b) => Math.hypot(...a.map((value, axis) => value - b[axis])
 /** Whether the browser draws WebGL without a graphics card. */
 function isSoftware() {
   const context = document.createElement("canvas").getContext("webgl2");
-  const names = context?.getExtension("WEBGL_debug_renderer_info");
-  const name = context?.getParameter(names?.UNMASKED_RENDERER_WEBGL ?? context.RENDERER) ?? "";
-  context?.getExtension("WEBGL_lose_context")?.loseContext();
+  if (!context) throw new Error("this browser has no WebGL 2; turn on hardware acceleration in its settings");
+  const names = context.getExtension("WEBGL_debug_renderer_info");
+  const name = context.getParameter(names?.UNMASKED_RENDERER_WEBGL ?? context.RENDERER) ?? "";
+  context.getExtension("WEBGL_lose_context")?.loseContext();
   return /swiftshader|llvmpipe|software|basic render/i.test(name);
 }
 
@@ -283,8 +285,9 @@ function makeLabel({ id, colors }) {
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.fillText(String(id), 64, 34);
-  const texture = new CanvasTexture(canvas);
-  const label = new Sprite(new SpriteMaterial({ map: texture, depthTest: false, fog: false }));
-  label.scale.set(LABEL_M * 2, LABEL_M, 1);
+  const map = new CanvasTexture(canvas);
+  map.colorSpace = SRGBColorSpace;
+  const label = new Sprite(new SpriteMaterial({ map, depthTest: false, fog: false, sizeAttenuation: false }));
+  label.scale.set(LABEL_SIZE * 2, LABEL_SIZE, 1);
   return label;
 }

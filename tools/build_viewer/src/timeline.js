@@ -64,7 +64,9 @@ export class Timeline {
     context.scale(ratio, ratio);
     const people = this.pose.people.filter((person) => !this.isHidden(person.id));
     const lanes = Math.min(people.length, 8) * LANE_PX;
-    people.slice(0, 8).forEach((person, lane) => this.#drawLane(context, person, width, height - lanes + lane * LANE_PX));
+    people.slice(0, 8).forEach((person, lane) => {
+      this.#drawLane(context, person, width, height - lanes + lane * LANE_PX);
+    });
     const range = this.#range(people);
     if (range) this.#drawCurves(context, people, range, width, height - lanes - PAD_PX);
   }
@@ -101,7 +103,10 @@ export class Timeline {
       high = Math.max(high, values[Math.ceil(0.998 * (values.length - 1))]);
     }
     if (low > high) return null;
-    return high - low < 1e-6 ? [low - 0.5, high + 0.5] : [low, high];
+    const { least, most } = this.quantities[this.chosen];
+    const missing = Math.max(0, least - (high - low));
+    if (high + missing / 2 > most) return [Math.min(low, most - least), most];
+    return low >= 0 && low < missing / 2 ? [0, high + missing - low] : [low - missing / 2, high + missing / 2];
   }
 
   #drawCurves(context, people, [low, high], width, height) {

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from clips import run_ffmpeg
 from conftest import RunCli
+from gait_motions import Walk, walking
 from poses import arrays_of, walking_pose, with_arrays
 
 from vp3d_cli.analysis.report import ReportData, report_page, write_report
@@ -32,6 +33,7 @@ def headings(page: str) -> list[str]:
 
 def pictures(page: str) -> list[FrameBGR]:
     images = []
+    assert page.count("data:image/png;base64,") == 1  # the plots
     for data in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page):
         image = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
@@ -67,6 +69,35 @@ def test_whole_report(pose: Pose3D, tmp_path: Path) -> None:
     assert all(int(image.max()) - int(image.min()) > 100 for image in pictures(page))
     moments = [int(number) for number in re.findall(r"frame (\d+)</figcaption>", page)]
     assert moments == [6, 8, 9, 11]  # while both are in view
+
+
+def test_measures_of_a_known_walk() -> None:
+    page = report_page(ReportData(walking(walk=Walk(stride_s=1.2, left_m=0.8, right_m=0.6)), "t"))
+    assert headings(page)[1:6] == ["People", "Over time", "Gait", "Repeated movements", "Joint angles"]
+    rows = {row[1]: row for row in cells(page, "Gait")}
+    assert float(rows["cadence"][2]) == pytest.approx(100, abs=2)
+    assert float(rows["speed"][2]) == pytest.approx(1.4 / 1.2, abs=0.03)
+    assert rows["step length"][2] == ""
+    left, right = (float(cell.split(" ± ")[0]) for cell in rows["step length"][3:5])
+    assert (left, right) == (pytest.approx(0.8, abs=0.03), pytest.approx(0.6, abs=0.03))
+    assert rows["step length"][5] == "m"
+    repeated = {row[1]: row for row in cells(page, "Repeated movements")}
+    assert float(repeated["left knee flexion"][3].split(" ± ")[0]) == pytest.approx(1.2, abs=0.05)
+    angles = {row[1]: row for row in cells(page, "Joint angles")}
+    assert re.fullmatch(r"-?\d+ to -?\d+", angles["knee flexion"][3])
+    assert angles["knee flexion"][2] == ""
+    assert angles["trunk tilt"][3:] == ["", ""]
+
+
+def test_somebody_who_stands_has_no_gait() -> None:
+    whole = walking_pose(people=1, frames=40)
+    arrays = arrays_of(whole)
+    for name in ("joints_3d", "trajectory", "joints_world"):
+        arrays[name][:] = arrays[name][:, :1]
+    page = report_page(ReportData(with_arrays(whole, **arrays), "t"))
+    assert "Person 1: no gait found" in page
+    assert "Repeated movements" not in headings(page)
+    assert "nan" not in "".join(cell for row in cells(page, "Joint angles") for cell in row)
 
 
 def test_text_of_the_pose_file_is_escaped(pose: Pose3D) -> None:

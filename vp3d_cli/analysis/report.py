@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import base64
 import html
+import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vp3d_cli.analysis.gait import Measure
+from vp3d_cli.analysis.movement import PersonAnalysis, analyze
 from vp3d_cli.io.atomic import check_target, replacing
 from vp3d_cli.pipeline.infer import Progress
 from vp3d_cli.pipeline.summary import PersonSummary, summarize
@@ -30,6 +35,7 @@ _PICTURES = 4
 _PICTURE_HEIGHT = 360  # pixels
 _SCENE_WH = (640, _PICTURE_HEIGHT)
 _JPEG_QUALITY = 85
+_SIDES = ("", "left", "right")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ class ReportData:
     title: str
     pictures: Sequence[tuple[str, FrameBGR]] = ()
     footage: Footage | None = None
+
+    @cached_property
+    def analysis(self) -> tuple[PersonAnalysis, ...]:
+        """Gait, repeated movements and ranges of motion of everyone."""
+        return analyze(self.pose)
 
 
 def write_report(
@@ -152,6 +163,76 @@ def viewer_section(data: ReportData) -> str:
     )
 
 
+def gait_section(data: ReportData) -> str:
+    """Steps and strides of each person by side; why there are none, where none were found."""
+    reasons = [
+        f"<p>Person {person.person_id}: no gait found, {html.escape(person.gait.reason)}.</p>"
+        for person in data.analysis
+        if not person.gait.found
+    ]
+    found = [person for person in data.analysis if person.gait.found]
+    rows = [
+        (str(person.person_id), _spoken(name), *(_mean(sides.get(side)) for side in ("both", "left", "right")),
+         next(iter(sides.values())).unit)
+        for person in found
+        for name, sides in _by_name(person, "gait").items()
+    ]  # fmt: skip
+    table = html_table(("Person", "Measure", "Both feet", "Left", "Right", "Unit"), rows) if rows else ""
+    return "\n".join(["<h2>Gait</h2>", *reasons, table])
+
+
+def repetitions_section(data: ReportData) -> str | None:
+    """Movements that somebody repeats; None if nobody does."""
+    rows = []
+    for person in data.analysis:
+        measures = _by_name(person, "repetitions")
+        for name, sides in measures.items():
+            angle, _, what = name.rpartition("_")
+            if what != "repetitions":
+                continue
+            for side, count in sides.items():
+                period, amplitude = (_mean(measures[f"{angle}_{what}"][side]) for what in ("period", "amplitude"))
+                rows.append((str(person.person_id), f"{side} {_spoken(angle)}", str(count.count), period, amplitude))
+    if not rows:
+        return None
+    head = ("Person", "Angle", "Times", "Period, s", "Amplitude, degrees")
+    return f"<h2>Repeated movements</h2>\n{html_table(head, rows)}"
+
+
+def angles_section(data: ReportData) -> str | None:
+    """Lowest and highest joint angles of each person; None for a skeleton without the joints that angles need."""
+    rows = []
+    for person in data.analysis:
+        measures = _by_name(person, "range_of_motion")
+        for name in measures:
+            angle, _, what = name.rpartition("_")
+            if what == "range":
+                low, high = measures[f"{angle}_minimum"], measures[f"{angle}_maximum"]
+                spans = (_degrees(low[side], high[side]) if side in low else "" for side in _SIDES)
+                rows.append((str(person.person_id), _spoken(angle), *spans))
+    if not rows:
+        return None
+    note = '<p class="report-muted">Lowest to highest over the frames in which the joints were seen.</p>'
+    table = html_table(("Person", "Angle, degrees", "Middle", "Left", "Right"), rows)
+    return f"<h2>Joint angles</h2>\n{note}\n{table}"
+
+
+def plots_section(data: ReportData) -> str:
+    """Angles, heights, speeds, contacts and confidence over time, as a picture."""
+    from vp3d_cli.analysis.plots import MOST_COLUMNS, write_plots  # matplotlib takes a second to load
+
+    with tempfile.TemporaryDirectory(prefix="vp3d-") as folder:
+        picture = Path(folder) / "plots.png"
+        write_plots(data.pose, picture)
+        packed = base64.b64encode(picture.read_bytes()).decode("ascii")
+    left_out = data.pose.num_people - MOST_COLUMNS
+    note = f'<p class="report-muted">The other {left_out} are not plotted.</p>' if left_out > 0 else ""
+    return (
+        f'<h2>Over time</h2>\n<img class="report-plot" alt="Angles, heights, speeds, foot contacts and confidence '
+        f'over time" src="data:image/png;base64,{packed}">{note}'
+    )
+
+
 def provenance_section(data: ReportData) -> str | None:
     """How the pose was made, from its file; None where that does not say."""
     facts = {key: value for key, value in data.pose.provenance.items() if key not in ("warnings", "timing")}
@@ -168,6 +249,10 @@ SECTIONS: tuple[Section, ...] = (
     pictures_section,
     viewer_section,
     people_section,
+    plots_section,
+    gait_section,
+    repetitions_section,
+    angles_section,
     provenance_section,
 )
 
@@ -177,6 +262,41 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "\n".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="report-table"><table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _by_name(person: PersonAnalysis, group: str) -> dict[str, dict[str, Measure]]:
+    """The measures of a group by name and side."""
+    found: dict[str, dict[str, Measure]] = {}
+    for measure in person.measures:
+        if measure.group == group:
+            found.setdefault(measure.name, {})[measure.side] = measure
+    return found
+
+
+def _mean(measure: Measure | None) -> str:
+    """Mean and standard deviation of a measure; nothing where it is not known."""
+    if measure is None:
+        return ""
+    if not math.isfinite(measure.sd) or measure.sd <= 0:
+        return _number(measure.value)
+    decimals = max(0, 1 - math.floor(math.log10(measure.sd)))  # two digits of the deviation
+    return f"{measure.value:.{decimals}f} ± {measure.sd:.{decimals}f}"
+
+
+def _number(value: float) -> str:
+    """Three significant digits, but no fewer than the whole number has; nothing where it is not known."""
+    if not math.isfinite(value):
+        return ""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _degrees(lowest: Measure, highest: Measure) -> str:
+    """A range of whole degrees; nothing where it is not known."""
+    return f"{lowest.value:.0f} to {highest.value:.0f}" if math.isfinite(lowest.value) else ""
 
 
 def _facts(pose: Pose3D) -> tuple[PersonSummary, ...]:

@@ -21,6 +21,8 @@ from typer.core import TyperGroup
 
 from vp3d_cli import __version__
 from vp3d_cli.cli import (
+    analyze,
+    angles,
     batch,
     data,
     evaluate,
@@ -28,6 +30,7 @@ from vp3d_cli.cli import (
     infer,
     machine,
     models,
+    plot,
     report,
     reproduce,
     train,
@@ -103,6 +106,9 @@ app.command("render")(files.render)
 app.command("info")(files.info)
 app.command("view")(view.view)
 app.command("report")(report.report)
+app.command("angles")(angles.angles)
+app.command("analyze")(analyze.analyze)
+app.command("plot")(plot.plot)
 app.command("detectors")(models.detectors)
 app.add_typer(models.weights_app, name="weights")
 app.add_typer(data.data_app, name="data")

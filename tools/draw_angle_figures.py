@@ -1,4 +1,4 @@
-"""Draw the figures of docs/angles.md: axes of the segments, and the sign of each joint angle.
+"""Draw the figures of docs/angles.md: axes of the segments and signs of the angles.
 
     python tools/draw_angle_figures.py docs/images
 

@@ -240,6 +240,17 @@ def test_a_person_who_comes_later_and_leaves_a_gap() -> None:
     assert not found.observed[20:25].any()
 
 
+def test_a_joint_that_is_missing_takes_its_own_angles_only() -> None:
+    pose = walking(1.0)
+    arrays = {name: getattr(pose, name).copy() for name in ("joints_3d", "joints_world")}
+    for array in arrays.values():
+        array[0, 5:9, H36M17.index("left_wrist")] = np.nan
+    (whole,), (found,) = joint_angles(pose), joint_angles(with_arrays(pose, **arrays))
+    assert np.flatnonzero(np.isnan(found["left_elbow_flexion"])).tolist() == [5, 6, 7, 8]
+    for name in ("left_knee_flexion", "right_elbow_flexion", "pelvis_rotation"):
+        assert found[name] == pytest.approx(whole[name], abs=0.01)
+
+
 def test_one_frame_and_nobody() -> None:
     (found,) = joint_angles(walking(1 / 30))
     assert found.degrees.shape == (1, len(found.names))

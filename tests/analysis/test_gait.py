@@ -71,6 +71,14 @@ def test_a_limp_shows() -> None:
     assert found["step_time_symmetry_index"] == pytest.approx(100 * (0.45 - 0.55) / 0.5, abs=1)
 
 
+def test_one_step_of_a_side_is_no_symmetry() -> None:
+    gait = gait_in(walking(3.0))
+    measures = {m.name: m for m in gait_measures(gait)}
+    assert len(gait.steps) == 3
+    assert np.isnan(measures["step_length_symmetry_index"].value)
+    assert measures["step_length_symmetry_index"].note == "two of each side are needed"
+
+
 def test_slow_and_backward() -> None:
     slow = gait_in(walking(10.0, 30.0, Walk(stride_s=1.6, left_m=0.35, right_m=0.35, stance=0.68)))
     assert values_of(slow)["cadence"] == pytest.approx(75, abs=0.5)

@@ -13,7 +13,7 @@ import pytest
 from gait_motions import Walk, pose_at, walking, walking_joints
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from poses import pose_of, walker, walking_pose, with_arrays
+from poses import arrays_of, pose_of, walker, walking_pose, with_arrays
 
 from vp3d_cli.analysis import plots
 from vp3d_cli.analysis.plots import KINDS, write_plots
@@ -99,6 +99,16 @@ def test_curves_are_those_of_the_motion(tmp_path: Path, drawn: list[Figure]) -> 
     assert np.asarray(heights[0].get_xdata(), float) == pytest.approx(pose.frame_times_s)
     pelvis = panel(drawn[0], "speed (m/s)").lines[0]
     assert np.asarray(pelvis.get_ydata(), float)[10:-10] == pytest.approx(1.4 / 1.2, abs=1e-3)
+
+
+def test_the_time_axis_is_that_of_the_person(tmp_path: Path, drawn: list[Figure]) -> None:
+    pose = walking_pose(2, 40)
+    arrays = arrays_of(pose)
+    for name, array in arrays.items():
+        array[1, :20] = 0 if name in ("scores_2d", "observed") else np.nan
+    write_plots(with_arrays(pose, **arrays), tmp_path / "a.png", what=["heights", "contacts"])
+    for column, first in enumerate((0.0, 20 / 30)):
+        assert panel(drawn[0], "foot contact", column).get_xlim() == pytest.approx((first, 39 / 30))
 
 
 def test_what_was_filled_in_is_drawn_thin(tmp_path: Path, drawn: list[Figure]) -> None:

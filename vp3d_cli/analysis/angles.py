@@ -1,4 +1,4 @@
-"""Joint angles of a pose, by definitions that follow the International Society of Biomechanics.
+"""Joint angles of a pose, defined as the International Society of Biomechanics recommends.
 
 ``docs/angles.md`` shows axes and signs. Sources: Wu et al. 2002 (hip, spine, ankle), Wu et al. 2005 (shoulder), Baker
 2001 (pelvis and trunk in space).
@@ -172,17 +172,17 @@ def pelvis_axes(points: Points) -> DoubleArray:
 
 
 def thorax_axes(points: Points) -> DoubleArray:
-    """Axes (t, 3, 3) of the thorax: Y from the spine to the thorax, Z towards the right shoulder."""
+    """Axes (t, 3, 3) of the thorax: Y from spine to thorax, Z towards the right shoulder."""
     return axes_from_up(points["thorax"] - points["spine"], points["right_shoulder"] - points["left_shoulder"])
 
 
 def _trunk_axes(points: Points) -> DoubleArray:
-    """Axes (t, 3, 3) of the trunk as one piece: Y from the pelvis to the thorax, Z towards the right shoulder."""
+    """Axes (t, 3, 3) of the whole trunk: Y from pelvis to thorax, Z towards the right shoulder."""
     return axes_from_up(points["thorax"] - points["pelvis"], points["right_shoulder"] - points["left_shoulder"])
 
 
 def _in_space(axes: Callable[[Points], DoubleArray]) -> tuple[Callable[[Points], DoubleArray], ...]:
-    """Forward tilt, obliquity (right side down) and rotation (to the left) of a segment in world space."""
+    """Tilt (forward), obliquity (right side down), rotation (to the left) in world space."""
 
     def part(which: int, sign: float) -> Callable[[Points], DoubleArray]:
         return lambda points: sign * angles_yxz(relative(WORLD_AXES, axes(points)))[which]
@@ -215,7 +215,7 @@ def _shoulder(side: str, which: int) -> Callable[[Points], DoubleArray]:
 
 
 def _own_side(side: str) -> DoubleArray:
-    """(3,) what a direction is multiplied by so that one of the left side reads as one of the right."""
+    """(3,) factors that mirror a direction of the left side to the right side."""
     return np.array([1.0, 1.0, -1.0 if side == "left" else 1.0])
 
 

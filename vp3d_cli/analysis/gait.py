@@ -16,6 +16,7 @@ from vp3d_cli.types import BoolArray, DoubleArray, Pose3D, stretches
 
 # Contacts end when the heel leaves the ground, so that a quick walker too seems to stand on neither foot at times.
 _MOST_FLIGHT_WALKING = 0.15
+_LEAST_FOR_SYMMETRY = 2  # of each side: one step may be long by chance
 _FLAT_AFTER_S = 0.3  # after a heel strike the foot stands flat; a third of a slow step
 
 
@@ -30,7 +31,7 @@ class Measure:
         value: NaN where it is not known.
         sd: standard deviation over what was counted; NaN where there are fewer than two.
         unit: such as ``m``; "" for a count.
-        count: from how many steps, strides, repetitions or frames.
+        count: from how many steps, strides, repetitions or frames; of a comparison the fewer of both sides.
         note: why a value is missing.
     """
 
@@ -141,7 +142,7 @@ class Gait:
 
     @property
     def kind(self) -> str:
-        """``walking``, ``running`` (both feet in the air between steps), or "" where no gait was found."""
+        """``walking``, ``running`` (with flight between steps), or "" if no gait was found."""
         if not self.found:
             return ""
         return "running" if self.flight_share > _MOST_FLIGHT_WALKING else "walking"
@@ -171,14 +172,14 @@ def gait_of(points: PersonPoints) -> Gait:
 
 
 def _flight_share(contacts: BoolArray, bouts: Sequence[Bout]) -> float:
-    """Share of the frames from the first to the last heel strike of each bout in which no foot stands."""
+    """Share of the frames of all bouts in which neither foot stands."""
     spans = [contacts[round(bout.strikes[0].at) : round(bout.strikes[-1].at)] for bout in bouts]
     frames = np.concatenate([np.zeros((0, 2), np.bool_), *spans])
     return float((~frames.any(axis=1)).mean()) if len(frames) else 0.0
 
 
 def gait_measures(gait: Gait) -> list[Measure]:
-    """Means over all steps and strides of a person, by side; one that says why where no gait was found."""
+    """Means over all steps and strides by side; a single measure with a note if there is no gait."""
     if not gait.found:
         return [Measure("gait", "gait", "", np.nan, "", note=f"no gait found: {gait.reason}")]
     steps, strides = gait.steps, gait.strides
@@ -199,21 +200,19 @@ def gait_measures(gait: Gait) -> list[Measure]:
         measures += _by_side("stance", "% of stride", strides, lambda stride: 100 * stride.stance_share)
         measures.append(_mean("double_support", "both", double, "% of stride"))
         symmetric.append("stance")
-    pairs = {name: _both_sides(measures, name) for name in symmetric}
-    return measures + [
-        Measure("gait", f"{name}_symmetry_index", "both", _symmetry_index(*pair), "%", count=len(steps))
-        for name, pair in pairs.items()
-    ]
+    return measures + [_symmetry_index(measures, name) for name in symmetric]
 
 
-def _symmetry_index(left: float, right: float) -> float:
+def _symmetry_index(measures: Sequence[Measure], name: str) -> Measure:
     """Left minus right in per cent of their mean (Robinson et al. 1987): 0 where they are equal."""
-    return 200 * (left - right) / (left + right) if left + right else np.nan
-
-
-def _both_sides(measures: Sequence[Measure], name: str) -> tuple[float, float]:
-    left, right = ([m.value for m in measures if (m.name, m.side) == (name, side)] for side in SIDES)
-    return left[0], right[0]
+    left, right = (next(m for m in measures if (m.name, m.side) == (name, side)) for side in SIDES)
+    fewest = min(left.count, right.count)
+    title = f"{name}_symmetry_index"
+    if fewest < _LEAST_FOR_SYMMETRY:
+        return Measure("gait", title, "both", np.nan, "%", count=fewest, note="two of each side are needed")
+    return Measure(
+        "gait", title, "both", 200 * (left.value - right.value) / (left.value + right.value), "%", count=fewest
+    )
 
 
 def _by_side(name: str, unit: str, items: Sequence[Step] | Sequence[Stride], of: Callable[..., float]) -> list[Measure]:
@@ -248,6 +247,7 @@ class _Feet:
 
     @classmethod
     def of(cls, contacts: Sequence[Contact], bouts: Sequence[Bout]) -> _Feet:
+        """Sort contacts and toe-offs by foot."""
         own = [[contact for contact in contacts if contact.side == side] for side in SIDES]
         offs = [off for bout in bouts for off in bout.toe_offs]
         return cls(
@@ -265,7 +265,7 @@ class _Feet:
         return np.asarray(self.places[strike.foot][i] if stands else np.full(2, np.nan))
 
     def toe_off_near(self, foot: int, time_s: float, within_s: float) -> float:
-        """Seconds from a moment to the toe-off of a foot that is nearest to it; NaN where there is none so near."""
+        """Seconds from a moment to the nearest toe-off of a foot; NaN if none is within reach."""
         offs = self.offs_s[foot]
         i = int(np.searchsorted(offs, time_s))
         near = offs[max(i - 1, 0) : i + 1] - time_s

@@ -1,4 +1,4 @@
-"""Foot contacts, heel strikes and toe-offs of one person, and which of them belong to walking or running."""
+"""Foot contacts, heel strikes and toe-offs, and bouts of walking or running."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FootEvent:
 
 @dataclass(frozen=True)
 class Bout:
-    """Uninterrupted walking or running: heel strikes of alternating feet in order, and the toe-offs among them."""
+    """Uninterrupted walking or running: alternating heel strikes, and the toe-offs among them."""
 
     strikes: tuple[FootEvent, ...]
     toe_offs: tuple[FootEvent, ...]
@@ -106,7 +106,7 @@ def find_bouts(points: PersonPoints, contacts: BoolArray) -> tuple[list[Bout], s
 
 
 def travel(points: PersonPoints, start: int, stop: int, rate: float) -> tuple[DoubleArray, DoubleArray]:
-    """Direction of travel (n, 2) on the floor, of length 1, and speed (n,) in m/s, of frames ``start`` to ``stop``."""
+    """Unit direction of travel (n, 2) on the floor and speed (n,) in m/s, of a range of frames."""
     path = low_pass(points.places["pelvis"][start:stop, :2], _SPEED_SIGMA_S, rate)
     velocity = np.gradient(path, axis=0) * rate
     speed = np.linalg.norm(velocity, axis=1)

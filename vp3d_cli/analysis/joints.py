@@ -109,7 +109,7 @@ def points_of(pose: Pose3D, person: Person3D) -> PersonPoints:
 
 
 def lifted_upright(person: Person3D, names: Sequence[str]) -> DoubleArray:
-    """The lifted joints (t, J, 3) of a person, relative to the root, turned to the axes of the world.
+    """Lifted joints (t, J, 3) relative to the root, rotated to world axes.
 
     World space differs from what was lifted by a rotation, a shift, and legs bent to hold the feet. The rotation is
     found in each frame from the joints that are not of the legs (Kabsch 1976).
@@ -117,13 +117,21 @@ def lifted_upright(person: Person3D, names: Sequence[str]) -> DoubleArray:
     rigid = [i for i, name in enumerate(names) if not name.endswith(_LEGS)]
     camera = person.joints.astype(np.float64)
     world = person.joints_world.astype(np.float64)
-    there = np.isfinite(camera).all(axis=(1, 2)) & np.isfinite(world).all(axis=(1, 2))
-    result = np.full(camera.shape, np.nan)
-    a, b = (v[there][:, rigid] - v[there][:, rigid].mean(axis=1, keepdims=True) for v in (camera, world))
+    known = np.asarray(np.isfinite(camera[:, rigid] + world[:, rigid]).all(axis=2))
+    there = known.sum(axis=1) >= 3
+    a, b = (_centred(joints[there][:, rigid], known[there]) for joints in (camera, world))
     u, _, vt = np.linalg.svd(np.swapaxes(a, 1, 2) @ b)
     vt[:, 2] *= np.sign(np.linalg.det(u @ vt))[:, None]  # a rotation, no mirror image
+    result = np.full(camera.shape, np.nan)
     result[there] = camera[there] @ (u @ vt)
     return result
+
+
+def _centred(joints: DoubleArray, known: BoolArray) -> DoubleArray:
+    """Joints (t, J, 3) relative to the mean of those that are known; 0 for the others."""
+    joints = np.where(known[..., None], joints, 0.0)
+    mean = joints.sum(axis=1, keepdims=True) / known.sum(axis=1)[:, None, None]
+    return np.asarray(np.where(known[..., None], joints - mean, 0.0))
 
 
 def _keypoints_of(point: str, names: Iterable[str]) -> list[int]:

@@ -56,7 +56,7 @@ class Repetitions:
 
     @property
     def regular(self) -> bool:
-        """Whether this is one movement again and again: three times at least, alike in time and size."""
+        """Whether a movement was repeated: three times or more, alike in period and amplitude."""
         if len(self) < _LEAST_REPETITIONS:
             return False
         periods = np.diff(self.times_s)
@@ -137,7 +137,7 @@ def _mean_of(name: str, side: str, values: DoubleArray, unit: str) -> Measure:
 
 
 def _ranges(angles: JointAngles) -> list[Measure]:
-    """Lowest and highest value and range of each angle, over the frames in which its joints were seen."""
+    """Minimum, maximum and range of each angle, over frames in which its joints were seen."""
     measures = []
     for i, angle in enumerate(angles.names):
         name, side = split_side(angle)

@@ -1,4 +1,4 @@
-"""Plots of the motion over time: angles, heights, speeds, contacts, confidence; legible when printed in grey."""
+"""Plots of angles, heights, speeds, contacts and confidence over time, legible in grey."""
 
 from __future__ import annotations
 
@@ -172,14 +172,13 @@ def _panels(what: Sequence[str], angle_names: Sequence[str]) -> Iterator[_Panel]
 
 
 def _figure(everyone: Sequence[_PersonData], panels: Sequence[_Panel], title: str) -> Figure:
-    """One column of panels for each person, over one time axis."""
+    """One column of panels for each person, over the time in which the person is in view."""
     heights = [panel.height for panel in panels]
     size = (max(1.0, 0.85 * len(everyone)) * _PAGE_WIDTH_IN, _MARGIN_IN + _PANEL_HEIGHT_IN * sum(heights))
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
-        len(panels), len(everyone), squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
+        len(panels), len(everyone), squeeze=False, sharex="col", gridspec_kw={"height_ratios": heights}
     )
-    times = np.concatenate([data.points.times_s for data in everyone])
     for column, data in enumerate(everyone):
         for row, panel in enumerate(panels):
             axes = grid[row, column]
@@ -189,7 +188,7 @@ def _figure(everyone: Sequence[_PersonData], panels: Sequence[_Panel], title: st
             axes.set_title(panel.label, loc="left", fontsize=8, pad=3)
         grid[0, column].set_title(f"Person {data.points.person_id}", fontweight="bold")
         grid[-1, column].set_xlabel("time (s)")
-    grid[0, 0].set_xlim(*_limits(times))
+        grid[0, column].set_xlim(*_limits(data.points.times_s))
     figure.legend(handles=_legend_of(panels), loc="outside lower center", ncols=4, frameon=False, handlelength=3)
     if title:
         figure.suptitle(title, fontsize=9, color="0.35")
@@ -292,7 +291,7 @@ def _draw_contacts(axes: Axes, data: _PersonData) -> None:
 
 
 def _draw_confidence(axes: Axes, data: _PersonData) -> None:
-    """Mean confidence of all keypoints, 0 for one that was filled in, and the share of those that were."""
+    """Mean confidence of the keypoints (0 where filled in), and the share that was filled in."""
     track = data.person.track
     there = np.isfinite(track.keypoints).all(axis=2).max(axis=1)
     filled = np.where(there, 1.0 - track.observed.mean(axis=1), np.nan)

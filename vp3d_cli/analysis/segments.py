@@ -1,4 +1,4 @@
-"""Axes of body segments, and the rotation of one segment relative to another as three angles.
+"""Axes of body segments, and the rotation between two segments as three angles.
 
 Axes follow the International Society of Biomechanics (Wu et al. 2002, 2005): X forward, Y up, Z to the person's right.
 A set of axes is (t, 3, 3) with X, Y, Z as columns in world coordinates. Angles are in degrees.
@@ -38,7 +38,7 @@ def axes_from_up(up: DoubleArray, right: DoubleArray) -> DoubleArray:
 
 
 def relative(parent: DoubleArray, child: DoubleArray) -> DoubleArray:
-    """Rotation (t, 3, 3) from the axes of the parent to those of the child, in the parent's axes."""
+    """Rotation (t, 3, 3) from the parent's axes to the child's, in the parent's axes."""
     return np.asarray(np.swapaxes(parent, -1, -2) @ child)
 
 
@@ -48,7 +48,7 @@ def direction(parent: DoubleArray, vectors: DoubleArray) -> DoubleArray:
 
 
 def mirrored(rotation: DoubleArray) -> DoubleArray:
-    """The same rotation (t, 3, 3) as the other side of the body would do it: left and right exchanged."""
+    """The rotation (t, 3, 3) mirrored in the sagittal plane: left and right exchanged."""
     flip = np.diag([1.0, 1.0, -1.0])
     return np.asarray(flip @ rotation @ flip)
 
@@ -63,7 +63,7 @@ def angles_zxy(rotation: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleA
 
 
 def angles_yxz(rotation: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-    """Cardan angles about Y, X, Z, degrees, (t,) each: for the pelvis and the trunk in space (Baker 2001)."""
+    """Cardan angles about Y, X, Z, degrees, (t,) each: pelvis and trunk in space (Baker 2001)."""
     x = _arcsin(-rotation[..., 1, 2])
     y = _arctan(rotation[..., 0, 2], rotation[..., 2, 2])
     z = _arctan(rotation[..., 1, 0], rotation[..., 1, 1])
@@ -72,7 +72,7 @@ def angles_yxz(rotation: DoubleArray) -> tuple[DoubleArray, DoubleArray, DoubleA
 
 
 def axial_yxy(rotation: DoubleArray) -> DoubleArray:
-    """(t,) third of the angles about Y, X, Y (Wu et al. 2005), degrees, with the second counted as negative.
+    """Axial rotation (t,) of the shoulder, degrees: third angle about Y, X, Y (Wu et al. 2005).
 
     Undefined (NaN) within 10 degrees of where the first and third axis are one.
     """
@@ -92,7 +92,7 @@ def swing_zx(up: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
 
 
 def swing_yx(up: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Plane of elevation and elevation of the right shoulder (Wu et al. 2005), degrees, (t,) each.
+    """Plane of elevation and elevation (t,) of the right shoulder, degrees (Wu et al. 2005).
 
     Elevation is counted as positive, 0 to 180; the plane is undefined (NaN) within 10 degrees of either end.
 

@@ -43,7 +43,9 @@ def write_angles(people: Sequence[JointAngles], path: Path, *, long: bool = Fals
 
 
 def write_analysis(people: Sequence[PersonAnalysis], path: Path, *, overwrite: bool = False) -> None:
-    """Write measures, as CSV or JSON by the ending of the name; JSON also has each contact, step and stride.
+    """Write measures as CSV or JSON, by the ending of the name.
+
+    JSON also has each contact, step and stride.
 
     Raises:
         ConfigError: the name ends in something else.

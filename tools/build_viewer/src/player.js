@@ -3,7 +3,10 @@
 import { frameAt } from "./motion.js";
 
 export const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4];
-const LATE_S = 0.1; // a video that is farther off than this while playing is set anew
+// While both play: a difference up to the first is smoothed away, up to the second the motion waits for the video or
+// skips to it (a slow computer may decode slower than real time), beyond that the video is set anew.
+const SMOOTHED_S = 0.1;
+const FOLLOWED_S = 1.5;
 
 export class Player {
   /** `onChange()` is called when playing starts or stops, or the speed changes. */
@@ -95,17 +98,15 @@ export class Player {
     this.video.play().catch(() => {}); // a browser that refuses leaves the motion playing alone
   }
 
-  /** The video is the better clock while it plays; away from it, it is brought to ours. */
+  /** The video is the better clock while it plays. */
   #keepInStep() {
     const { video } = this;
     if (!video || video.paused || video.seeking || video.readyState < 2 || video.ended) return;
-    const shown = video.currentTime + this.videoStart;
-    if (Math.abs(shown - this.seconds) < LATE_S * Math.max(1, this.speed)) {
-      // A tenth of the difference at each picture: no jump is seen, and clocks that differ by little stay together.
-      this.seconds += (shown - this.seconds) * 0.1;
-    } else {
-      this.#setVideo();
-    }
+    const off = video.currentTime + this.videoStart - this.seconds;
+    const size = Math.abs(off) / Math.max(1, this.speed);
+    if (size < SMOOTHED_S) this.seconds += off * 0.1;
+    else if (size < FOLLOWED_S) this.seconds += off;
+    else this.#setVideo();
   }
 
   /** Show the video's frame of our time: the middle of the frame, as its ends round to the neighbours'. */

@@ -93,17 +93,16 @@ export class Bodies {
       colors: this.trail.geometry.attributes.color.array, count: 0 };
     people.forEach((person, index) => {
       if (this.hidden.has(person.id)) return;
+      const rows = Array.from({ length: TRAIL_POINTS + 1 }, (_, i) => {
+        const seconds = times[frame] - (i / TRAIL_POINTS) * TRAIL_S;
+        return seconds < times[0] ? -1 : rowOf(person, frameAt(times, seconds));
+      });
       for (const leaf of this.leaves) {
         const color = this.colors[index][sideOf(this.pose.joints[leaf])];
         for (let i = 0; i < TRAIL_POINTS; i++) {
-          const age = (i / TRAIL_POINTS) * TRAIL_S;
-          const rows = [age, age + TRAIL_S / TRAIL_POINTS].map((s) => {
-            const seconds = times[frame] - s;
-            return seconds < times[0] ? -1 : rowOf(person, frameAt(times, seconds));
-          });
-          if (rows[0] < 0 || rows[1] < 0) continue;
-          if (!jointInto(start, person, rows[0], leaf) || !jointInto(end, person, rows[1], leaf)) continue;
-          addSegment(writer, color, this.background, i / TRAIL_POINTS);
+          if (rows[i] < 0 || rows[i + 1] < 0) continue;
+          const known = jointInto(start, person, rows[i], leaf) && jointInto(end, person, rows[i + 1], leaf);
+          if (known) addSegment(writer, color, this.background, i / TRAIL_POINTS);
         }
       }
     });

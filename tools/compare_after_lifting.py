@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from vp3d_cli.evaluate.holdout import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
 from vp3d_cli.pipeline import infer as pipeline
+from vp3d_cli.pipeline.detection import no_progress
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.refine import bone_lengths as bones
 from vp3d_cli.refine import reprojection as anchoring
@@ -49,8 +50,8 @@ def main() -> None:
             patch.object(anchoring, "_FAR_M", far_m),
             patch.object(bones, "_TRUST", trust),
         ):
-            shots = evaluate_shots(given.lifter, hold_out, [_RATE_HZ], given.shots, InferSettings(), pipeline.silent)[0]
-            windows = {case.name: case for case in evaluate_windows(given.lifter, hold_out, pipeline.silent)}
+            shots = evaluate_shots(given.lifter, hold_out, [_RATE_HZ], given.shots, InferSettings(), no_progress)[0]
+            windows = {case.name: case for case in evaluate_windows(given.lifter, hold_out, no_progress)}
         poses = " | ".join(
             f"{windows[name].n_mpjpe:.1f} / {windows[name].p_mpjpe:.1f}" for name in ("clean", "detected")
         )

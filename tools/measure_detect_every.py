@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vp3d_cli.pipeline.infer import InferSettings, Models, infer
+from vp3d_cli.pipeline.infer import infer_video
+from vp3d_cli.pipeline.run import Models, Run
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.types import DoubleArray, Pose3D
 
 
@@ -57,7 +59,8 @@ def main() -> None:
         poses: list[Pose3D] = []
         for every in (1, *chosen.every):
             started = time.process_time()
-            poses.append(infer(video, settings=InferSettings(detect_every=every, end_s=chosen.end), models=models))
+            settings = InferSettings(detect_every=every, end_s=chosen.end)
+            poses.append(infer_video(video, settings, Run(models)))
             took.append(time.process_time() - started)
             if every > 1:
                 mean, p95, percent, found = compare(poses[0], poses[-1])

@@ -21,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from vp3d_cli.cli.benchmark import BenchResult, bench, example_clip
+from vp3d_cli.io.detections import Detections
 from vp3d_cli.lift.lifter import Lifter, load_lifter
-from vp3d_cli.pipeline.detection import Seen, detect
-from vp3d_cli.pipeline.infer import Models, lift_person, stand
+from vp3d_cli.pipeline.detection import detect_frames, tracks_of
+from vp3d_cli.pipeline.infer import lift_person, place_in_world
+from vp3d_cli.pipeline.run import Models
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.types import Keypoints2D, Track2D
 from vp3d_cli.video import VideoReader, find_ffmpeg
@@ -71,29 +73,31 @@ def measure_lengths(minutes: Sequence[float]) -> None:
     settings, lifter = InferSettings(), load_lifter()
     with VideoReader(example_clip()) as reader:
         size_wh = reader.info.size_wh
-        seen = detect(reader, Models(settings).detector)
+        seen = detect_frames(reader, Models(settings).detector, info=reader.info)
     print("\n| minutes | frames | people | track | condition, lift, place | ground | peak memory, MB |")
     print("|" + " ---: |" * 7, flush=True)
     for length in minutes:
         _one_length(seen, size_wh, lifter, settings, round(length * 60 * FPS))
 
 
-def _one_length(seen: Seen, size_wh: tuple[int, int], lifter: Lifter, settings: InferSettings, frames: int) -> None:
-    last = len(seen.people) - 1
+def _one_length(
+    seen: Detections, size_wh: tuple[int, int], lifter: Lifter, settings: InferSettings, frames: int
+) -> None:
+    last = len(seen) - 1
     index = last - np.abs(np.arange(frames) % (2 * last) - last)  # to and fro, so that everyone moves smoothly
-    people: list[Keypoints2D] = [seen.people[i] for i in index]
+    people: list[Keypoints2D] = [seen[int(i)] for i in index]
     times = np.arange(frames) / FPS
     marks = [time.process_time()]
-    Seen(times, people, [], {}).tracks(size_wh)
+    tracks_of(Detections(people, times, FPS, size_wh))
     marks.append(time.process_time())
-    whole = [track.over(last + 1) for track in seen.tracks(size_wh)[:2]]
+    whole = [track.over(last + 1) for track in tracks_of(seen)[:2]]
     tracks = [
         Track2D(t.person_id, t.keypoints[index], t.scores[index], t.boxes_xyxy[index], t.observed[index]) for t in whole
     ]
     camera = settings.camera(size_wh).as_tuple()
     motions = [lift_person(track, times, lifter, camera, size_wh, settings) for track in tracks]
     marks.append(time.process_time())
-    stand(motions, times)
+    place_in_world(motions, times)
     marks.append(time.process_time())
     costs = " | ".join(f"{1e3 * cost / frames:.2f}" for cost in np.diff(marks))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

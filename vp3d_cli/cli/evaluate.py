@@ -108,7 +108,7 @@ def evaluate(
     ] = None,
     smooth: options.Smooth = "1",
     height: options.Height = 1.7,
-    flip: options.Flip = True,
+    tta: options.Tta = True,
     device: options.Device = "auto",
     json_out: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write every figure.", show_default=False)
@@ -138,7 +138,7 @@ def evaluate(
         form = "this form; it belongs to --data"
         refuse(form, dataset=dataset, keypoints=keypoints, subjects=subjects, actions=actions, cameras=cameras)
     settings = options.make_settings(
-        detector=detector, trajectory=trajectory, fov=fov, smooth=smooth, height=height, flip=flip, device=device
+        detector=detector, trajectory=trajectory, fov=fov, smooth=smooth, height=height, tta=tta, device=device
     )
     from vp3d_cli.cli.progress import StageProgress
     from vp3d_cli.io.atomic import check_target
@@ -215,7 +215,7 @@ def on_motion(
     """Scores on motion capture that the lifters were not trained on."""
     from vp3d_cli.evaluate.holdout import HoldOut, evaluate_shots, evaluate_windows, held_out_clips
 
-    exam = HoldOut(held_out_clips(motion, lifters, hold_out), windows, by, settings.flip)
+    exam = HoldOut(held_out_clips(motion, lifters, hold_out), windows, by, settings.tta)
     results: Results = {}
     for lifter in lifters:
         results[lifter] = evaluate_windows(lifter, exam, progress)

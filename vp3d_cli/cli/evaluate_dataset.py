@@ -36,7 +36,7 @@ def make_exam(
         keypoints or "",
         _names(subjects),
         _names(actions),
-        settings.flip,
+        settings.tta,
         str(cameras or ""),
     )
 

@@ -25,9 +25,11 @@ from vp3d_cli.cli import (
     angles,
     batch,
     data,
+    detect,
     evaluate,
     files,
     infer,
+    lift,
     machine,
     models,
     plot,
@@ -37,7 +39,7 @@ from vp3d_cli.cli import (
     train_detector,
     view,
 )
-from vp3d_cli.cli.common import print_error
+from vp3d_cli.cli.common import print_error, with_new_names
 from vp3d_cli.errors import Vp3dError
 
 DEBUG_VARIABLE = "VP3D_DEBUG"
@@ -53,6 +55,7 @@ class Vp3dGroup(TyperGroup):
         end = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:end]:
             args = ["--debug", *(a for a in args[:end] if a != "--debug"), *args[end:]]
+        args = with_new_names(args)
         ctx.obj = shlex.join(["vp3d", *args])  # for the provenance of results
         return super().parse_args(ctx, args)
 
@@ -101,6 +104,8 @@ def _global_options(
 
 
 app.command("infer")(infer.infer)
+app.command("detect")(detect.detect)
+app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
 app.command("render")(files.render)
 app.command("info")(files.info)

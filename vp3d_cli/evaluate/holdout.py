@@ -219,7 +219,7 @@ def evaluate_shots(
     """Score the whole way from simulated detections to motion, on the same shots at several frame rates.
 
     A shot is four seconds of held-out motion before a camera that stands still and is known. Its frames are dropped to
-    each rate, then conditioned, lifted and placed as :func:`vp3d_cli.pipeline.infer.infer` does. Each shot has one
+    each rate, then conditioned, lifted and placed as :func:`vp3d_cli.pipeline.api.infer` does. Each shot has one
     scale.
 
     Args:
@@ -228,7 +228,7 @@ def evaluate_shots(
         rates_hz: frames per second, at most 120.
         shots: how many.
         settings: smoothing, flip.
-        report: see :func:`vp3d_cli.pipeline.infer.infer`.
+        report: see :func:`vp3d_cli.pipeline.api.infer`.
 
     Returns:
         One for each rate: the mean over the shots.

@@ -22,7 +22,7 @@ import numpy as np
 from vp3d_cli.analysis.gait import Measure
 from vp3d_cli.analysis.movement import PersonAnalysis, analyze
 from vp3d_cli.io.atomic import check_target, replacing
-from vp3d_cli.pipeline.infer import Progress
+from vp3d_cli.pipeline.detection import Progress
 from vp3d_cli.pipeline.summary import PersonSummary, summarize
 from vp3d_cli.pipeline.viewing import DEFAULT_VIDEO_HEIGHT, check_viewable, footage_of
 from vp3d_cli.render.scene3d import Scene3D
@@ -131,10 +131,10 @@ def people_section(data: ReportData) -> str:
     times = data.pose.frame_times_s
     rows = [
         (
-            str(person.track.person_id),
+            str(person.id),
             f"{times[person.track.first]:.2f} to {times[person.track.frames.stop - 1]:.2f} s",
             f"{facts.seconds_seen:.2f} s",
-            f"{facts.frames_filled} of {len(person.track)}",
+            f"{facts.frames_filled} of {len(person)}",
             f"{facts.mean_confidence:.2f}",
         )
         for person, facts in zip(data.pose.people, _facts(data.pose), strict=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vp3d_cli.errors import ConfigError, InputError
 from vp3d_cli.io.atomic import check_target, replacing
-from vp3d_cli.pipeline.infer import Progress, silent
+from vp3d_cli.pipeline.detection import Progress, no_progress
 from vp3d_cli.render.side_by_side import check_fits
 from vp3d_cli.render.viewer.page import Footage, viewer_page
 from vp3d_cli.types import DoubleArray, Pose3D
@@ -92,7 +92,7 @@ def footage_of(
         return None
     if link_video:
         return Footage(0.0, link=_relative_link(Path(video), out))
-    return Footage(float(pose.frame_times_s[0]), mp4=_small_copy(pose, Path(video), height, progress or silent))
+    return Footage(float(pose.frame_times_s[0]), mp4=_small_copy(pose, Path(video), height, progress or no_progress))
 
 
 def _relative_link(video: Path, out: Path) -> str:

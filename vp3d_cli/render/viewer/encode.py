@@ -115,10 +115,10 @@ def joint_states(person: Person3D, joint_names: Sequence[str], keypoint_names: S
     A joint counts as seen where its keypoint is observed with a confidence of at least 0.3. Joints without a keypoint
     of their name go by the keypoints around them, and those without such keypoints count as seen.
     """
-    seen_2d = person.track.observed & (np.nan_to_num(person.track.scores) >= _SEEN_SCORE)
+    seen_2d = person.observed & (np.nan_to_num(person.scores) >= _SEEN_SCORE)
     place = {name: i for i, name in enumerate(keypoint_names)}
     columns = [_seen(seen_2d, place, name) for name in joint_names]
-    seen = np.stack(columns, axis=1) if columns else np.zeros((len(person.track), 0), bool)
+    seen = np.stack(columns, axis=1) if columns else np.zeros((len(person), 0), bool)
     states = np.where(seen, SEEN, NOT_SEEN)
     return np.where(np.isfinite(person.joints_world).all(axis=-1), states, MISSING).astype(np.uint8)
 
@@ -148,12 +148,12 @@ def _root_of(parents: Sequence[int]) -> int:
 
 
 def _person_facts(person: Person3D, step_m: float) -> dict[str, Any]:
-    colors = person_colors(person.track.person_id)
+    colors = person_colors(person.id)
     return {
-        "id": person.track.person_id,
-        "name": f"Person {person.track.person_id}",
+        "id": person.id,
+        "name": f"Person {person.id}",
         "first": person.track.first,
-        "frames": len(person.track),
+        "frames": len(person),
         "step": step_m,
         "colors": {side: _web(getattr(colors, side)) for side in ("left", "right", "core")},
     }

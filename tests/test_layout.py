@@ -17,7 +17,7 @@ import vp3d_cli
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vp3d_cli"
 # What every part may import: these modules, and the files of io that any part reads and writes files with.
-FOUNDATION = {"metrics", "types", "skeletons", "camera", "errors", "weights", "plugins", "runtime"}
+FOUNDATION = {"metrics", "types", "skeletons", "camera", "kinematics", "errors", "weights", "plugins", "runtime"}
 SHARED_FILES = {"io.atomic", "io.npz_rows", "io.restricted_pickle"}
 STAGES = {"video", "detect", "track", "preprocess", "lift", "refine", "render", "io"}
 FRONTS = {"cli", "__main__"}

@@ -124,7 +124,21 @@ LIFTERS: Registry[Any] = Registry("lifter", {}, group="vp3d.lifters", must_be="v
 
 EXPORTERS: Registry[Any] = Registry(
     "format",
-    {"npz": "vp3d_cli.io.poses.npz:EXPORTER"},
+    {
+        "npz": "vp3d_cli.io.poses.npz:EXPORTER",
+        "bvh": "vp3d_cli.io.poses.bvh:EXPORTER",
+        "glb": "vp3d_cli.io.poses.glb:EXPORTER",
+        "usd": "vp3d_cli.io.poses.usd:EXPORTER",
+        "trc": "vp3d_cli.io.poses.trc:EXPORTER",
+        "mot": "vp3d_cli.io.poses.mot:EXPORTER",
+        "opensim": "vp3d_cli.io.poses.opensim:EXPORTER",
+        "c3d": "vp3d_cli.io.poses.c3d:EXPORTER",
+        "csv": "vp3d_cli.io.poses.csv:EXPORTER",
+        "parquet": "vp3d_cli.io.poses.parquet:EXPORTER",
+        "json": "vp3d_cli.io.poses.json:EXPORTER",
+        "coco": "vp3d_cli.io.poses.coco:EXPORTER",
+        "rerun": "vp3d_cli.io.poses.rerun:EXPORTER",
+    },
     group="vp3d.exporters",
     must_be="vp3d_cli.io.poses.base:Exporter",
 )

@@ -281,6 +281,31 @@ def over_all(values: NDArray[Any], first: int, frames: int, missing: float = np.
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """A person's skeleton with bones of constant length, and how its joints turn in t frames.
+
+    In the rest pose, a T-pose, all rotations are the identity: z up, facing -y, the left side at +x, so that the axes
+    of each joint are those of the world. :mod:`vp3d_cli.kinematics` computes positions from it.
+
+    Attributes:
+        rotations: (t, J, 4) unit quaternions (w, x, y, z): of each joint against its parent, of the root against the
+            world; NaN where the person is not in view.
+        bone_offsets: (J, 3) metres: each joint relative to its parent in the rest pose; 0 for the root.
+        root: (t, 3) metres: the root joint in world space; NaN where not in view.
+    """
+
+    rotations: FloatArray
+    bone_offsets: FloatArray
+    root: FloatArray
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        check_shape("rotations", self.rotations, ("t", "J", 4), sizes)
+        check_shape("bone_offsets", self.bone_offsets, ("J", 3), sizes)
+        check_shape("rig root", self.root, ("t", 3), sizes)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Person3D:
     """One person's motion: t of the video's T frames, from the first in view to the last; NaN where not in view.
@@ -290,6 +315,7 @@ class Person3D:
         joints: (t, J, 3) metres, camera axes, relative to the root (hip) joint.
         root: (t, 3) root joint in camera space, metres.
         joints_world: (t, J, 3) metres, z up, floor at z = 0.
+        rig: the same motion as joint rotations of a skeleton with constant bone lengths; None if not computed.
         times_s: (t,) the video's own timestamps, seconds; set by the pose that the person belongs to.
     """
 
@@ -297,6 +323,7 @@ class Person3D:
     joints: FloatArray
     root: FloatArray
     joints_world: FloatArray
+    rig: Rig | None = None
     times_s: DoubleArray | None = None
 
     def __post_init__(self) -> None:
@@ -304,6 +331,8 @@ class Person3D:
         check_shape("joints", self.joints, ("t", "J", 3), sizes)
         check_shape("root", self.root, ("t", 3), sizes)
         check_shape("joints_world", self.joints_world, ("t", "J", 3), sizes)
+        if self.rig is not None:
+            check_shape("rotations", self.rig.rotations, ("t", "J", 4), sizes)
 
     @property
     def id(self) -> int:

@@ -234,9 +234,9 @@ def test_what_was_lifted_is_brought_onto_the_keypoints_and_keeps_its_bones(monke
 
     off, stretch = measured()
     with monkeypatch.context() as context:
-        context.setattr(pipeline, "anchor", lambda joints, root, *_: (joints, root))
+        context.setattr(pipeline, "refine_reprojection", lambda joints, root, *_: (joints, root))
         assert off < 0.9 * measured()[0]
-    monkeypatch.setattr(pipeline, "steady_bones", lambda joints: joints)
+    monkeypatch.setattr(pipeline, "refine_bone_lengths", lambda joints: joints)
     assert stretch < 0.9 * measured()[1]
 
 

@@ -27,6 +27,7 @@ from vp3d_cli.cli import (
     data,
     detect,
     evaluate,
+    export,
     files,
     infer,
     lift,
@@ -108,6 +109,7 @@ app.command("detect")(detect.detect)
 app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
 app.command("render")(files.render)
+app.command("export")(export.export)
 app.command("info")(files.info)
 app.command("view")(view.view)
 app.command("report")(report.report)

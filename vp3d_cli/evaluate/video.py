@@ -1,4 +1,4 @@
-"""Evaluation of the whole way from a video, with one lifter or several on the same detections."""
+"""Evaluation of the whole pipeline on a video, with several lifters on the same detections."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def evaluate_video(
     settings: InferSettings,
     progress: Progress,
 ) -> list[Scores]:
-    """Score lifters on a video of a calibrated camera.
+    """Score lifters on the video of a calibrated camera.
 
     Args:
-        video: what the camera saw.
-        view: the truth.
-        lifters: names or files; the video is watched once for all.
-        settings: everything else; where they say nothing of the camera, the calibration does.
+        video: video of the camera.
+        view: ground truth.
+        lifters: names or files; people are detected once for all of them.
+        settings: inference settings; without intrinsics or field of view, those of the calibration are used.
         progress: see :func:`vp3d_cli.pipeline.api.infer`.
 
     Returns:
-        One for each lifter, named after the camera.
+        Scores of each lifter, named by the camera.
 
     Raises:
         NobodyFoundError, VideoError, WeightsError: see :func:`vp3d_cli.pipeline.api.infer`.
-        InputError: the video's times do not overlap with the truth.
+        InputError: the times of the video do not overlap with the ground truth.
     """
     if settings.intrinsics is None and settings.fov_deg is None:
         settings = dataclasses.replace(settings, intrinsics=view.intrinsics)

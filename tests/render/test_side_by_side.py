@@ -16,6 +16,7 @@ from poses import arrays_of, camera_axes, pose_of, walker, walking_pose, with_ar
 
 from vp3d_cli.camera import rotation_from_axis_angle
 from vp3d_cli.errors import ConfigError, InputError
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.figure import Figure, draw_limbs
 from vp3d_cli.render.floor import Floor, draw_shadows, trail_frames
 from vp3d_cli.render.palette import person_colors
@@ -23,7 +24,7 @@ from vp3d_cli.render.scene3d import Scene3D
 from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
 from vp3d_cli.render.view import choose_view, filming_rotation
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import Frame, FrameBGR, Pose3D, VideoInfo
+from vp3d_cli.types import Frame, FrameBGR, VideoInfo
 
 Array = NDArray[Any]
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.figure import Figure, Limbs, draw_limbs
 from vp3d_cli.render.floor import Floor, draw_plumb_line, draw_shadows, draw_trail, trail_frames
 from vp3d_cli.render.palette import CAPTION, GRID, INK, WHITE, mix, person_colors
 from vp3d_cli.render.text import blend_mask, caption_px, label, rounded_bar_mask, text_mask, write
 from vp3d_cli.render.view import View, choose_view
-from vp3d_cli.types import FloatArray, FrameBGR, Pose3D
+from vp3d_cli.types import FloatArray, FrameBGR
 
 _LABEL_ABOVE_M = 0.17  # distance of the label above the highest joint
 

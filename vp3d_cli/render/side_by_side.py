@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, InputError
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.overlay2d import draw_skeleton
 from vp3d_cli.render.scene3d import Scene3D
 from vp3d_cli.render.shapes import even, resize_into
 from vp3d_cli.render.text import caption_px
-from vp3d_cli.types import Frame, FrameBGR, Pose3D, VideoInfo
+from vp3d_cli.types import Frame, FrameBGR, VideoInfo
 
 _WIDEST_FOOTAGE = 2.4  # width over height; wider footage gets bars above and below
 _NARROWEST_FOOTAGE = 0.4

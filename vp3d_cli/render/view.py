@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from vp3d_cli.camera import project
-from vp3d_cli.types import DoubleArray, Person3D, Pose3D
+from vp3d_cli.pose import Person3D, Pose3D
+from vp3d_cli.types import DoubleArray
 
 # A narrow field of view distorts people at the edge of the picture little, and still shows depth.
 _FOV_DEG = 32.0

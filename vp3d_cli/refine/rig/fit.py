@@ -19,6 +19,7 @@ from vp3d_cli.kinematics import (
     quaternion_from_matrix,
     without_sign_flips,
 )
+from vp3d_cli.pose import Person3D, Pose3D, Rig
 from vp3d_cli.refine.body import ANKLES, NECK, THORAX, frame_rate, low_pass, unit_vectors
 from vp3d_cli.refine.foot_locking import fade_out
 from vp3d_cli.refine.rig.head import head_turn
@@ -26,7 +27,7 @@ from vp3d_cli.refine.rig.limbs import ARMS, LEGS, limb_rotations
 from vp3d_cli.refine.rig.rest_pose import HEAD, estimate_rest_pose, in_view
 from vp3d_cli.refine.rig.solve import fit_rotations, swing
 from vp3d_cli.skeletons import H36M17, H36M_LIMBS, LIMB_JOINTS
-from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Person3D, Pose3D, Rig, stretches
+from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, stretches
 
 # Feet that stand are held while the rest of the body gives way.
 _STANDING_WEIGHT = 4.0

@@ -21,7 +21,7 @@ SHORTEST_M = 0.005
 
 
 def estimate_rest_pose(joints: DoubleArray, rays: DoubleArray, scores: DoubleArray) -> FloatArray:
-    """Bone offsets (17, 3) of one person in the T-pose of :class:`~vp3d_cli.types.Rig`, left and right alike.
+    """Bone offsets (17, 3) of one person in the T-pose of :class:`~vp3d_cli.pose.Rig`, left and right alike.
 
     Limbs are stretched out; trunk, neck and head keep the angles that they have on average.
 

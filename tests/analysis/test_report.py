@@ -19,7 +19,8 @@ from poses import arrays_of, walking_pose, with_arrays
 
 from vp3d_cli.analysis.report import ReportData, report_page, write_report
 from vp3d_cli.io.poses.npz import write_npz
-from vp3d_cli.types import FrameBGR, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import FrameBGR
 
 
 @pytest.fixture

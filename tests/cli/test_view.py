@@ -12,7 +12,7 @@ from poses import arrays_of, walking_pose, with_arrays
 
 from vp3d_cli.cli import view
 from vp3d_cli.io.poses.npz import write_npz
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 
 @pytest.fixture

@@ -25,10 +25,11 @@ from vp3d_cli.io.atomic import check_target, replacing
 from vp3d_cli.pipeline.detection import Progress
 from vp3d_cli.pipeline.summary import PersonSummary, summarize
 from vp3d_cli.pipeline.viewing import DEFAULT_VIDEO_HEIGHT, check_viewable, footage_of
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.scene3d import Scene3D
 from vp3d_cli.render.side_by_side import SideBySideRenderer
 from vp3d_cli.render.viewer.page import Footage, viewer_element, viewer_style, whole_page
-from vp3d_cli.types import FrameBGR, Pose3D
+from vp3d_cli.types import FrameBGR
 from vp3d_cli.video import VideoReader
 
 _PICTURES = 4

@@ -15,7 +15,7 @@ import typer
 from vp3d_cli.cli.common import Overwrite, Quiet, print_warning, printable
 
 if TYPE_CHECKING:
-    from vp3d_cli.types import Pose3D
+    from vp3d_cli.pose import Pose3D
 
 PAGE_SUFFIXES = (".html", ".htm")
 PoseFile = Annotated[Path, typer.Argument(help="Pose file, from vp3d infer.", show_default=False)]

@@ -12,9 +12,10 @@ import numpy as np
 from vp3d_cli.errors import ConfigError, InputError
 from vp3d_cli.io.atomic import check_target, replacing
 from vp3d_cli.pipeline.detection import Progress, no_progress
-from vp3d_cli.render.side_by_side import check_fits
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.render.side_by_side import check_pose_matches_video
 from vp3d_cli.render.viewer.page import Footage, viewer_page
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.types import DoubleArray
 from vp3d_cli.video import VideoReader, VideoWriter
 
 DEFAULT_VIDEO_HEIGHT = 480
@@ -110,7 +111,7 @@ def _relative_link(video: Path, out: Path) -> str:
 def _small_copy(pose: Pose3D, video: Path, height: int, progress: Progress) -> bytes:
     """The frames of the pose as an H.264 mp4 without sound that begins with the first of them."""
     with VideoReader(video) as reader, tempfile.TemporaryDirectory(prefix="vp3d-") as folder:
-        check_fits(pose, reader.info)
+        check_pose_matches_video(pose, reader.info)
         width, full_height = reader.info.size_wh
         scale = min(1.0, height / full_height)
         size_wh = (max(1, round(width * scale)), max(1, round(full_height * scale)))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from poses import arrays_of, camera_axes, pose_of, walker, walking_pose, with_arrays
 
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.viewer.encode import (
     MISSING,
     NOT_SEEN,
@@ -25,7 +26,6 @@ from vp3d_cli.render.viewer.encode import (
     quantize,
 )
 from vp3d_cli.skeletons import COCO17, H36M17
-from vp3d_cli.types import Pose3D
 
 Array = NDArray[Any]
 

@@ -14,8 +14,9 @@ from clips import run_ffmpeg
 from poses import arrays_of, walking_pose, with_arrays
 
 from vp3d_cli.pipeline.viewing import write_view
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.viewer.page import viewer_page
-from vp3d_cli.types import FrameBGR, Pose3D
+from vp3d_cli.types import FrameBGR
 
 pytestmark = pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium; apt install chromium")
 

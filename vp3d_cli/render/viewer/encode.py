@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.render.palette import Color, person_colors
-from vp3d_cli.render.view import filming_axes
-from vp3d_cli.types import DoubleArray, Person3D, Pose3D
+from vp3d_cli.render.view import filming_rotation
+from vp3d_cli.types import DoubleArray
 
 FORMAT_VERSION = 1
 MISSING, NOT_SEEN, SEEN = 0, 1, 2  # state of a joint in a frame
@@ -128,7 +129,7 @@ def filming_camera(pose: Pose3D) -> dict[str, Any] | None:
 
     The position is the median over all people and frames of root in the world minus root from the camera.
     """
-    axes = filming_axes(pose)
+    axes = filming_rotation(pose)
     root = _root_of(pose.parents_3d)
     places = [person.joints_world[:, root] - person.root @ axes.T for person in pose.people]
     found = np.concatenate([np.asarray(place, np.float64) for place in places] or [np.zeros((0, 3))])

@@ -11,8 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.viewer.encode import encode_pose
-from vp3d_cli.types import Pose3D
 
 # No address but the page itself: a page that holds a stranger's file names and motion cannot load or send anything.
 _POLICY = (

@@ -36,9 +36,11 @@ from vp3d_cli.cli import (
     machine,
     models,
     plot,
+    report,
     reproduce,
     train,
     train_detector,
+    view,
 )
 from vp3d_cli.cli.common import print_error, with_new_names
 from vp3d_cli.cli.console import console
@@ -134,6 +136,8 @@ app.command("batch")(batch.batch)
 app.command("render")(files.render)
 app.command("export")(export.export)
 app.command("info")(files.info)
+app.command("view")(view.view)
+app.command("report")(report.report)
 app.command("angles")(angles.angles)
 app.command("analyze")(analyze.analyze)
 app.command("plot")(plot.plot)

@@ -54,7 +54,8 @@ def test_every_setting_has_an_option() -> None:
     fields = [field.name for field in dataclasses.fields(InferSettings)]
     flags = {options.flag_of(field) for field in fields}
     assert len(flags) == len(fields)
-    assert flags == {f"--{name.replace('_', '-')}" for name in inspect.signature(options.make_settings).parameters}
+    names = inspect.signature(options.make_settings).parameters
+    assert flags == {f"--{name.replace('_', '-')}" for name in names}
 
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # settings, the same as options, what is said of them

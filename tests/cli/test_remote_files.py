@@ -36,7 +36,7 @@ def _lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ffmpeg: Callable[..., 
     remove(LAB)
 
 
-OPTIONS = ("--detector", failing_detector.NAME, "--no-flip")
+OPTIONS = ("--detector", failing_detector.NAME, "--no-tta")
 
 
 def test_from_a_url_to_a_url(run_cli: RunCli) -> None:

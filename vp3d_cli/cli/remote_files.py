@@ -79,9 +79,9 @@ class LocalFiles(AbstractContextManager["LocalFiles"]):
         """Where to keep detections for a result at a URL, should the detector fail: in the current folder."""
         if isinstance(place, Path):
             return None
-        from vp3d_cli.pipeline.detection_cache import partial_of
+        from vp3d_cli.pipeline.detection_cache import cache_path
 
-        return partial_of(place.name)
+        return cache_path(place.name)
 
     def _new_folder(self) -> Path:
         if self._folder is None:

@@ -29,8 +29,9 @@ from vp3d_cli.errors import Vp3dError
 from vp3d_cli.runtime.processes import cause_of_death, granted_threads, thread_environment, usable_cores
 
 if TYPE_CHECKING:
-    from vp3d_cli.pipeline.chunks import Segment
-    from vp3d_cli.pipeline.detection import Progress, Seen
+    from vp3d_cli.io.detections import Detections
+    from vp3d_cli.pipeline.chunks import Chunk
+    from vp3d_cli.pipeline.detection import Progress
 
 POLL_S = 0.2
 _REPORT_EVERY_S = 0.2
@@ -296,19 +297,19 @@ def free_bytes() -> int | None:
     return min(found, default=None)
 
 
-def detect_chunks(chunks: Sequence[Segment], report: Progress) -> list[Seen]:
+def detect_chunks(chunks: Sequence[Chunk], report: Progress) -> list[Detections]:
     """Find everyone in all chunks of a video, in processes of this machine: as many as cores, one thread each.
 
     Raises:
-        Vp3dError: what :func:`vp3d_cli.pipeline.chunks.detect_segment` raises, or a process died.
+        Vp3dError: what :func:`vp3d_cli.pipeline.chunks.detect_chunk` raises, or a process died.
     """
-    from vp3d_cli.pipeline.chunks import detect_segment
+    from vp3d_cli.pipeline.chunks import detect_chunk
 
     cores = min(usable_cores(), granted_threads() or sys.maxsize)
     executor = LocalExecutor(*choose_jobs(len(chunks), cores=cores, free=free_bytes()))
     done, total = [0] * len(chunks), sum(chunk.frames for chunk in chunks)
     try:
-        futures = [executor.submit(str(i), detect_segment, chunk) for i, chunk in enumerate(chunks)]
+        futures = [executor.submit(str(i), detect_chunk, chunk) for i, chunk in enumerate(chunks)]
         left = set(futures)
         while left:
             ended, left = wait(left, POLL_S, FIRST_COMPLETED)

@@ -32,7 +32,7 @@ from vp3d_cli.pipeline.settings import InferSettings
 
 if TYPE_CHECKING:
     from vp3d_cli.jobs.executor import Reporter
-    from vp3d_cli.pipeline.chunks import Segment
+    from vp3d_cli.pipeline.chunks import Chunk
 
 _LOADING, _READING, _FETCHING, _SENDING = "load", "read", "fetch", "send"
 # Stages beside those of the pipeline, in words.
@@ -117,7 +117,7 @@ class Pipeline:
         import cv2
         import torch
 
-        from vp3d_cli.pipeline.infer import Models
+        from vp3d_cli.pipeline.run import Models
 
         # onnxruntime and the libraries under numpy have it from the environment.
         torch.set_num_threads(setup.threads)
@@ -161,43 +161,40 @@ class Pipeline:
             Vp3dError: the video cannot be done.
         """
         from vp3d_cli.io.poses.npz import read_npz
-        from vp3d_cli.pipeline import chunks, drawing, infer
+        from vp3d_cli.pipeline import api, chunks, drawing
+        from vp3d_cli.pipeline.run import Run
 
         keypoints = None if video.keypoints is None else str(video.keypoints)
+        settings = replace(self._setup.settings, keypoints=keypoints)
+        # Chunks that other tasks have done lie in the cache.
         detector = None if keypoints is not None or video.needed == (RENDER,) else self._models.detector
-        common: dict[str, Any] = {
-            "settings": replace(self._setup.settings, keypoints=keypoints),
-            "command": self._setup.command,
-            "models": self._models,
-            "source": video.source,
-            "keep": video.keep,
-            "recorded": video.input,
-            "side_by_side": functools.partial(chunks.in_turn, detector=detector, resumed=False),
-        }
+        in_turn = functools.partial(chunks.detect_in_turn, detector=detector)
+        provenance: dict[str, Any] = {"command": self._setup.command, "video": video.source, "input": dict(video.input)}
+        provenance["earlier_seconds"] = video.spent_s
+        run = Run(self._models, report, video.keep, in_turn, provenance)
         files = video.files
         if KEYPOINTS in video.needed:
-            format = self._setup.format
-            warnings = infer.find_keypoints(video.path, files[KEYPOINTS], format=format, progress=report, **common)
+            warnings = api.detect_to_file(video.path, files[KEYPOINTS], settings, run, format=self._setup.format)
             yield Made(KEYPOINTS, report.frames, None, warnings)
         if POSE in video.needed:
-            pose = infer.infer(video.path, files[POSE], progress=report, **common, spent_s=video.spent_s)
+            pose = api.infer_to_file(video.path, files[POSE], settings, run)
             yield Made(POSE, pose.num_frames, pose.num_people, pose.provenance.get("warnings", ()))
         if RENDER in video.needed:
             pose = read_npz(files[POSE]) if POSE not in video.needed else pose
             drawing.render(pose, video.path, files[RENDER], progress=report)
             yield Made(RENDER, pose.num_frames, pose.num_people, ())
 
-    def plan_chunks(self, video: Path, keep: Path) -> Sequence[Segment]:
+    def plan_chunks(self, video: Path, keep: Path) -> Sequence[Chunk]:
         """Cut a video as the settings say; none where it is to be done in one piece."""
-        from vp3d_cli.pipeline.chunks import plan_segments
+        from vp3d_cli.pipeline.chunks import plan_chunks
 
-        return plan_segments(video, self._setup.settings, keep)
+        return plan_chunks(video, self._setup.settings, keep)
 
-    def detect_chunk(self, chunk: Segment, report: Reporter) -> None:
+    def detect_chunk(self, chunk: Chunk, report: Reporter) -> None:
         """Find everyone in a chunk, and keep what was found in the file that it names."""
-        from vp3d_cli.pipeline.chunks import detect_segment
+        from vp3d_cli.pipeline.chunks import detect_chunk
 
-        detect_segment(chunk, report, self._models.detector)
+        detect_chunk(chunk, report, self._models.detector)
 
 
 @functools.lru_cache(maxsize=1)

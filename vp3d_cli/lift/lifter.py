@@ -55,6 +55,16 @@ class Lifter:
             FoldedTemporalModel(model) if isinstance(model, TemporalModel) else model
         )
 
+    @property
+    def licence(self) -> str:
+        """Condition of use that comes from the training data."""
+        return self.info.licence
+
+    @property
+    def rate_hz(self) -> float:
+        """Frame rate at which keypoints must come."""
+        return self.rule.rate_hz
+
     def lift(
         self,
         keypoints: FloatArray,

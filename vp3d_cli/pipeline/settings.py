@@ -51,11 +51,12 @@ class InferSettings:
         intrinsics: fx, fy, cx, cy in pixels; wins over ``fov_deg``.
         fov_deg: field of view along the longer side; None takes 60 degrees.
         detect_every: look for people in every so many frames only; between them their motion is interpolated.
-        chunk_minutes: cut a longer video into chunks of so many minutes, in which people are detected independently;
-            None does it in one piece.
+        chunk_minutes: detect a longer video in chunks of so many minutes, at the same time on several cores; None
+            detects it in one piece.
         smooth: strength; 0 is off, 1 usual.
         device: ``auto``, ``cpu`` or ``cuda``.
-        flip: average the lifter's answers for the motion as it is, mirrored and, if it knows such, running backwards.
+        tta: test-time augmentation: average what the lifter gives for the motion as it is, mirrored and, if it was
+            trained on such, running backwards.
         height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
 
     Raises:
@@ -80,7 +81,7 @@ class InferSettings:
     chunk_minutes: float | None = None
     smooth: float = 1.0
     device: str = "auto"
-    flip: bool = True
+    tta: bool = True
     height_m: float = 1.7
 
     def __post_init__(self) -> None:

@@ -168,7 +168,7 @@ class Pipeline:
         settings = replace(self._setup.settings, keypoints=keypoints)
         # Chunks that other tasks have done lie in the cache.
         detector = None if keypoints is not None or video.needed == (RENDER,) else self._models.detector
-        in_turn = functools.partial(chunks.detect_in_turn, detector=detector)
+        in_turn = functools.partial(chunks.detect_in_turn, detector=detector, resumed=False)
         provenance: dict[str, Any] = {"command": self._setup.command, "video": video.source, "input": dict(video.input)}
         provenance["earlier_seconds"] = video.spent_s
         run = Run(self._models, report, video.keep, in_turn, provenance)

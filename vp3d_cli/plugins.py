@@ -120,7 +120,7 @@ DETECTORS: Registry[Any] = Registry(
 )
 
 # Lifters of other packages. The lifters that ship are weight files: see weights/manifest.json.
-LIFTERS: Registry[Any] = Registry("lifter", {}, group="vp3d.lifters", must_be="vp3d_cli.lift.base:LifterInfo")
+LIFTERS: Registry[Any] = Registry("lifter", {}, group="vp3d.lifters", must_be="vp3d_cli.lift.base:LifterPlugin")
 
 EXPORTERS: Registry[Any] = Registry(
     "format",
@@ -176,4 +176,10 @@ ARCHITECTURES: Registry[Any] = Registry(
 TRAINING_DATA: Registry[Any] = Registry(
     "kind of training data",
     {"motion": "vp3d_cli.train.data:MotionData", "dataset": "vp3d_cli.paper.training:DatasetData"},
+)
+
+# What the methods of Pose3D do; here, so that the container itself imports no stage.
+POSE_METHODS: Registry[Any] = Registry(
+    "method of a pose",
+    {"save": "vp3d_cli.io.poses:export_pose", "to_dataframe": "vp3d_cli.io.tables:pose_table"},
 )

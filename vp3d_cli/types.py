@@ -9,7 +9,7 @@ corner. Missing is NaN with confidence 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vp3d_cli.errors import ShapeError
+from vp3d_cli.errors import ConfigError, ShapeError
+from vp3d_cli.plugins import POSE_METHODS
 from vp3d_cli.skeletons import COCO17, Skeleton, skeleton_of
 
 FrameBGR = NDArray[np.uint8]  # (H, W, 3)
@@ -100,7 +101,7 @@ class Frame:
     image: FrameBGR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Keypoints2D:
     """The people whom a detector sees in one frame.
 
@@ -128,6 +129,9 @@ class Keypoints2D:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    def __repr__(self) -> str:
+        return f"Keypoints2D({len(self)} people, keypoints {self.keypoints.shape}, skeleton {self.skeleton.name!r})"
+
     @classmethod
     def empty(cls, skeleton: Skeleton = COCO17) -> Keypoints2D:
         """Nobody in view."""
@@ -154,7 +158,7 @@ class Keypoints2D:
         return Keypoints2D(self.boxes_xyxy, keypoints, scores, self.person_scores, skeleton)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Track2D:
     """One person through a video: t of its T frames, from the first in view to the last.
 
@@ -185,6 +189,10 @@ class Track2D:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def __repr__(self) -> str:
+        frames = f"frames {self.first} to {self.frames.stop - 1}"
+        return f"Track2D(person {self.person_id}, {frames}, keypoints {self.keypoints.shape})"
 
     @property
     def frames(self) -> slice:
@@ -237,6 +245,35 @@ def pick_joints(
     return points, confidence
 
 
+def tracks_by_id(frames: Sequence[Keypoints2D], ids: Sequence[tuple[int, ...]]) -> list[Track2D]:
+    """One track for each identity, by identity; shifted, if need be, so that the smallest is at least 1.
+
+    Args:
+        frames: the people of each frame.
+        ids: the identity of each of them.
+    """
+    everyone = sorted({person for frame in ids for person in frame})
+    shift = max(0, 1 - everyone[0]) if everyone else 0
+    rows: dict[int, list[tuple[int, int]]] = {person: [] for person in everyone}
+    for frame, people in enumerate(ids):
+        for row, person in enumerate(people):
+            rows[person].append((frame, row))
+    return [_track_of(frames, person + shift, rows[person]) for person in everyone]
+
+
+def _track_of(frames: Sequence[Keypoints2D], person_id: int, rows: Sequence[tuple[int, int]]) -> Track2D:
+    """The person who is at some rows of some frames."""
+    first, count = rows[0][0], rows[-1][0] - rows[0][0] + 1
+    skeleton = frames[first].skeleton
+    keypoints = np.full((count, skeleton.num_joints, 2), np.nan, np.float32)
+    scores = np.zeros((count, skeleton.num_joints), np.float32)
+    boxes = np.full((count, 4), np.nan, np.float32)
+    for frame, row in rows:
+        people, at = frames[frame], frame - first
+        keypoints[at], scores[at], boxes[at] = people.keypoints[row], people.scores[row], people.boxes_xyxy[row]
+    return Track2D(person_id, keypoints, scores, boxes, np.isfinite(keypoints[..., 0]), first, skeleton)
+
+
 def over_all(values: NDArray[Any], first: int, frames: int, missing: float = np.nan) -> NDArray[Any]:
     """Values of some frames (t, ...) as those of all (frames, ...)."""
     result = np.full((frames, *values.shape[1:]), missing, values.dtype)
@@ -244,7 +281,7 @@ def over_all(values: NDArray[Any], first: int, frames: int, missing: float = np.
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rig:
     """A person's skeleton with bones of constant length, and how its joints turn in t frames.
 
@@ -269,7 +306,7 @@ class Rig:
         check_shape("rig root", self.root, ("t", 3), sizes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Person3D:
     """One person's motion: t of the video's T frames, from the first in view to the last; NaN where not in view.
 
@@ -278,6 +315,7 @@ class Person3D:
         joints: (t, J, 3) metres, camera axes, relative to the root (hip) joint.
         root: (t, 3) root joint in camera space, metres.
         joints_world: (t, J, 3) metres, z up, floor at z = 0.
+        times_s: (t,) the video's own timestamps, seconds; set by the pose that the person belongs to.
         rig: the same motion as joint rotations of a skeleton with constant bone lengths; None if not computed.
     """
 
@@ -285,6 +323,7 @@ class Person3D:
     joints: FloatArray
     root: FloatArray
     joints_world: FloatArray
+    times_s: DoubleArray | None = None
     rig: Rig | None = None
 
     def __post_init__(self) -> None:
@@ -294,6 +333,33 @@ class Person3D:
         check_shape("joints_world", self.joints_world, ("t", "J", 3), sizes)
         if self.rig is not None:
             check_shape("rotations", self.rig.rotations, ("t", "J", 4), sizes)
+
+    @property
+    def id(self) -> int:
+        """Identity, from 1; unique within the video."""
+        return self.track.person_id
+
+    @property
+    def keypoints(self) -> FloatArray:
+        """(t, K, 2) pixels; NaN where there is none."""
+        return self.track.keypoints
+
+    @property
+    def scores(self) -> FloatArray:
+        """(t, K) confidence of the keypoints, 0..1."""
+        return self.track.scores
+
+    @property
+    def observed(self) -> BoolArray:
+        """(t, K) False where a keypoint was filled in or is missing."""
+        return self.track.observed
+
+    def __len__(self) -> int:
+        return len(self.track)
+
+    def __repr__(self) -> str:
+        frames = f"frames {self.track.first} to {self.track.frames.stop - 1}"
+        return f"Person3D(id {self.id}, {frames}, joints {self.joints.shape}, keypoints {self.keypoints.shape})"
 
     def row_of(self, frame: int) -> int | None:
         """Which of the t frames a frame of the video is; None if it is none of them."""
@@ -323,7 +389,7 @@ POSE_ARRAYS: dict[str, PoseArray] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pose3D:
     """The result: everyone's motion through a video.
 
@@ -354,6 +420,8 @@ class Pose3D:
 
     def __post_init__(self) -> None:
         check_shape("frame_times_s", self.frame_times_s, ("T",), {})
+        timed = (replace(person, times_s=self.frame_times_s[person.track.frames]) for person in self.people)
+        object.__setattr__(self, "people", tuple(timed))
         for person in self.people:
             name = f"person {person.track.person_id}"
             check_shape(f"{name}: joints", person.joints, ("t", len(self.joint_names_3d), 3), {})
@@ -365,6 +433,72 @@ class Pose3D:
             raise ShapeError(
                 f"parents_3d: expected {len(self.joint_names_3d)} entries, one per joint, got {len(self.parents_3d)}"
             )
+
+    def __len__(self) -> int:
+        """P, the number of people."""
+        return len(self.people)
+
+    def __iter__(self) -> Iterator[Person3D]:
+        """The people, the main person first."""
+        return iter(self.people)
+
+    def __getitem__(self, index: int) -> Person3D:
+        """A person by place, 0 for the main person; see :meth:`person` for one by identity."""
+        return self.people[index]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        width, height = self.video_size_wh
+        people = ", ".join(map(repr, self.people))
+        return f"Pose3D({self.num_frames} frames at {self.fps:.4g} fps, {width}x{height}, people: [{people}])"
+
+    def person(self, person_id: int) -> Person3D:
+        """The person with an identity.
+
+        Raises:
+            ConfigError: there is none; the message lists those there are.
+        """
+        for person in self.people:
+            if person.id == person_id:
+                return person
+        known = ", ".join(map(str, self.person_ids))
+        raise ConfigError(f"there is no person {person_id} in this pose; people: {known or 'none'}")
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The 3D skeleton: joint names, parents, left and right."""
+        known = skeleton_of("custom", tuple(self.joint_names_3d))
+        if known.parents == tuple(self.parents_3d):
+            return known
+        parents = tuple(self.parents_3d)
+        bones = tuple((parent, child) for child, parent in enumerate(parents) if parent >= 0)
+        return Skeleton("custom", tuple(self.joint_names_3d), parents, bones)
+
+    def save(self, path: str | Path, **options: Any) -> None:
+        """Write the pose in the format that the ending of the path stands for, such as ``.npz`` or ``.bvh``.
+
+        Args:
+            path: file to write.
+            options: of :func:`vp3d_cli.io.poses.export_pose`, such as ``overwrite=True``.
+
+        Raises:
+            ConfigError: no format has this ending; the message lists those there are.
+            OutputError: it exists and ``overwrite`` is not set, or it cannot be written.
+        """
+        POSE_METHODS.get("save")(self, path, **options)
+
+    def to_dataframe(self) -> Any:
+        """A table with a row for each person, frame and joint: time, metres in world space, confidence.
+
+        Returns:
+            A pandas data frame, or a polars one where only polars is installed.
+
+        Raises:
+            MissingDependencyError: neither is installed.
+        """
+        return POSE_METHODS.get("to_dataframe")(self)
 
     @property
     def num_people(self) -> int:

@@ -295,7 +295,7 @@ def test_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path, sho
 
     with pytest.raises(_Stop):
         go("parts", on_validation=stop)
-    with pytest.raises(TrainingError, match="holds another run; --resume goes on"):
+    with pytest.raises(TrainingError, match="holds another run; continue it with --resume"):
         go("parts")
     resumed = go("parts", resume=True)
     for name, tensor in whole.items():

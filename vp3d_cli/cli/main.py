@@ -20,8 +20,25 @@ import typer
 from typer.core import TyperGroup
 
 from vp3d_cli import __version__
-from vp3d_cli.cli import batch, data, evaluate, export, files, infer, machine, models, reproduce, train, train_detector
-from vp3d_cli.cli.common import print_error
+from vp3d_cli.cli import (
+    analyze,
+    angles,
+    batch,
+    data,
+    detect,
+    evaluate,
+    export,
+    files,
+    infer,
+    lift,
+    machine,
+    models,
+    plot,
+    reproduce,
+    train,
+    train_detector,
+)
+from vp3d_cli.cli.common import print_error, with_new_names
 from vp3d_cli.errors import Vp3dError
 
 DEBUG_VARIABLE = "VP3D_DEBUG"
@@ -37,6 +54,7 @@ class Vp3dGroup(TyperGroup):
         end = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:end]:
             args = ["--debug", *(a for a in args[:end] if a != "--debug"), *args[end:]]
+        args = with_new_names(args)
         ctx.obj = shlex.join(["vp3d", *args])  # for the provenance of results
         return super().parse_args(ctx, args)
 
@@ -85,10 +103,15 @@ def _global_options(
 
 
 app.command("infer")(infer.infer)
+app.command("detect")(detect.detect)
+app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
 app.command("render")(files.render)
 app.command("export")(export.export)
 app.command("info")(files.info)
+app.command("angles")(angles.angles)
+app.command("analyze")(analyze.analyze)
+app.command("plot")(plot.plot)
 app.command("detectors")(models.detectors)
 app.add_typer(models.weights_app, name="weights")
 app.add_typer(data.data_app, name="data")

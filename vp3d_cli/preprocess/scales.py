@@ -12,7 +12,7 @@ from vp3d_cli.preprocess.smoothing_spline import fit_spline, spread_times
 from vp3d_cli.types import DoubleArray
 
 # Below this confidence a keypoint of the embedded detector is off by a fifth of the body size and more, which
-# interpolation over a gap of most of a second beats (docs/detector_noise.md, docs/smoothing.md).
+# interpolation over a gap of most of a second beats (docs/measurements/detector_noise.md, docs/smoothing.md).
 LOW_CONFIDENCE = 0.2
 _SIZE_HZ = 0.5  # a person's size in the image changes as they walk to the camera, not as they bow or jump
 

@@ -14,12 +14,13 @@ from vp3d_cli.preprocess.smoothing_spline import fit_spline, spread_times
 from vp3d_cli.types import DoubleArray, FloatArray, Track2D, check_shape
 
 # Chosen on two opinions of the detector about real clips and on projected motion capture with noise alike them
-# (docs/smoothing.md; tools/compare_smoothing.py repeats it).
+# (docs/smoothing.md; benchmarks/smoothing.py repeats it).
 REST_HZ = 1.5  # cutoff of a joint at rest
 HZ_PER_SPEED = 2.5  # added for each body size per second: a running person's wrist passes with 10-20 Hz
 PILOT_HZ = 6.0  # cutoff under which the speed is judged
 SPEED_HZ = 4.0  # the speed itself is averaged over the 40 ms around a frame
-# The error of a keypoint grows about as 1 / confidence (docs/detector_noise.md), its weight is the inverse square.
+# The error of a keypoint grows about as 1 / confidence (docs/measurements/detector_noise.md), its weight is the inverse
+# square.
 MIN_WEIGHT = 0.02
 # Joints are smoothed together up to so many samples, which bounds the memory that a long video takes.
 _SAMPLES_AT_ONCE = 1 << 15

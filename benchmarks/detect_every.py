@@ -17,7 +17,8 @@ import numpy as np
 from vp3d_cli.pipeline.infer import infer_video
 from vp3d_cli.pipeline.run import Models, Run
 from vp3d_cli.pipeline.settings import InferSettings
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import DoubleArray
 
 
 def compare(whole: Pose3D, sparse: Pose3D) -> tuple[float, float, float, float]:

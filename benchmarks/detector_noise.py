@@ -22,8 +22,8 @@ from clip_detections import Opinions, load_opinions
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 
-from vp3d_cli.preprocess import body_size, fill_gaps, smooth
-from vp3d_cli.preprocess.outliers import repair
+from vp3d_cli.preprocess import body_scale, fill_gaps, smooth
+from vp3d_cli.preprocess.outliers import correct_outliers
 from vp3d_cli.preprocess.smoothing_spline import fit_spline
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D
@@ -81,10 +81,10 @@ def measure_person(opinions: Opinions) -> Person:
     """Residuals and differences of one person."""
     track, times = opinions.track, opinions.times_s
     keypoints, scores = track.keypoints.astype(np.float64), track.scores.astype(np.float64)
-    size = body_size(keypoints, scores, times)
+    size = body_scale(keypoints, scores, times)
     fps = 1 / float(np.median(np.diff(times)))
     seen = np.isfinite(keypoints).all(axis=-1)
-    repaired = repair(keypoints, np.where(seen, scores, 0.0), times, size)
+    repaired = correct_outliers(keypoints, np.where(seen, scores, 0.0), times, size, COCO17)
     curve = np.full_like(keypoints, np.nan)
     joint, frame = np.nonzero(seen.T)
     series = np.cumsum(np.append(0.0, (np.diff(frame) != 1) | (np.diff(joint) != 0)))
@@ -286,7 +286,7 @@ def swaps(people: list[Person], opinions: list[Opinions]) -> dict[str, Any]:
             kept = sum(np.linalg.norm(first[:, j] - second[:, j], axis=-1) for j in (left, right))
             traded = sum(np.linalg.norm(first[:, a] - second[:, b], axis=-1) for a, b in ((left, right), (right, left)))
             sure = (np.minimum(person.scores, person.second_scores)[:, [left, right]] >= SURE).all(axis=1)
-            apart = kept + traded > 0.3 * body_size(first, person.scores, opinion.times_s)
+            apart = kept + traded > 0.3 * body_scale(first, person.scores, opinion.times_s)
             told = sure & apart & np.isfinite(kept)
             crossed = told & (kept > 2 * traded)
             share.append((int(crossed.sum()), int(told.sum())))

@@ -20,27 +20,27 @@ import torch
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.synthesis.noise import DetectorNoise, NoiseSettings
 
-INTRODUCTION = """# How the embedded detector errs
+INTRODUCTION = """# Measurements: errors of the MoveNet detector
 
-What MoveNet's keypoints on real video are like, joint by joint: the noise of the training data is modelled on these
-figures, and the smoother's weights rest on them. Made by `benchmarks/detector_noise.py` and
+Errors of MoveNet's keypoints on real video, joint by joint: the noise of the training data is modelled on these
+figures, and so are the weights of the smoother. Made by `benchmarks/detector_noise.py` and
 `benchmarks/detector_noise_report.py`; all figures are in [detector_noise.json](detector_noise.json).
 
-Nobody knows the true keypoints of these clips, so two measures do without:
+The true keypoints of these clips are unknown, so two measures do without them:
 
-- **Jitter** is what a smooth curve (5 Hz) leaves over where a joint is slow, in clips of 24 frames per second and more.
-- **Error** is the difference between two opinions of the detector: of the video, and of the mirrored and 7 % enlarged
-  video, mapped back; divided by sqrt 2, since both err. Its autocorrelation splits it into a *white* part (new in each
-  frame), a *slow* part that fades with a time constant, and a *bias* that stays. What both opinions get wrong alike
-  does not show, so these are lower bounds; a bias towards one side of the body is the likeliest to be missing.
+- **Jitter** is the residual of a smooth curve (5 Hz) where a joint is slow, in clips of at least 24 frames per second.
+- **Error** is the difference between two detections divided by sqrt 2: of the video, and of the mirrored and 7 %
+  enlarged video. Its autocorrelation splits it into a *white* part (independent in each frame), a *slow* part with a
+  time constant, and a constant *bias*. Errors that both detections share are not visible, so these are lower bounds,
+  above all for the bias.
 
-Both are standard deviations for each axis, in percent of the **body size**: the root-mean-square distance of the
-keypoints from their mean, weighted by confidence (`vp3d_cli.preprocess.body_size`). An adult of 1.7 m seen whole has
-one of about 0.50 m, so 1 % is 5 mm; one seen from the hips up, about 0.33 m. Keypoints whose two opinions have a
-confidence of 0.3 at least and agree within 0.15 body sizes count; the others are in the second table.
+Both are standard deviations for each axis, in percent of the **body scale**: the root-mean-square distance of the
+keypoints from their mean, weighted by confidence (`vp3d_cli.preprocess.body_scale`). An adult of 1.7 m seen whole has
+one of about 0.50 m, so 1 % is 5 mm; one seen from the hips up, about 0.33 m. Keypoints whose two detections have a
+confidence of 0.3 at least and agree within 0.15 body scales count; the others are in the second table.
 """
 COLUMNS = (
-    "jitter", "error", "white", "slow", "time constant", "bias", "error after conditioning",
+    "jitter", "error", "white", "slow", "time constant", "bias", "error after preprocessing",
     "confidence: median", "5 % to 95 %", "below 0.3, times a minute",
 )  # fmt: skip
 
@@ -66,8 +66,8 @@ def joint_table(noise: dict[str, Any]) -> str:
 
 
 def bin_table(title: str, rows: list[dict[str, Any]], *, gross: bool) -> str:
-    """Error of single keypoints in bins; ``gross`` adds the share of those in another place altogether."""
-    columns = [title, "keypoints", "median", "root mean square", "90 % below", *(["another place"] if gross else [])]
+    """Error of single keypoints in bins; ``gross`` adds the share of those in gross error altogether."""
+    columns = [title, "keypoints", "median", "root mean square", "90 % below", *(["gross error"] if gross else [])]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in rows:
         cells = [
@@ -144,40 +144,40 @@ Clips: {people}.
 
 {joint_table(noise)}
 
-"After conditioning": both opinions with gaps filled and smoothed at strength 1, clips of 24 frames per second and
-more. Half of the errors lie within {tail[0]}, 90 % within {tail[1]}, 99 % within {tail[2]} robust standard deviations
-(a Gaussian: 0.67, 1.64, 2.58): tails are heavy.
+"After preprocessing": both detections with gaps filled and smoothed at strength 1, clips of at least 24 frames per
+second. Half of the errors lie within {tail[0]}, 90 % within {tail[1]}, 99 % within {tail[2]} robust standard deviations
+(a Gaussian: 0.67, 1.64, 2.58): the distribution has heavy tails.
 
 ![Jitter, error by confidence, autocorrelation](../images/detector_noise.png)
 
 ## Error and confidence
 
-Distance between the opinions over sqrt 2, in percent of the body size, by the lower of the two confidences. "Another
-place" is beyond 15 %.
+Distance between the detections over sqrt 2, in percent of the body scale, by the lower of the two confidences. "Gross
+error" is beyond 15 %.
 
 {bin_table("confidence", noise["error_by_score"], gross=True)}
 
 ## Error and speed
 
-As above, of keypoints that both opinions are sure of.
+As above, for keypoints that are confident in both detections.
 
-{bin_table("body sizes per second", noise["error_by_speed_body_sizes_per_s"], gross=False)}
+{bin_table("body scales per second", noise["error_by_speed_body_sizes_per_s"], gross=False)}
 
 ## Left and right
 
 In {swaps["person_seconds"]} seconds of people: {60 * swaps["brief_swaps_of_a_pair_per_second"]:.1f} brief swaps of a
 pair a minute (a frame of one pair counts as one) and {60 * swaps["brief_jumps_of_a_keypoint_per_second"]:.1f} brief
-jumps of a keypoint, as found by the repair of `fill_gaps`. Share of frames in which the opinions name left and right
-differently: {disagree}.
+jumps of a keypoint, as found by outlier correction in `fill_gaps`. Share of frames in which the detections swap
+left and right: {disagree}.
 
-## The noise of the training data beside it
+## Comparison with the noise of the training data
 
-`vp3d_cli/train/synthesis/noise.py`, by the same measures (errors in percent of the body size, each axis; of the
-measured ones
-those after conditioning, which is what a lifter sees; of confidences median and 5 % to 95 %). What moves is 1.1 to 1.6
-times what was measured, on purpose: the two opinions share errors that the measurement cannot see, and other detectors
-are worse. Bias is nearly all of that kind (annotators put a hip elsewhere than motion capture does), so it is set by
-hand. Wrists are out of view in half of the clips, hence their measured confidence.
+The noise of `vp3d_cli/train/synthesis/noise.py` with the same measures: errors in percent of the body scale per axis,
+measured after preprocessing, as a lifter sees them; median and 5 % to 95 % range of confidences. The simulated moving
+error is 1.1 to 1.6 times the measured one on purpose: the two detections share errors that this measurement cannot
+see, and other detectors are less accurate. The bias is set by hand, because nearly all of it is shared (annotators
+place a hip elsewhere than motion capture does). Wrists are out of view in half of the clips, which lowers their
+measured confidence.
 
 {simulated_table(noise)}
 """
@@ -193,13 +193,13 @@ def plot(noise: dict[str, Any], target: Path) -> None:
     parts.set_xticks(
         [i + 0.3 for i in range(len(names))], [n.replace("_", " ") for n in names], rotation=90, fontsize=8
     )
-    parts.set(ylabel="% of body size, each axis", title="parts of the error")
+    parts.set(ylabel="% of body scale, each axis", title="parts of the error")
     parts.legend(fontsize=8)
     rows = noise["error_by_score"]
     middle = [(row["from"] + row["to"]) / 2 for row in rows]
     for key, label in (("median", "median"), ("rms", "root mean square"), ("p90", "90 % below")):
         confidence.semilogy(middle, [100 * row[key] for row in rows], "o-", label=label)
-    confidence.set(xlabel="confidence", ylabel="% of body size", title="error of a keypoint by its confidence")
+    confidence.set(xlabel="confidence", ylabel="% of body scale", title="error of a keypoint by its confidence")
     confidence.grid(alpha=0.3, which="both")
     confidence.legend(fontsize=8)
     for name in ("nose", "left_shoulder", "left_wrist", "left_hip", "left_ankle"):

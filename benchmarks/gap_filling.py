@@ -18,7 +18,7 @@ from scipy.interpolate import Akima1DInterpolator, CubicSpline, PchipInterpolato
 from simulated_truth import Truth, load_truth
 
 from vp3d_cli.preprocess import fill_gaps
-from vp3d_cli.preprocess.outliers import repair
+from vp3d_cli.preprocess.outliers import correct_outliers
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D
 
@@ -86,7 +86,7 @@ def repair_figures(clips: list[Truth], jitter: float) -> dict[str, float]:
         frames = len(clip.times_s)
         places = clip.places + rng.normal(0, jitter, clip.places.shape)
         scores, size = np.full(places.shape[:2], 0.75), np.ones(frames)
-        clean = repair(places, scores, clip.times_s, size)
+        clean = correct_outliers(places, scores, clip.times_s, size, COCO17)
         figures["keypoints"] += places.shape[0] * 17
         figures["false jumps"] += int(clean.jumps.sum())
         figures["false swaps"] += int(clean.swapped.sum())
@@ -95,14 +95,16 @@ def repair_figures(clips: list[Truth], jitter: float) -> dict[str, float]:
             angle = rng.uniform(0, 2 * np.pi)
             broken[frame, joint] += rng.uniform(0.5, 1.5) * np.array([np.cos(angle), np.sin(angle)])
             figures["jumps"] += 1
-            figures["found jumps"] += int(repair(broken, scores, clip.times_s, size).jumps[frame, joint])
+            corrected = correct_outliers(broken, scores, clip.times_s, size, COCO17)
+            figures["found jumps"] += int(corrected.jumps[frame, joint])
             pair = [(15, 16), (13, 14), (9, 10), (5, 6)][rng.integers(4)]
             if np.linalg.norm(places[frame, pair[0]] - places[frame, pair[1]]) < 0.3:
                 continue
             broken = places.copy()
             broken[frame, pair] = broken[frame, pair[::-1]]
             figures["swaps"] += 1
-            figures["found swaps"] += int(repair(broken, scores, clip.times_s, size).swapped[frame, pair[0]])
+            corrected = correct_outliers(broken, scores, clip.times_s, size, COCO17)
+            figures["found swaps"] += int(corrected.swapped[frame, pair[0]])
     return figures
 
 

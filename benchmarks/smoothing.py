@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, signal
 from simulated_truth import disturb, load_truth
 
-from vp3d_cli.preprocess import body_size, smooth
+from vp3d_cli.preprocess import body_scale, smooth
 from vp3d_cli.preprocess.smoothing_spline import fit_spline
 from vp3d_cli.types import Track2D
 
@@ -135,7 +135,7 @@ def real_cases(videos: list[Path], detector: str, cache: Path) -> list[Case]:
     for video in videos:
         for one in load_opinions(video, detector, cache):
             first, second = one.track.keypoints.astype(np.float64), one.second_keypoints
-            scale = body_size(first, one.track.scores, one.times_s)[:, None, None]
+            scale = body_scale(first, one.track.scores, one.times_s)[:, None, None]
             frames = np.flatnonzero(np.isfinite(first).all(axis=(1, 2)) & np.isfinite(second).all(axis=(1, 2)))
             for run in np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1):
                 if len(run) < 25:

@@ -99,10 +99,10 @@ def pipeline(setup: Setup) -> Pipeline:
 class Remembering(Forgetful):
     """One that tells what it remembers."""
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         return {"frame": self._frame, "memory": list(self._memory)}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
+    def restore(self, memory: Mapping[str, Any]) -> None:
         self._frame = memory["frame"]
         self._memory = deque(memory["memory"], maxlen=MEMORY)
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from poses import pose_of
 
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import Pose3D
 
 Array = NDArray[Any]
 _THIGH_M, _SHANK_M, _ANKLE_M, _HIP_M = 0.44, 0.43, 0.08, 0.93

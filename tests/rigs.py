@@ -11,9 +11,9 @@ from poses import arrays_of, camera_axes, pose_of, with_arrays
 from scipy.spatial.transform import Rotation
 
 from vp3d_cli.kinematics import global_rotations, joint_positions
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.refine.rig import add_rigs
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import Pose3D
 
 Array = NDArray[Any]
 

@@ -10,7 +10,8 @@ from vp3d_cli.pipeline.detection_cache import cache_path
 from vp3d_cli.pipeline.infer import detect_people, track_and_select
 from vp3d_cli.pipeline.run import Models, Run
 from vp3d_cli.pipeline.settings import InferSettings
-from vp3d_cli.types import Pose3D, Track2D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import Track2D
 
 DEFAULTS = InferSettings()
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from vp3d_cli.pipeline.api import read as read
     from vp3d_cli.pipeline.drawing import render as render
     from vp3d_cli.pipeline.settings import InferSettings as InferSettings
+    from vp3d_cli.pose import Person3D as Person3D
+    from vp3d_cli.pose import Pose3D as Pose3D
     from vp3d_cli.skeletons import Skeleton as Skeleton
     from vp3d_cli.types import Keypoints2D as Keypoints2D
-    from vp3d_cli.types import Person3D as Person3D
-    from vp3d_cli.types import Pose3D as Pose3D
 
 __version__ = "0.1.0"
 
@@ -37,9 +37,9 @@ _HOMES = {
     "Detections": "vp3d_cli.io.detections",
     "InferSettings": "vp3d_cli.pipeline.settings",
     "Keypoints2D": "vp3d_cli.types",
-    "Person3D": "vp3d_cli.types",
+    "Person3D": "vp3d_cli.pose",
     "Pipeline": "vp3d_cli.pipeline.api",
-    "Pose3D": "vp3d_cli.types",
+    "Pose3D": "vp3d_cli.pose",
     "Skeleton": "vp3d_cli.skeletons",
     "Vp3dError": "vp3d_cli.errors",
     "detect": "vp3d_cli.pipeline.api",

@@ -21,9 +21,10 @@ from vp3d_cli.io.keypoints.people import ReadOptions
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.io.poses.base import Exporter
 from vp3d_cli.lift.base import Lifter, LifterPlugin
+from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.refine.rig import add_rigs
 from vp3d_cli.skeletons import COCO17, H36M17
-from vp3d_cli.types import FrameBGR, Keypoints2D, Person3D, Pose3D, Track2D
+from vp3d_cli.types import FrameBGR, Keypoints2D, Track2D
 
 _SIZE_WH = (640, 480)
 _INTRINSICS = (554.0, 554.0, 320.0, 240.0)

@@ -8,8 +8,8 @@ from gait_motions import Array, Walk, pose_at, walking, walking_joints
 from poses import with_arrays
 
 from vp3d_cli.analysis.gait import Gait, gait_measures, gait_of_people
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import Pose3D
 
 
 def gait_in(pose: Pose3D) -> Gait:

@@ -15,9 +15,9 @@ from rigs import known_joints, moving_pose, rigged_pose
 
 from vp3d_cli.io.poses.npz import read_npz, write_npz
 from vp3d_cli.plugins import EXPORTERS
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.bvh import read_bvh
-from vp3d_cli.types import Pose3D
 
 
 def stored(pose: Pose3D, folder: Path, name: str = "walk.npz") -> Path:

@@ -75,7 +75,7 @@ def test_models_of_other_receptive_fields_see_the_same_windows(archive: Path, tm
 
 @pytest.mark.parametrize(
     ("step", "left_out"),
-    [("anchor", lambda joints, root, *_: (joints, root)), ("steady_bones", lambda joints: joints)],
+    [("refine_reprojection", lambda joints, root, *_: (joints, root)), ("refine_bone_lengths", lambda joints: joints)],
 )
 def test_single_poses_get_what_inference_does(
     step: str, left_out: Callable[..., object], archive: Path, monkeypatch: pytest.MonkeyPatch

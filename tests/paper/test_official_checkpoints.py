@@ -472,7 +472,7 @@ def test_evaluation_on_motion_gives_every_kind_its_own_keypoints(tmp_path: Path,
 def test_a_checkpoint_that_was_not_added_says_how(tmp_path: Path) -> None:
     path = save_published(tmp_path / "a.bin", published_state((3, 3), 17, 17))
     with pytest.raises(
-        WeightsError, match=r"a\.bin is no lifter file of vp3d; add a checkpoint first: vp3d weights add"
+        WeightsError, match=r"a\.bin is not a lifter file of vp3d; add a checkpoint first: vp3d weights add"
     ):
         load_lifter(str(path))
 

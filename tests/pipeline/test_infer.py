@@ -26,8 +26,9 @@ from vp3d_cli.pipeline.infer import lift_person
 from vp3d_cli.pipeline.run import Models, Run
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.pipeline.summary import summarize
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
-from vp3d_cli.types import DoubleArray, Pose3D, Track2D
+from vp3d_cli.types import DoubleArray, Track2D
 
 COCO_NAMES = [name.replace("left_", "l").replace("right_", "r") for name in COCO17.joints]
 CAMERA = Intrinsics.from_fov(60, (1280, 720)).as_tuple()
@@ -234,9 +235,9 @@ def test_what_was_lifted_is_brought_onto_the_keypoints_and_keeps_its_bones(monke
 
     off, stretch = measured()
     with monkeypatch.context() as context:
-        context.setattr(pipeline, "anchor", lambda joints, root, *_: (joints, root))
+        context.setattr(pipeline, "refine_reprojection", lambda joints, root, *_: (joints, root))
         assert off < 0.9 * measured()[0]
-    monkeypatch.setattr(pipeline, "steady_bones", lambda joints: joints)
+    monkeypatch.setattr(pipeline, "refine_bone_lengths", lambda joints: joints)
     assert stretch < 0.9 * measured()[1]
 
 

@@ -12,9 +12,10 @@ from vp3d_cli.io.detections import Detections
 from vp3d_cli.io.poses.npz import read_npz, write_npz
 from vp3d_cli.pipeline.detection import tracks_of
 from vp3d_cli.pipeline.infer import Motion, place_in_world
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.view import choose_view
 from vp3d_cli.skeletons import COCO17, H36M17
-from vp3d_cli.types import Keypoints2D, Pose3D
+from vp3d_cli.types import Keypoints2D
 
 PEOPLE = 60
 SHOT_FRAMES = 15

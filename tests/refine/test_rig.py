@@ -13,10 +13,10 @@ from scipy.spatial.transform import Rotation
 from vp3d_cli.camera import project
 from vp3d_cli.errors import InputError
 from vp3d_cli.kinematics import global_rotations, matrix_from_quaternion
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.refine.rig import add_rigs
 from vp3d_cli.refine.rig.limbs import steady_phasor
 from vp3d_cli.skeletons import COCO17, H36M17
-from vp3d_cli.types import Pose3D
 
 LEFT_KNEE, LEFT_ANKLE = H36M17.index("left_knee"), H36M17.index("left_ankle")
 

@@ -28,7 +28,8 @@ from vp3d_cli.analysis.segments import (
     swing_zx,
 )
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import BoolArray, DoubleArray, FloatArray
 
 Points = Mapping[str, DoubleArray]
 # The axis about which a thigh or an upper arm turns shows only in the bend of the knee or elbow: 1 cm of error turns

@@ -12,7 +12,8 @@ import numpy as np
 
 from vp3d_cli.analysis.gait_events import Bout, FootEvent, find_bouts, foot_contacts
 from vp3d_cli.analysis.joints import SIDES, PersonPoints, points_of
-from vp3d_cli.types import BoolArray, DoubleArray, Pose3D, stretches
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import BoolArray, DoubleArray, stretches
 
 # Contacts end when the heel leaves the ground, so that a quick walker too seems to stand on neither foot at times.
 _MOST_FLIGHT_WALKING = 0.15

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.signal import find_peaks
 
 from vp3d_cli.analysis.joints import SIDES, PersonPoints
-from vp3d_cli.refine.body_scale import ANKLES, HIP, frame_rate, low_pass
-from vp3d_cli.refine.contacts import find_contacts
+from vp3d_cli.refine.body import ANKLES, HIP, frame_rate, low_pass
+from vp3d_cli.refine.contacts import find_foot_contacts
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import BoolArray, DoubleArray, stretches
 
@@ -67,7 +67,7 @@ def foot_contacts(points: PersonPoints) -> BoolArray:
         for ankle, side in zip(ANKLES, SIDES, strict=True):
             joints[:, ankle] = points.places[f"{side}_ankle"][start:stop]
         joints[..., 2] -= _CAMERA_HEIGHT_M
-        contacts[start:stop] = find_contacts(joints, np.eye(3), rate)
+        contacts[start:stop] = find_foot_contacts(joints, np.eye(3), rate)
     return contacts
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Person3D, Pose3D
+from vp3d_cli.pose import Person3D, Pose3D
+from vp3d_cli.types import BoolArray, DoubleArray, FloatArray
 
 SIDES = ("left", "right")
 # Where each point is taken from: the first entry whose joints a skeleton has all of; the mean of these joints.

@@ -11,8 +11,9 @@ from scipy.signal import find_peaks, peak_prominences
 from vp3d_cli.analysis.angles import JointAngles, joint_angles
 from vp3d_cli.analysis.gait import Gait, Measure, gait_measures, gait_of_people
 from vp3d_cli.analysis.joints import split_side
-from vp3d_cli.refine.body_scale import frame_rate, low_pass
-from vp3d_cli.types import BoolArray, DoubleArray, Pose3D, stretches
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.refine.body import frame_rate, low_pass
+from vp3d_cli.types import BoolArray, DoubleArray, stretches
 
 _LEAST_REPETITIONS = 3
 # Standard deviation over mean, of what still counts as the same movement again: of somebody who pauses now and then.

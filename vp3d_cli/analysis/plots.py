@@ -20,8 +20,9 @@ from vp3d_cli.analysis.gait import Gait, gait_of
 from vp3d_cli.analysis.joints import SIDES, PersonPoints, points_of, split_side
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.io.atomic import replacing
-from vp3d_cli.refine.body_scale import frame_rate, low_pass
-from vp3d_cli.types import BoolArray, DoubleArray, Person3D, Pose3D, stretches
+from vp3d_cli.pose import Person3D, Pose3D
+from vp3d_cli.refine.body import frame_rate, low_pass
+from vp3d_cli.types import BoolArray, DoubleArray, stretches
 
 SUFFIXES = (".png", ".svg", ".pdf")
 KINDS = ("angles", "heights", "speeds", "contacts", "confidence")

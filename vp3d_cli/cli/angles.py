@@ -13,7 +13,7 @@ from vp3d_cli.cli.common import Overwrite
 from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError
 
 if TYPE_CHECKING:
-    from vp3d_cli.types import Pose3D
+    from vp3d_cli.pose import Pose3D
 
 PoseFile = Annotated[Path, typer.Argument(help="Pose file, from vp3d infer.", show_default=False)]
 OnePerson = Annotated[

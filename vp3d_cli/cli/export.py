@@ -15,7 +15,7 @@ from vp3d_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from vp3d_cli.io.poses import Exporter, ExportOptions
-    from vp3d_cli.types import Pose3D
+    from vp3d_cli.pose import Pose3D
 
 
 def export(

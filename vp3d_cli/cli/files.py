@@ -14,7 +14,8 @@ from vp3d_cli.cli.common import AsJson, Overwrite, Quiet
 from vp3d_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from vp3d_cli.types import Pose3D, VideoInfo
+    from vp3d_cli.pose import Pose3D
+    from vp3d_cli.types import VideoInfo
 
 
 def render(

@@ -11,8 +11,9 @@ import numpy as np
 from vp3d_cli.camera import project
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate.scores import Scores, score_motion
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import COCO_LIMBS, H36M_LIMBS, LIMB_JOINTS
-from vp3d_cli.types import DoubleArray, FloatArray, Pose3D
+from vp3d_cli.types import DoubleArray, FloatArray
 
 _HIPS = [LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")]
 

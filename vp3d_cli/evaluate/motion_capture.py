@@ -22,8 +22,8 @@ from vp3d_cli.lift.skeleton_mapping import as_trained, to_h36m17
 from vp3d_cli.lift.tta import averaged
 from vp3d_cli.pipeline.infer import lift_person
 from vp3d_cli.pipeline.settings import InferSettings
-from vp3d_cli.refine.bone_lengths import steady_bones
-from vp3d_cli.refine.reprojection import anchor
+from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.trajectory import fit_trajectory
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion
@@ -202,8 +202,8 @@ def _predict(model: Any, info: LifterInfo, windows: Windows, clean: bool, flip_t
     joints = to_h36m17(in_camera, info.rule.skeleton_3d)
     rays = to_rays(keypoints[:, at], cameras).numpy()  # each window has its own camera
     observations = (rays, scores[:, at].numpy(), (1.0, 1.0, 0.0, 0.0))
-    joints, _ = anchor(joints, fit_trajectory(joints, *observations)[0], *observations)
-    joints = np.concatenate([steady_bones(pose[None]) for pose in joints])  # each pose is of another person
+    joints, _ = refine_reprojection(joints, fit_trajectory(joints, *observations)[0], *observations)
+    joints = np.concatenate([refine_bone_lengths(pose[None]) for pose in joints])  # each pose is of another person
     return _Predictions(joints, windows.joints[:, at].numpy(), windows.clips.numpy())
 
 

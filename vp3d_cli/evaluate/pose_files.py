@@ -8,7 +8,8 @@ from scipy.optimize import linear_sum_assignment
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate.calibrated import at_times
 from vp3d_cli.evaluate.scores import Scores, score_motion
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import DoubleArray
 
 
 def evaluate_pair(pose: Pose3D, truth: Pose3D) -> list[Scores]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import MissingDependencyError
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 
 def data_frame(columns: Mapping[str, NDArray[Any]]) -> Any:

@@ -22,8 +22,9 @@ from vp3d_cli.pipeline.detection_cache import cache_path, delete_cache
 from vp3d_cli.pipeline.infer import detect_people, infer_video, lift_detections, track_and_select
 from vp3d_cli.pipeline.run import Models, Run, provenance_of
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import COCO17, Skeleton, get_skeleton
-from vp3d_cli.types import Keypoints2D, Pose3D
+from vp3d_cli.types import Keypoints2D
 
 
 class Pipeline:

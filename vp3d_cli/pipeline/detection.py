@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, Remembering
+from vp3d_cli.detect.base import Detector, StatefulDetector
 from vp3d_cli.errors import DetectorError, InputError, StoppedError
 from vp3d_cli.io.detections import Detections, is_detections_file, read_detections
 from vp3d_cli.io.keypoints import read_keypoints
@@ -140,7 +140,7 @@ class _Record:
         )
 
     def _current_state(self) -> dict[str, Any] | None:
-        return self._detector.memory() if isinstance(self._detector, Remembering) else None
+        return self._detector.state() if isinstance(self._detector, StatefulDetector) else None
 
 
 def detect_frames(

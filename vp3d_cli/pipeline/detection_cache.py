@@ -4,8 +4,8 @@ The cache is written now and then while the detector runs, when it fails or is s
 the result is written. It says which video, detector, weights and frames it belongs to, and is deleted with success.
 
 The next run reads the video from some seconds before the frame where the last one ended, or from the start of the
-shot. A detector that tells its state (:class:`vp3d_cli.detect.base.Remembering`) is given it back, and the result is
-that of an undisturbed run; another one runs on those seconds again.
+shot. A detector that tells its state (:class:`vp3d_cli.detect.base.StatefulDetector`) is given it back, and the result
+is that of an undisturbed run; another one runs on those seconds again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, Remembering
+from vp3d_cli.detect.base import Detector, StatefulDetector
 from vp3d_cli.errors import DetectorError, InputError, OutputError
 from vp3d_cli.io.atomic import content_sha256
 from vp3d_cli.io.detections import SUFFIX, Detections, read_detections, write_detections
@@ -197,7 +197,7 @@ def _detect(
 ) -> Detections:
     skipped = 0 if earlier is None else _warm_up(earlier)
     state = None if earlier is None else (earlier.progress or {}).get("state")
-    if earlier is not None and state is not None and isinstance(detector, Remembering):
+    if earlier is not None and state is not None and isinstance(detector, StatefulDetector):
         detector = _Replay(detector, earlier, skipped, state)
     kept_note: list[str] = []
 
@@ -271,19 +271,19 @@ class _Replay:
         self._restore()
         return self._detector.detect(frames)
 
-    def memory(self) -> dict[str, Any] | None:
+    def state(self) -> dict[str, Any] | None:
         """The state of the detector; while known frames are replayed, that after them."""
-        if self._state is not None or not isinstance(self._detector, Remembering):
+        if self._state is not None or not isinstance(self._detector, StatefulDetector):
             return self._state
-        return self._detector.memory()
+        return self._detector.state()
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
+    def restore(self, memory: Mapping[str, Any]) -> None:
         self._state = dict(memory)
 
     def _restore(self) -> None:
-        if self._state is not None and isinstance(self._detector, Remembering):
+        if self._state is not None and isinstance(self._detector, StatefulDetector):
             self.batch_size = self._detector.batch_size
-            self._detector.recall(self._state)
+            self._detector.restore(self._state)
             self._state = None
 
 

@@ -12,9 +12,10 @@ from vp3d_cli.pipeline.detection import Progress, no_progress
 from vp3d_cli.pipeline.infer import detect_people, track_and_select
 from vp3d_cli.pipeline.run import Models, Run
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
-from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
-from vp3d_cli.types import Frame, Pose3D, Track2D
+from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
+from vp3d_cli.types import Frame, Track2D
 from vp3d_cli.video import VideoReader, VideoWriter
 from vp3d_cli.video.handover import InBackground
 
@@ -49,7 +50,7 @@ def render(
         OutputError: ``out`` cannot be written.
     """
     with VideoReader(video) as reader:
-        check_fits(pose, reader.info)
+        check_pose_matches_video(pose, reader.info)
         renderer = SideBySideRenderer(pose, reader.info.size_wh, height)
         with (
             VideoWriter(

@@ -24,14 +24,15 @@ from vp3d_cli.pipeline.detection import expected_frames, keypoints_from_file, tr
 from vp3d_cli.pipeline.detection_cache import FrameRange, detect_resumably
 from vp3d_cli.pipeline.run import Run, provenance_of_pose
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.preprocess import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
-from vp3d_cli.refine.bone_lengths import steady_bones
-from vp3d_cli.refine.reprojection import anchor
+from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
 from vp3d_cli.refine.world import to_world
 from vp3d_cli.skeletons import COCO17, H36M17, LIMB_JOINTS, Skeleton
 from vp3d_cli.track import select_in_roi, select_people
-from vp3d_cli.types import DoubleArray, FloatArray, Person3D, Pose3D, Track2D
+from vp3d_cli.types import DoubleArray, FloatArray, Track2D
 from vp3d_cli.video import VideoReader
 
 # The lifted joints are smoothed more than the keypoints, and their depth, which one camera sees worst, more than the
@@ -150,8 +151,8 @@ def lift_person(
         lifted = lifter.lift(keypoints, scores, intrinsics, size_wh, flip_test=settings.tta)
         lifted = smooth_joints(lifted, even_times, _LIFTED_SMOOTHING * settings.smooth, depth=_DEPTH_SMOOTHING)
         path, trust = fit_trajectory(lifted, keypoints, scores, intrinsics)
-        lifted, path = anchor(lifted, path, keypoints, scores, intrinsics)
-        lifted = steady_bones(lifted)
+        lifted, path = refine_reprojection(lifted, path, keypoints, scores, intrinsics)
+        lifted = refine_bone_lengths(lifted)
         if trajectory is not None:
             steps = uniform_times(own_times, trajectory.rate_hz)
             seen, trusted = (resample(values, even_times, steps) for values in (keypoints, scores))

@@ -13,9 +13,9 @@ from rigs import moving_pose, rig_positions, rigged_pose, unevenly_timed
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.poses import ExportOptions, export_pose
 from vp3d_cli.io.poses.base import NAME_PRESETS
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.bvh import read_bvh
-from vp3d_cli.types import Pose3D
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what pybvh imports is not ours to mend

@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from vp3d_cli.io.poses import ExportOptions, export_pose
 from vp3d_cli.io.poses.capsules import body_mesh
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import Pose3D
 
 Array = NDArray[Any]
 TO_Y_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])

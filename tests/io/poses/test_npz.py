@@ -21,8 +21,8 @@ from vp3d_cli.errors import ConfigError, OutputError, PoseFileError
 from vp3d_cli.io.poses import export_pose, exporter_for, npz
 from vp3d_cli.io.poses.npz import SCHEMA, read_npz, write_npz
 from vp3d_cli.plugins import EXPORTERS
+from vp3d_cli.pose import POSE_ARRAYS, Pose3D, Rig
 from vp3d_cli.testing import check_exporter
-from vp3d_cli.types import POSE_ARRAYS, Pose3D, Rig
 
 # The schema as it is documented: key -> dtype and number of dimensions. "U" is text.
 DOCUMENTED = {

@@ -24,9 +24,10 @@ from vp3d_cli.lift.lifter import Lifter, load_lifter
 from vp3d_cli.pipeline.infer import Motion, infer_video, lift_person, place_in_world
 from vp3d_cli.pipeline.run import Models, Run
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.side_by_side import SideBySideRenderer
 from vp3d_cli.track import track_people
-from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, Pose3D, VideoInfo
+from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, VideoInfo
 from vp3d_cli.video import VideoReader, VideoWriter
 
 END_TO_END = "end to end"

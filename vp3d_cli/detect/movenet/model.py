@@ -15,7 +15,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vp3d_cli.detect.roi import Roi, crop, similarity
+from vp3d_cli.detect.crops import SquareCrop, extract_square
+from vp3d_cli.detect.keypoint_similarity import keypoint_similarity
 from vp3d_cli.errors import MissingDependencyError, WeightsError
 from vp3d_cli.runtime.processes import granted_threads
 from vp3d_cli.skeletons import COCO17
@@ -63,10 +64,10 @@ class Person:
         return math.sqrt(max(width, height / 3) * max(height, width / 3))
 
 
-def alike(first: Person, second: Person) -> float:
+def person_similarity(first: Person, second: Person) -> float:
     """Object keypoint similarity, 0..1; each keypoint counts by the smaller of its two confidences."""
     weights = np.minimum(first.scores, second.scores)
-    return similarity(first.keypoints, second.keypoints, weights, (first.scale_px() + second.scale_px()) / 2)
+    return keypoint_similarity(first.keypoints, second.keypoints, weights, (first.scale_px() + second.scale_px()) / 2)
 
 
 def open_session(weights: WeightFile, device: str, threads: int) -> Any:
@@ -134,9 +135,9 @@ class SinglePose:
         expect_shapes(self._session, weights, [1, None, None, 3], [1, 1, 17, 3], "a single-person MoveNet")
         self.size = int(self._session.get_inputs()[0].shape[1])
 
-    def __call__(self, image: FrameBGR, roi: Roi) -> Person:
+    def __call__(self, image: FrameBGR, roi: SquareCrop) -> Person:
         """Keypoints of the person in ``roi``, in pixels of ``image``; the person's score is left 0."""
-        patch = cv2.cvtColor(crop(image, roi, self.size), cv2.COLOR_BGR2RGB)
+        patch = cv2.cvtColor(extract_square(image, roi, self.size), cv2.COLOR_BGR2RGB)
         points, scores = self._run(patch)
         if self._flip:
             swap = list(COCO17.flip_order)

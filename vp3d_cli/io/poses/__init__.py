@@ -10,7 +10,7 @@ from vp3d_cli.io.atomic import check_target
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.selection import gap_warnings, select
 from vp3d_cli.plugins import EXPORTERS
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 __all__ = ["ExportOptions", "Exporter", "check_files", "export_pose", "exporter_for", "plan_files"]
 

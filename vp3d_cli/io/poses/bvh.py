@@ -16,7 +16,8 @@ from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.joint_names import end_offset, renamed
 from vp3d_cli.io.poses.motion import Motion, RigMotion, motions_of
 from vp3d_cli.kinematics import euler_angles
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import DoubleArray
 
 _CM = 100.0
 

@@ -16,7 +16,8 @@ from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.extras import import_extra
 from vp3d_cli.io.poses.markers import marker_names
 from vp3d_cli.io.poses.motion import Motion, motions_of
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import DoubleArray
 
 _MM = 1000.0
 

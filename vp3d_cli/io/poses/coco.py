@@ -19,7 +19,8 @@ from vp3d_cli.errors import ConfigError
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.motion import Motion, motions_of
-from vp3d_cli.types import DoubleArray, Person3D, Pose3D
+from vp3d_cli.pose import Person3D, Pose3D
+from vp3d_cli.types import DoubleArray
 
 _PERSON = 1
 

@@ -9,7 +9,7 @@ import numpy as np
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.rows import COLUMNS, long_table
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 
 def write_csv(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:

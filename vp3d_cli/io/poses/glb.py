@@ -21,7 +21,7 @@ from vp3d_cli.io.poses.capsules import body_mesh
 from vp3d_cli.io.poses.joint_names import renamed
 from vp3d_cli.io.poses.motion import Motion, RigMotion, motions_of
 from vp3d_cli.kinematics import rest_positions
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 _FLOAT, _UINT8, _UINT32 = 5126, 5121, 5125
 _ARRAY_BUFFER, _ELEMENT_BUFFER = 34962, 34963

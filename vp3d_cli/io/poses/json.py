@@ -11,7 +11,8 @@ import numpy as np
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.motion import Motion, motions_of
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import DoubleArray
 
 
 def write_json(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:

@@ -19,7 +19,8 @@ from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.motion import RigMotion, motions_of
 from vp3d_cli.kinematics import euler_angles, global_rotations
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import DoubleArray
 
 # Sign of angles about x and y.
 _MIRROR = {"right": 1.0, "left": -1.0}

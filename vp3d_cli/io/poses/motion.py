@@ -17,7 +17,8 @@ from vp3d_cli.kinematics import (
     quaternion_from_matrix,
     without_sign_flips,
 )
-from vp3d_cli.types import BoolArray, DoubleArray, Person3D, Pose3D, over_all
+from vp3d_cli.pose import Person3D, Pose3D
+from vp3d_cli.types import BoolArray, DoubleArray, over_all
 
 # z up, as in world space, to y up: what faces -y then faces +z, as glTF and Mixamo have it.
 Z_UP_TO_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])

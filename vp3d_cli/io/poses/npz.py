@@ -1,8 +1,8 @@
 """The pose file: a numpy archive of schema ``vp3d-pose/1``, read and written without pickle.
 
-Besides the fields of :class:`~vp3d_cli.types.Pose3D` the archive holds ``schema``, the string ``"vp3d-pose/1"``.
+Besides the fields of :class:`~vp3d_cli.pose.Pose3D` the archive holds ``schema``, the string ``"vp3d-pose/1"``.
 Keys that this version does not know are ignored, so that later versions may add some. The keys of the rig (joint
-rotations, see :class:`~vp3d_cli.types.Rig`) came later: older files lack them, older versions ignore them.
+rotations, see :class:`~vp3d_cli.pose.Rig`) came later: older files lack them, older versions ignore them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from vp3d_cli.errors import ConfigError, OutputError, PoseFileError, ShapeError
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.npz_rows import Rows, read_rows, write_archive
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
+from vp3d_cli.pose import POSE_ARRAYS, Person3D, Pose3D, Rig, person_of
 from vp3d_cli.skeletons import Skeleton, skeleton_of
-from vp3d_cli.types import POSE_ARRAYS, FloatArray, Person3D, Pose3D, Rig, check_shape, over_all, person_of
+from vp3d_cli.types import FloatArray, check_shape, over_all
 
 SCHEMA = "vp3d-pose/1"
 _SCHEMA_FAMILY = "vp3d-pose/"

@@ -27,7 +27,8 @@ from vp3d_cli.io.poses.markers import marker_names
 from vp3d_cli.io.poses.mot import turn_to_x
 from vp3d_cli.io.poses.motion import Motion, RigMotion, motions_of
 from vp3d_cli.io.poses.trc import trc_text
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import DoubleArray
 
 # From axes that face +z with y up (our rest pose) to OpenSim's: x forwards, y up, z to the right.
 _TO_OPENSIM = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])

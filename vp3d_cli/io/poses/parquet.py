@@ -10,7 +10,7 @@ from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.extras import import_extra
 from vp3d_cli.io.poses.rows import long_table
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 
 def write_parquet(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:

@@ -15,7 +15,7 @@ from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.extras import import_extra
 from vp3d_cli.io.poses.motion import Motion, motions_of
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 _JOINT_M, _BONE_M = 0.02, 0.012  # radii
 _COLOURS = ((60, 120, 230), (240, 130, 40), (50, 170, 110), (170, 80, 190), (210, 190, 60))

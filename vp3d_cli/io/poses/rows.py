@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from vp3d_cli.io.poses.base import ExportOptions
 from vp3d_cli.io.poses.motion import Motion, motions_of
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 # Name, and what it is; the order of the columns.
 COLUMNS = {

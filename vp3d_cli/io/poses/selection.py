@@ -9,7 +9,7 @@ import numpy as np
 
 from vp3d_cli.errors import ConfigError, NobodyFoundError
 from vp3d_cli.io.poses.base import Exporter, ExportOptions
-from vp3d_cli.types import Person3D, Pose3D, Rig
+from vp3d_cli.pose import Person3D, Pose3D, Rig
 
 
 def select(pose: Pose3D, options: ExportOptions) -> Pose3D:

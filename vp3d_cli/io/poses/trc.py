@@ -14,7 +14,8 @@ from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.io.poses.markers import marker_names
 from vp3d_cli.io.poses.motion import Motion, motions_of
-from vp3d_cli.types import DoubleArray, Pose3D
+from vp3d_cli.pose import Pose3D
+from vp3d_cli.types import DoubleArray
 
 
 def write_trc(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:

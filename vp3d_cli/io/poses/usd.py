@@ -21,7 +21,7 @@ from vp3d_cli.io.poses.extras import import_extra
 from vp3d_cli.io.poses.joint_names import renamed
 from vp3d_cli.io.poses.motion import Motion, RigMotion, motions_of
 from vp3d_cli.kinematics import rest_positions
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 _PARTS = ("Gf", "Usd", "UsdGeom", "UsdSkel", "Vt")
 

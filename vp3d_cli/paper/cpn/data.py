@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from vp3d_cli.detect.cpn.detector import BORDER_BGR, GROW_XY, to_input
 from vp3d_cli.detect.cpn.heatmaps import GLOBAL_KERNELS, draw_targets
 from vp3d_cli.detect.cpn.network import STRIDE
-from vp3d_cli.detect.crops import crop_map, cut, map_points
+from vp3d_cli.detect.crops import crop_transform, extract_crop, transform_points
 from vp3d_cli.errors import InputError
 from vp3d_cli.paper.cpn.coco import LabelledPerson
 from vp3d_cli.skeletons import COCO17
@@ -77,7 +77,7 @@ def make_sample(
 ) -> Sample:
     """Create a sample of a person, see :meth:`Samples.__getitem__`."""
     mirror = augmentation.flip and bool(rng.random() < 0.5)
-    matrix = crop_map(
+    matrix = crop_transform(
         person.box_xyxy,
         input_wh,
         GROW_XY,
@@ -85,13 +85,13 @@ def make_sample(
         angle=math.radians(augmentation.rotation_deg) * float(rng.uniform(-1, 1)),
         mirror=mirror,
     )
-    points = map_points(matrix, person.keypoints)
+    points = transform_points(matrix, person.keypoints)
     visibility = person.visibility.copy()
     if mirror:
         swap = list(COCO17.flip_order)
         points, visibility = points[swap], visibility[swap]
     visibility[~((points >= 0) & (points < input_wh)).all(axis=1)] = 0
-    image = to_input(cut(read_image(person), matrix, input_wh, BORDER_BGR)[None])[0]
+    image = to_input(extract_crop(read_image(person), matrix, input_wh, BORDER_BGR)[None])[0]
     map_hw = input_wh[1] // STRIDE, input_wh[0] // STRIDE
     drawn = visibility > 0
     targets = np.stack([draw_targets(points, drawn, map_hw, kernel) for kernel in GLOBAL_KERNELS])

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 
 from vp3d_cli.detect.cpn.detector import GROW_XY, SIZES, CpnEstimator
 from vp3d_cli.detect.cpn.network import Cpn, CpnConfig, build_from_state
-from vp3d_cli.detect.crops import crop_map
-from vp3d_cli.detect.roi import OKS_SIGMAS
+from vp3d_cli.detect.crops import crop_transform
+from vp3d_cli.detect.keypoint_similarity import OKS_SIGMAS
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, OutputError, TrainingError
 from vp3d_cli.paper.cpn.coco import LabelledPerson, read_people
@@ -31,7 +31,7 @@ from vp3d_cli.train.run_files import append_row, stop_requested, write_state
 FORMAT = "vp3d-cpn/1"
 STATE_VERSION = 1
 HARD_KEYPOINTS = 8  # RefineNet is trained on the worst 8 of 17 (Chen et al. 2018, section 3.2 and table 6)
-# Number of halvings of the learning rate over a run; the community's port halves it every 6 of 32 epochs.
+# Learning-rate levels over a run, each half the previous one; the community's port halves it every 6 of 32 epochs.
 _LEVELS = 6
 _MAX_VALIDATION_PEOPLE = 512
 
@@ -287,7 +287,7 @@ def validate(model: Cpn, people: Sequence[LabelledPerson], config: CpnTraining) 
         for person, keypoints in zip(part, found.astype(np.float64), strict=True):
             labelled = person.visibility > 0
             away = np.linalg.norm(keypoints - person.keypoints, axis=1)[labelled]
-            scale = np.sqrt(abs(np.linalg.det(crop_map(person.box_xyxy, SIZES[config.size], GROW_XY)[:, :2])))
+            scale = np.sqrt(abs(np.linalg.det(crop_transform(person.box_xyxy, SIZES[config.size], GROW_XY)[:, :2])))
             distances.append(away * scale)
             spread = 2 * person.area * (2 * OKS_SIGMAS[labelled]) ** 2
             similarities.append(float(np.exp(-(away**2) / spread).mean()))

@@ -19,14 +19,15 @@ from vp3d_cli.kinematics import (
     quaternion_from_matrix,
     without_sign_flips,
 )
-from vp3d_cli.refine.body_scale import ANKLES, NECK, THORAX, frame_rate, low_pass, unit
+from vp3d_cli.pose import Person3D, Pose3D, Rig
+from vp3d_cli.refine.body import ANKLES, NECK, THORAX, frame_rate, low_pass, unit_vectors
 from vp3d_cli.refine.foot_locking import fade_out
 from vp3d_cli.refine.rig.head import head_turn
 from vp3d_cli.refine.rig.limbs import ARMS, LEGS, limb_rotations
 from vp3d_cli.refine.rig.rest_pose import HEAD, estimate_rest_pose, in_view
 from vp3d_cli.refine.rig.solve import fit_rotations, swing
 from vp3d_cli.skeletons import H36M17, H36M_LIMBS, LIMB_JOINTS
-from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Person3D, Pose3D, Rig, stretches
+from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, stretches
 
 # Feet that stand are held while the rest of the body gives way.
 _STANDING_WEIGHT = 4.0
@@ -96,7 +97,7 @@ def fit_rig(person: Person3D, view: View, times_s: DoubleArray) -> Rig:
     scores = _joint_scores(view)
     camera = np.full((len(known), 3, 3), np.nan)
     camera[known] = best_rotations(world[known], placed[known])
-    rays = unit(placed) @ camera
+    rays = unit_vectors(placed) @ camera
     offsets = estimate_rest_pose(world[known], rays[known], scores[known])
     rate = frame_rate(times_s)
     for start, stop in stretches(known):
@@ -159,7 +160,7 @@ def _face(
     rate: float,
 ) -> DoubleArray:
     """Global rotations (t, 3, 3) of the neck's bone, which carries the head, turned to where the face looks."""
-    chest, rest = turns[:, THORAX], unit(offsets[HEAD].astype(np.float64))
+    chest, rest = turns[:, THORAX], unit_vectors(offsets[HEAD].astype(np.float64))
     axis = turns[:, NECK] @ rest
     local = (np.swapaxes(chest, -1, -2) @ axis[..., None])[..., 0]
     base = chest @ swing(np.broadcast_to(rest, local.shape), local)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solveh_banded
 
-from vp3d_cli.refine.body_scale import ANKLES, HIP, HIPS, KNEES, THORAX, unit
+from vp3d_cli.refine.body import ANKLES, HIP, HIPS, KNEES, THORAX, unit_vectors
 from vp3d_cli.refine.rig.rest_pose import ELBOWS, SHOULDERS, WRISTS, square_to
 from vp3d_cli.refine.rig.solve import swing
 from vp3d_cli.types import DoubleArray, FloatArray
@@ -65,16 +65,16 @@ def limb_rotations(
     """
     start = joints[:, limb.upper]
     upper_m, lower_m = (float(np.linalg.norm(offsets[joint])) for joint in (limb.middle, limb.end))
-    rest = unit(offsets[limb.middle].astype(np.float64))
+    rest = unit_vectors(offsets[limb.middle].astype(np.float64))
     hinge = _steady_hinge(limb, base, joints, rest, rate)
     line = joints[:, limb.end] - start
-    along = unit(line)
+    along = unit_vectors(line)
     hinge = square_to(hinge, along)
     length = np.clip(np.linalg.norm(line, axis=-1), _shortest(upper_m, lower_m), upper_m + lower_m)
     ahead = (upper_m**2 - lower_m**2 + length**2) / (2 * np.maximum(length, 1e-6))
     aside = np.sqrt(np.maximum(upper_m**2 - ahead**2, 0.0))
     elbow = ahead[:, None] * along + aside[:, None] * np.cross(along, hinge)
-    upper, lower = unit(elbow), unit(length[:, None] * along - elbow)
+    upper, lower = unit_vectors(elbow), unit_vectors(length[:, None] * along - elbow)
     return _frame(upper, hinge, rest, limb), _frame(lower, hinge, rest, limb)
 
 
@@ -94,8 +94,8 @@ def _frame(direction: DoubleArray, hinge: DoubleArray, rest: DoubleArray, limb: 
 
 def _steady_hinge(limb: Limb, base: DoubleArray, joints: DoubleArray, rest: DoubleArray, rate: float) -> DoubleArray:
     """Axes (t, 3), unit vectors in global axes, about which a limb bends: measured, smoothed, within limits."""
-    upper = unit(joints[:, limb.middle] - joints[:, limb.upper])
-    lower = unit(joints[:, limb.end] - joints[:, limb.middle])
+    upper = unit_vectors(joints[:, limb.middle] - joints[:, limb.upper])
+    lower = unit_vectors(joints[:, limb.end] - joints[:, limb.middle])
     local = (np.swapaxes(base, -1, -2) @ upper[..., None])[..., 0]
     neutral = (base @ swing(np.broadcast_to(rest, local.shape), local) @ np.array(limb.hinge))[:, :]
     third = np.cross(upper, neutral)

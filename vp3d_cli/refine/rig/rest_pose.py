@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vp3d_cli.refine.body_scale import HIP, HIPS, NECK, THORAX, unit
+from vp3d_cli.refine.body import HIP, HIPS, NECK, THORAX, unit_vectors
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray
 
@@ -21,7 +21,7 @@ SHORTEST_M = 0.005
 
 
 def estimate_rest_pose(joints: DoubleArray, rays: DoubleArray, scores: DoubleArray) -> FloatArray:
-    """Bone offsets (17, 3) of one person in the T-pose of :class:`~vp3d_cli.types.Rig`, left and right alike.
+    """Bone offsets (17, 3) of one person in the T-pose of :class:`~vp3d_cli.pose.Rig`, left and right alike.
 
     Limbs are stretched out; trunk, neck and head keep the angles that they have on average.
 
@@ -61,7 +61,7 @@ def chest_axes(joints: DoubleArray) -> DoubleArray:
 
 def trunk_axes(joints: DoubleArray) -> DoubleArray:
     """Axes (t, 3, 3) of the spine as columns: up along it, turned half as far as the shoulders are from the hips."""
-    up = unit(joints[:, THORAX] - joints[:, SPINE])
+    up = unit_vectors(joints[:, THORAX] - joints[:, SPINE])
     across = [square_to(joints[:, pair[0]] - joints[:, pair[1]], up) for pair in (HIPS, SHOULDERS)]
     x = square_to(across[0] + across[1], up)
     return np.stack([x, np.cross(up, x), up], axis=-1)
@@ -75,7 +75,7 @@ def square_to(vectors: DoubleArray, axis: DoubleArray) -> DoubleArray:
     part = vectors - (vectors * axis).sum(-1, keepdims=True) * axis
     size = np.linalg.norm(part, axis=-1, keepdims=True)
     other = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis), axis=-1)])
-    return unit(np.where(size > 1e-6, part, other))
+    return unit_vectors(np.where(size > 1e-6, part, other))
 
 
 def _axes(left: DoubleArray, up: DoubleArray) -> DoubleArray:
@@ -103,13 +103,13 @@ def _weighted_median(values: DoubleArray, weights: DoubleArray) -> float:
 
 def _mean_direction(vectors: DoubleArray, axes: DoubleArray, weights: DoubleArray) -> DoubleArray:
     """Weighted mean direction (3,) of vectors (t, 3) in axes (t, 3, 3)."""
-    local = (np.swapaxes(axes, -1, -2) @ unit(vectors)[..., None])[..., 0]
-    return unit((local * (weights + 1e-6)[:, None]).sum(axis=0))
+    local = (np.swapaxes(axes, -1, -2) @ unit_vectors(vectors)[..., None])[..., 0]
+    return unit_vectors((local * (weights + 1e-6)[:, None]).sum(axis=0))
 
 
 def _or_else(vector: DoubleArray, other: DoubleArray) -> DoubleArray:
     """A vector at length 1, or another where it has no direction: joints on one spot."""
-    return unit(vector) if float(np.linalg.norm(vector)) > 1e-6 else other
+    return unit_vectors(vector) if float(np.linalg.norm(vector)) > 1e-6 else other
 
 
 def in_view(joints: DoubleArray | FloatArray) -> BoolArray:

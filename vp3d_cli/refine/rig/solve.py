@@ -6,7 +6,7 @@ import numpy as np
 
 from vp3d_cli.camera import rotation_from_axis_angle
 from vp3d_cli.kinematics import joint_positions
-from vp3d_cli.refine.body_scale import HIP, THORAX, unit
+from vp3d_cli.refine.body import HIP, THORAX, unit_vectors
 from vp3d_cli.refine.rig.rest_pose import SPINE, chest_axes, hip_axes, trunk_axes
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import DoubleArray, FloatArray
@@ -38,9 +38,9 @@ def first_guess(joints: DoubleArray, offsets: FloatArray) -> DoubleArray:
         if parent in (HIP, SPINE, THORAX, -1):
             continue
         above = turns[:, PARENTS[parent]]
-        wanted = unit(joints[:, joint] - joints[:, parent])
+        wanted = unit_vectors(joints[:, joint] - joints[:, parent])
         local = (np.swapaxes(above, -1, -2) @ wanted[..., None])[..., 0]
-        rest = np.broadcast_to(unit(offsets[joint].astype(np.float64)), local.shape)
+        rest = np.broadcast_to(unit_vectors(offsets[joint].astype(np.float64)), local.shape)
         turns[:, parent] = above @ swing(rest, local)
     return turns
 

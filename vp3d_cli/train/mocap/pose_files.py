@@ -8,10 +8,11 @@ import numpy as np
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.poses.npz import read_npz
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.clip import MOTION_JOINTS, MotionClip
 from vp3d_cli.train.mocap.joint_mapping import face_of_h36m
-from vp3d_cli.types import DoubleArray, FloatArray, Pose3D, stretches
+from vp3d_cli.types import DoubleArray, FloatArray, stretches
 
 # Shorter parts of a track are too short to learn motion from.
 _MIN_DURATION_S = 0.5

@@ -1,4 +1,4 @@
-"""Joints by name, and what is known of bodies: shared by the parts of the ground stage."""
+"""Joint indices, body proportions and signal helpers shared by the modules for world space."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ANKLE_HEIGHT_M = 0.08
 HIP_HEIGHT_M = 0.9
 
 
-def unit(vectors: DoubleArray) -> DoubleArray:
-    """Vectors of length 1, along the last axis."""
+def unit_vectors(vectors: DoubleArray) -> DoubleArray:
+    """Vectors normalized to length 1 along the last axis."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
 
 
 def frame_rate(times_s: DoubleArray) -> float:
-    """Frames per second; 30 if there is but one frame."""
+    """Frames per second from the median step; 30 for a single frame."""
     return float(1 / np.median(np.diff(times_s))) if len(times_s) > 1 else 30.0
 
 
 def low_pass(values: DoubleArray, sigma_s: float, rate: float) -> DoubleArray:
-    """Gaussian along the first axis, zero phase."""
+    """Gaussian low-pass filter along the first axis."""
     return np.asarray(gaussian_filter1d(values, max(sigma_s * rate, 1e-3), axis=0, mode="nearest"))

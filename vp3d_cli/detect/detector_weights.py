@@ -1,4 +1,4 @@
-"""Weights that the user names: the path of a file, or a name in the manifests (``vp3d weights list``)."""
+"""Detector weights by file path or by name in the manifests (``vp3d weights list``)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from vp3d_cli.errors import WeightsError
 from vp3d_cli.weights import WeightFile, find_weights, list_weights, sha256_of
 
 
-def find_given_weights(weights: str, hint: str) -> WeightFile:
-    """The weights with this path or name.
+def find_detector_weights(weights: str, hint: str) -> WeightFile:
+    """Find weights by file path, or by name in the manifests with a check of the hash.
 
     Args:
-        weights: path of a file, or a name in the manifests, whose hash is then checked.
-        hint: what to try where there is no such file and no such name.
+        weights: path of a file, or name in the manifests.
+        hint: advice for the error message if there is no such file or name.
 
     Raises:
         WeightsError: neither a file nor a known name, or the file is damaged.

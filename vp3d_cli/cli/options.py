@@ -53,7 +53,7 @@ Segment = Annotated[
 ]
 Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
 Flip = Annotated[bool, typer.Option(help="Average with motion mirrored and backwards: better, 4 times the lifting.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, gpu or npu.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)]
 Keypoints = Annotated[
     Path | None,

@@ -87,7 +87,7 @@ class DetectorInfo:
         licence: of the weights.
         loader: ``"module:function"``, called as ``function(device=..., **options)``, or the function itself.
         extra: what to install where it is missing, as a command; empty where nothing is missing.
-        requires: modules that must be importable.
+        requires: modules that must be importable; ``a|b`` where one of the two is enough.
         options: options that this line presets.
         problem: why it cannot work at all; for entry points that do not load.
         usage: how ``--detector`` takes the options that matter; empty where none does.
@@ -107,7 +107,7 @@ class DetectorInfo:
         """None where the detector can be loaded, else the reason why not and what to install."""
         if self.problem is not None:
             return self.problem
-        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        missing = [modules.partition("|")[0] for modules in self.requires if not _any_installed(modules)]
         if not missing:
             return None
         hint = f"; install it with: {self.extra}" if self.extra else ""
@@ -126,7 +126,7 @@ class DetectorInfo:
         """Load the weights and make the detector ready.
 
         Args:
-            device: ``auto``, ``cpu`` or ``cuda``.
+            device: one of :data:`vp3d_cli.runtime.devices.DEVICES`.
             options: the detector's own; they override the presets of this line. Text is converted to what the
                 loader's annotations ask for: ``int``, ``float``, ``bool`` (``true``/``false``), or kept.
 
@@ -152,6 +152,10 @@ class DetectorInfo:
         module, _, name = self.loader.partition(":")
         function: Callable[..., Detector] = getattr(importlib.import_module(module), name)
         return function
+
+
+def _any_installed(modules: str) -> bool:
+    return any(importlib.util.find_spec(module) is not None for module in modules.split("|"))
 
 
 def _converted(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,14 +218,14 @@ _BUILT_IN = (
         "embedded: MoveNet MultiPose finds people, MoveNet Thunder follows each one",
         "Apache-2.0",
         "vp3d_cli.detect.movenet.detector:load",
-        requires=("onnxruntime", "cv2"),
+        requires=("openvino|onnxruntime", "cv2"),
     ),
     DetectorInfo(
         "movenet-fast",
         "embedded: as movenet, with the smaller MoveNet Lightning; about half the time, less exact",
         "Apache-2.0",
         "vp3d_cli.detect.movenet.detector:load",
-        requires=("onnxruntime", "cv2"),
+        requires=("openvino|onnxruntime", "cv2"),
         options={"name": "movenet-fast", "refiner": "movenet-lightning"},
     ),
     DetectorInfo(
@@ -256,7 +260,7 @@ _BUILT_IN = (
         "RTMPose s, m or l on the people of RTMDet-nano; the first use fetches the weights",
         "Apache-2.0",
         "vp3d_cli.detect.rtmpose:load",
-        requires=("onnxruntime", "cv2"),
+        requires=("openvino|onnxruntime", "cv2"),
         usage="rtmpose:model=l",
     ),
 )
@@ -295,7 +299,7 @@ def load_detector(name: str = DEFAULT_DETECTOR, device: str = "auto", **options:
 
     Args:
         name: a name, or a name with options as :func:`parse_detector` takes it.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: one of :data:`vp3d_cli.runtime.devices.DEVICES`.
         options: the detector's own; they override those in ``name``.
 
     Raises:

@@ -53,7 +53,7 @@ class InferSettings:
         segment_min: split the detection of a longer video into parts of so many minutes, done side by side; None
             does it in one piece.
         smooth: strength; 0 is off, 1 usual.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``, ``gpu`` or ``npu``.
         flip: average the lifter's answers for the motion as it is, mirrored and, if it knows such, running backwards.
         height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
 

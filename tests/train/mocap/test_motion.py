@@ -49,9 +49,7 @@ def test_pose_files(tmp_path: Path, pose: Pose3D) -> None:
     clips = read_motion(tmp_path / "walk.npz")
     assert [clip.name for clip in clips] == ["walk_person1", "walk_person2"]
     for clip, world in zip(clips, pose.joints_world, strict=True):
-        limbs = [
-            i for i, name in enumerate(H36M17.joints) if name not in ("spine", "thorax")
-        ]  # see test_trunk.py
+        limbs = [i for i, name in enumerate(H36M17.joints) if name not in ("spine", "thorax")]  # see test_trunk.py
         np.testing.assert_allclose(clip.joints[:, limbs], world[:, limbs], atol=1e-5)
         assert clip.fps == pytest.approx(30.0)
         left = joint(clip.joints, "left_shoulder") - joint(clip.joints, "right_shoulder")

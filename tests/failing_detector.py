@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vp3d_cli.detect.base import DETECTORS, DetectorInfo
+from vp3d_cli.detect.base import DetectorInfo
 from vp3d_cli.jobs.messages import Setup
 from vp3d_cli.jobs.work import Pipeline
 from vp3d_cli.pipeline import detection_cache as resumable
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.types import Keypoints2D
 
 NAME = "forgetful"
@@ -84,7 +85,7 @@ class Forgetful:
 
 def register() -> None:
     """Make it known in this process."""
-    DETECTORS[NAME] = DetectorInfo(NAME, "for tests", "none", lambda device: Forgetful())
+    DETECTORS.register(NAME, DetectorInfo(NAME, "for tests", "none", lambda device: Forgetful()))
 
 
 def pipeline(setup: Setup) -> Pipeline:

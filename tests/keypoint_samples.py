@@ -209,8 +209,9 @@ def check_walk(file: KeypointFile, *, people: int = 2, joints: list[int] | None 
     wanted = list(range(17)) if joints is None else joints
     absent = [i for i in range(17) if i not in wanted]
     assert len(file) == FRAMES
-    for frame, found in enumerate(file.detections):
-        assert len(found) == people
+    for frame, own in enumerate(file.detections):
+        assert len(own) == people
+        found = own.in_skeleton(COCO17)
         for person in range(people):
             expected = walk_coco(person)[frame]
             np.testing.assert_allclose(found.keypoints[person, wanted], expected[wanted], atol=2e-3)

@@ -49,6 +49,10 @@ class MissingDependencyError(Vp3dError):
     """An optional package, program or device that was asked for is not there."""
 
 
+class PluginError(Vp3dError):
+    """A detector, lifter, exporter or keypoint reader of another package cannot be loaded."""
+
+
 class ShapeError(Vp3dError, ValueError):
     """An array has the wrong shape; the message gives expected and actual."""
 

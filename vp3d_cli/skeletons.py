@@ -5,7 +5,9 @@ COCO and Human3.6M both have 17 joints, so a skeleton is always named and never 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vp3d_cli.errors import ConfigError
 
@@ -46,10 +48,24 @@ class Skeleton:
         except ValueError:
             raise ConfigError(f"skeleton {self.name} has no joint {joint!r}; it has {', '.join(self.joints)}") from None
 
+    def columns(self, joints: Sequence[str]) -> list[int]:
+        """Index of each of these joints; -1 for one that the skeleton lacks."""
+        return [self.joints.index(joint) if joint in self.joints else -1 for joint in joints]
+
+    def missing(self, joints: Sequence[str]) -> list[str]:
+        """Those of these joints that the skeleton lacks."""
+        return [joint for joint in joints if joint not in self.joints]
+
+    @property
+    def body(self) -> list[int]:
+        """Indices of the joints that COCO's 17 keypoints name too; of all joints where there are none."""
+        return [i for i, joint in enumerate(self.joints) if joint in COCO17.joints] or list(range(self.num_joints))
+
     @property
     def left(self) -> tuple[int, ...]:
         """Indices of the joints of the left side."""
-        return tuple(i for i, joint in enumerate(self.joints) if joint.startswith("left_"))
+        sides = ((i, joint.removeprefix("left_")) for i, joint in enumerate(self.joints) if joint.startswith("left_"))
+        return tuple(i for i, joint in sides if f"right_{joint}" in self.joints)
 
     @property
     def right(self) -> tuple[int, ...]:
@@ -89,7 +105,7 @@ _H36M_PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
 
 # The 17 joints of Human3.6M that the literature evaluates (Ionescu et al. 2014), in VideoPose3D's order.
 # "neck" (Human3.6M's "Neck/Nose") sits half way from the neck to the nose, "head" at the crown; the root is "hip",
-# midway between the hips. Where thorax and spine are in motion that lifters train on: vp3d_cli.train.mocap.trunk.
+# midway between the hips.
 H36M17 = Skeleton(
     name="h36m17",
     joints=(
@@ -144,9 +160,101 @@ HOURGLASS16 = Skeleton(
     bones=_tree_bones(_HOURGLASS_PARENTS),
 )  # fmt: skip
 
+# What a joint beyond COCO's hangs on, side left out: the first of these that the skeleton has.
+_HANGS_ON: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("big_toe", "small_toe", "heel", "foot_index"), ("ankle",)),
+    **dict.fromkeys(("pinky", "index", "thumb"), ("wrist",)),
+    **dict.fromkeys(("eye_inner", "eye_outer"), ("eye",)),
+    "mouth": ("nose",),
+    "neck": ("nose", "thorax"),
+    "upper_neck": ("nose", "thorax"),
+    "head": ("neck", "upper_neck", "nose"),
+    "head_top": ("upper_neck", "neck", "nose"),
+    "hip": ("neck", "thorax"),
+    "mid_hip": ("neck", "thorax"),
+    "pelvis": ("thorax", "neck"),
+}
+
+
+@lru_cache(maxsize=64)
+def skeleton_of(name: str, joints: tuple[str, ...]) -> Skeleton:
+    """The skeleton of joints with these names, in this order.
+
+    Args:
+        name: what to call it, if it is none of :data:`SKELETONS`.
+        joints: names as in COCO17 and HALPE26; others are kept, as joints that hang on nothing.
+
+    Returns:
+        A known skeleton where all names agree. Else parents and bones follow from the names: those of COCO for its
+        keypoints; feet, hands and face hang on ankle, wrist and eye of their side.
+    """
+    for known in SKELETONS.values():
+        if known.joints == joints:
+            return known
+    parents = tuple(_parent_of(joint, joints) for joint in joints)
+    bones = [(COCO17.joints[a], COCO17.joints[b]) for a, b in COCO17.bones]
+    own = [(joints.index(a), joints.index(b)) for a, b in bones if a in joints and b in joints]
+    more = [(parent, i) for i, parent in enumerate(parents) if parent >= 0 and joints[i] not in COCO17.joints]
+    return Skeleton(name, joints, parents, (*own, *more))
+
+
+def _parent_of(joint: str, joints: tuple[str, ...]) -> int:
+    if joint in COCO17.joints:
+        parent = COCO17.parents[COCO17.index(joint)]
+        candidates = [COCO17.joints[parent]] if parent >= 0 else []
+    else:
+        side, _, part = joint.partition("_") if joint.startswith(("left_", "right_")) else ("", "", joint)
+        candidates = [f"{side}_{other}" if side else other for other in _HANGS_ON.get(part, ())]
+        candidates += list(_HANGS_ON.get(part, ()))
+    return next((joints.index(other) for other in candidates if other in joints), -1)
+
+
+def both_sides(*parts: str) -> tuple[str, ...]:
+    """Left and right of each part in turn: ``left_hip, right_hip, left_knee, ...``."""
+    return tuple(f"{side}_{part}" for part in parts for side in ("left", "right"))
+
+
+def one_side(side: str, *parts: str) -> tuple[str, ...]:
+    """All parts of one side: ``left_hip, left_knee, ...``."""
+    return tuple(f"{side}_{part}" for part in parts)
+
+
+ARM, LEG, FOOT = ("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"), ("big_toe", "small_toe", "heel")
+# The whole-body skeletons end with 68 points of the face and 21 of each hand.
+_FACE_AND_HANDS = tuple(f"face_or_hand_{i}" for i in range(110))
+
 SKELETONS: dict[str, Skeleton] = {
     skeleton.name: skeleton for skeleton in (COCO17, H36M17, HUMANEVA15, MPII16, HOURGLASS16)
 }
+# Halpe-FullBody (Li et al. 2020): COCO, then three of the axis, then the feet in pairs.
+HALPE26 = skeleton_of("halpe26", (*COCO17.joints, "head", "neck", "hip", *both_sides(*FOOT)))
+# COCO-WholeBody (Jin et al. 2020): COCO, the feet, the rest.
+COCO133 = skeleton_of(
+    "coco133", (*COCO17.joints, *one_side("left", *FOOT), *one_side("right", *FOOT), *_FACE_AND_HANDS)
+)
+HALPE136 = skeleton_of("halpe136", (*HALPE26.joints, *_FACE_AND_HANDS))
+# OpenPose, doc/02_output.md: the parts of BODY_25 and COCO_18; poseParameters.hpp for BODY_25B.
+BODY25 = skeleton_of("body25", (
+    "nose", "neck", *one_side("right", *ARM), *one_side("left", *ARM),
+    "mid_hip", *one_side("right", *LEG), *one_side("left", *LEG),
+    "right_eye", "left_eye", "right_ear", "left_ear", *one_side("left", *FOOT), *one_side("right", *FOOT),
+))  # fmt: skip
+COCO18 = skeleton_of("coco18", (
+    "nose", "neck", *one_side("right", *ARM), *one_side("left", *ARM),
+    *one_side("right", *LEG), *one_side("left", *LEG), "right_eye", "left_eye", "right_ear", "left_ear",
+))  # fmt: skip
+BODY25B = skeleton_of(
+    "body25b", (*COCO17.joints, "upper_neck", "head_top", *one_side("left", *FOOT), *one_side("right", *FOOT))
+)
+# MediaPipe Pose (BlazePose, Bazarevsky et al. 2020), the enum PoseLandmark.
+BLAZEPOSE33 = skeleton_of("mediapipe33", (
+    "nose", *one_side("left", "eye_inner", "eye", "eye_outer"), *one_side("right", "eye_inner", "eye", "eye_outer"),
+    *both_sides("ear"), *both_sides("mouth", "shoulder", "elbow", "wrist", "pinky", "index", "thumb"),
+    *both_sides("hip", "knee", "ankle", "heel", "foot_index"),
+))  # fmt: skip
+SKELETONS.update(
+    {skeleton.name: skeleton for skeleton in (HALPE26, COCO133, HALPE136, BODY25, COCO18, BODY25B, BLAZEPOSE33)}
+)
 
 
 def get_skeleton(name: str) -> Skeleton:

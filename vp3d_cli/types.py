@@ -1,6 +1,7 @@
 """What passes between the stages: frozen dataclasses, checked when made.
 
-Dimensions: T frames, t of which one person is in view for, P people in all, N people in one frame, J = 17 joints.
+Dimensions: T frames, t of which one person is in view for, P people in all, N people in one frame, J
+joints in 3D, K keypoints in 2D.
 Pixels are those of the image as displayed (rotation metadata applied), x right, y down, origin at the top-left
 corner. Missing is NaN with confidence 0.
 """
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ShapeError
+from vp3d_cli.skeletons import COCO17, Skeleton, skeleton_of
 
 FrameBGR = NDArray[np.uint8]  # (H, W, 3)
 FloatArray = NDArray[np.float32]
@@ -104,20 +106,22 @@ class Keypoints2D:
 
     Attributes:
         boxes_xyxy: (N, 4) pixels.
-        keypoints: (N, 17, 2) pixels, COCO-17 order; NaN where the detector gives no position.
-        scores: (N, 17) confidence of each keypoint in 0..1.
+        keypoints: (N, K, 2) pixels; NaN where the detector gives no position.
+        scores: (N, K) confidence of each keypoint in 0..1.
         person_scores: (N,) confidence that this is a person, 0..1.
+        skeleton: which K joints the keypoints are.
     """
 
     boxes_xyxy: FloatArray
     keypoints: FloatArray
     scores: FloatArray
     person_scores: FloatArray
+    skeleton: Skeleton = COCO17
 
     def __post_init__(self) -> None:
-        sizes: dict[str, int] = {}
-        check_shape("keypoints", self.keypoints, ("N", 17, 2), sizes)
-        check_shape("scores", self.scores, ("N", 17), sizes)
+        sizes: dict[str, int] = {"K": self.skeleton.num_joints}
+        check_shape("keypoints", self.keypoints, ("N", "K", 2), sizes)
+        check_shape("scores", self.scores, ("N", "K"), sizes)
         check_shape("boxes_xyxy", self.boxes_xyxy, ("N", 4), sizes)
         check_shape("person_scores", self.person_scores, ("N",), sizes)
 
@@ -125,13 +129,15 @@ class Keypoints2D:
         return len(self.keypoints)
 
     @classmethod
-    def empty(cls) -> Keypoints2D:
+    def empty(cls, skeleton: Skeleton = COCO17) -> Keypoints2D:
         """Nobody in view."""
+        joints = skeleton.num_joints
         return cls(
             np.zeros((0, 4), np.float32),
-            np.zeros((0, 17, 2), np.float32),
-            np.zeros((0, 17), np.float32),
+            np.zeros((0, joints, 2), np.float32),
+            np.zeros((0, joints), np.float32),
             np.zeros((0,), np.float32),
+            skeleton,
         )
 
     def select(self, people: Sequence[int] | NDArray[Any]) -> Keypoints2D:
@@ -139,7 +145,13 @@ class Keypoints2D:
         index = np.asarray(people)
         if index.size == 0:
             index = index.astype(np.intp)
-        return Keypoints2D(self.boxes_xyxy[index], self.keypoints[index], self.scores[index], self.person_scores[index])
+        arrays = (self.boxes_xyxy[index], self.keypoints[index], self.scores[index], self.person_scores[index])
+        return Keypoints2D(*arrays, self.skeleton)
+
+    def in_skeleton(self, skeleton: Skeleton) -> Keypoints2D:
+        """The joints of another skeleton, by name; NaN with confidence 0 where this one lacks them."""
+        keypoints, scores = pick_joints(self.keypoints, self.scores, self.skeleton, skeleton)
+        return Keypoints2D(self.boxes_xyxy, keypoints, scores, self.person_scores, skeleton)
 
 
 @dataclass(frozen=True)
@@ -148,11 +160,12 @@ class Track2D:
 
     Attributes:
         person_id: unique within the video, from 1.
-        keypoints: (t, 17, 2) pixels, COCO-17; NaN where there is none.
-        scores: (t, 17) confidence 0..1; 0 where there is no keypoint.
+        keypoints: (t, K, 2) pixels; NaN where there is none.
+        scores: (t, K) confidence 0..1; 0 where there is no keypoint.
         boxes_xyxy: (t, 4) pixels; NaN in frames where the person was not detected.
-        observed: (t, 17) True where the position comes from the detector, False where it was filled in or is missing.
+        observed: (t, K) True where the position comes from the detector, False where it was filled in or is missing.
         first: number of the first of the t frames in the video.
+        skeleton: which K joints the keypoints are.
     """
 
     person_id: int
@@ -161,13 +174,14 @@ class Track2D:
     boxes_xyxy: FloatArray
     observed: BoolArray
     first: int = 0
+    skeleton: Skeleton = COCO17
 
     def __post_init__(self) -> None:
-        sizes: dict[str, int] = {}
-        check_shape("keypoints", self.keypoints, ("t", 17, 2), sizes)
-        check_shape("scores", self.scores, ("t", 17), sizes)
+        sizes: dict[str, int] = {"K": self.skeleton.num_joints}
+        check_shape("keypoints", self.keypoints, ("t", "K", 2), sizes)
+        check_shape("scores", self.scores, ("t", "K"), sizes)
         check_shape("boxes_xyxy", self.boxes_xyxy, ("t", 4), sizes)
-        check_shape("observed", self.observed, ("t", 17), sizes)
+        check_shape("observed", self.observed, ("t", "K"), sizes)
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -191,7 +205,36 @@ class Track2D:
         """The same person in all frames of a video of so many."""
         keypoints, boxes = (over_all(a, self.first, frames) for a in (self.keypoints, self.boxes_xyxy))
         scores, observed = (over_all(a, self.first, frames, 0) for a in (self.scores, self.observed))
-        return Track2D(self.person_id, keypoints, scores, boxes, observed)
+        return Track2D(self.person_id, keypoints, scores, boxes, observed, skeleton=self.skeleton)
+
+    def in_skeleton(self, skeleton: Skeleton) -> Track2D:
+        """The joints of another skeleton, by name; NaN with confidence 0 where this one lacks them."""
+        keypoints, scores = pick_joints(self.keypoints, self.scores, self.skeleton, skeleton)
+        columns = np.array(self.skeleton.columns(skeleton.joints))
+        observed = self.observed[:, columns] & (columns >= 0)
+        return Track2D(self.person_id, keypoints, scores, self.boxes_xyxy, observed, self.first, skeleton)
+
+
+def pick_joints(
+    keypoints: FloatArray, scores: FloatArray, skeleton: Skeleton, wanted: Skeleton
+) -> tuple[FloatArray, FloatArray]:
+    """Pick the joints of one skeleton out of keypoints of another, by name.
+
+    Args:
+        keypoints: (..., K, 2).
+        scores: (..., K).
+        skeleton: of the K joints.
+        wanted: J joints.
+
+    Returns:
+        (..., J, 2) and (..., J); NaN with confidence 0 for a joint that ``skeleton`` lacks.
+    """
+    if skeleton.joints == wanted.joints:
+        return keypoints, scores
+    columns = np.array(skeleton.columns(wanted.joints))
+    points, confidence = keypoints[..., columns, :], scores[..., columns]
+    points[..., columns < 0, :], confidence[..., columns < 0] = np.nan, 0.0
+    return points, confidence
 
 
 def over_all(values: NDArray[Any], first: int, frames: int, missing: float = np.nan) -> NDArray[Any]:
@@ -382,12 +425,23 @@ class Pose3D:
         sizes: dict[str, int] = {"P": len(person_ids), "T": len(frame_times_s)}
         for name, of in POSE_ARRAYS.items():
             check_shape(name, arrays[name], ("P", "T", *of.shape), sizes)
-        people = (person_of({name: arrays[name][p] for name in POSE_ARRAYS}, own) for p, own in enumerate(person_ids))
+        names_2d = others.get("joint_names_2d", COCO17.joints)
+        if len(names_2d) != sizes["K"]:
+            raise ShapeError(f"joint_names_2d: expected {sizes['K']} names, one per keypoint, got {len(names_2d)}")
+        skeleton = skeleton_of("custom", tuple(names_2d))
+        each = [{name: arrays[name][p] for name in POSE_ARRAYS} for p in range(len(person_ids))]
+        people = (person_of(own, number, skeleton) for own, number in zip(each, person_ids, strict=True))
         return cls(tuple(people), frame_times_s, **others)
 
 
-def person_of(arrays: Mapping[str, NDArray[Any]], person_id: int) -> Person3D:
-    """One person of a pose from arrays over all frames (T, ...), by name; only frames that hold anything are kept."""
+def person_of(arrays: Mapping[str, NDArray[Any]], person_id: int, skeleton: Skeleton = COCO17) -> Person3D:
+    """One person of a pose from arrays over all frames (T, ...), by name; only frames that hold anything are kept.
+
+    Args:
+        arrays: by the names in :data:`POSE_ARRAYS`.
+        person_id: identity.
+        skeleton: of the 2D keypoints.
+    """
     held = np.zeros(len(arrays["trajectory"]), np.bool_)
     for name, of in POSE_ARRAYS.items():
         values = arrays[name].reshape(len(held), -1)
@@ -395,5 +449,7 @@ def person_of(arrays: Mapping[str, NDArray[Any]], person_id: int) -> Person3D:
     at = np.flatnonzero(held)
     first, stop = (int(at[0]), int(at[-1]) + 1) if len(at) else (0, 0)
     own: dict[str, NDArray[Any]] = {name: arrays[name][first:stop].astype(of.dtype) for name, of in POSE_ARRAYS.items()}
-    track = Track2D(person_id, own["keypoints_2d"], own["scores_2d"], own["boxes_xyxy"], own["observed"], first)
+    track = Track2D(
+        person_id, own["keypoints_2d"], own["scores_2d"], own["boxes_xyxy"], own["observed"], first, skeleton
+    )
     return Person3D(track, own["joints_3d"], own["trajectory"], own["joints_world"])

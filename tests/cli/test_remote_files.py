@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest import RunCli
 
-from vp3d_cli.detect.base import DETECTORS
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.jobs import remote
 from vp3d_cli.jobs.remote import Url
+from vp3d_cli.plugins import DETECTORS
 
 LAB = Url("memory://lab")
 
@@ -22,7 +22,7 @@ LAB = Url("memory://lab")
 @pytest.fixture(autouse=True)
 def _lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ffmpeg: Callable[..., None]) -> Iterator[None]:
     """A clip in a store, a detector without networks, and no other temporary files."""
-    monkeypatch.setitem(DETECTORS, failing_detector.NAME, None)
+    monkeypatch.setitem(DETECTORS._registered, failing_detector.NAME, None)
     failing_detector.register()
     monkeypatch.setenv("FAILED", str(tmp_path / "failed"))
     monkeypatch.delenv("FAIL_AT", raising=False)

@@ -17,7 +17,8 @@ import pytest
 from coloured_people import draw, place, save_finder, save_pose
 from random_weights import save_keypoint_rcnn, save_small_cpn
 
-from vp3d_cli.detect.base import DETECTORS, Detector, load_detector
+from vp3d_cli.detect.base import Detector, load_detector
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.video import VideoReader

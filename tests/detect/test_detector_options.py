@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from conftest import RunCli
 
-from vp3d_cli.detect import base
 from vp3d_cli.detect.base import DetectorInfo, load_detector, parse_detector
 from vp3d_cli.errors import ConfigError
+from vp3d_cli.plugins import DETECTORS
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,9 @@ def _load(
 
 @pytest.fixture
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(base.DETECTORS, "loaded", DetectorInfo("loaded", "x", "MIT", _load, options={"count": 2}))
+    monkeypatch.setitem(
+        DETECTORS._registered, "loaded", DetectorInfo("loaded", "x", "MIT", _load, options={"count": 2})
+    )
 
 
 @pytest.mark.usefixtures("_registered")

@@ -15,10 +15,11 @@ import pytest
 import torch
 from random_weights import save_keypoint_rcnn
 
-from vp3d_cli.detect.base import DETECTORS, Detector, load_detector
+from vp3d_cli.detect.base import Detector, load_detector
 from vp3d_cli.detect.mask_rcnn import detectron2 as mask_rcnn
 from vp3d_cli.detect.mask_rcnn import torchvision as mask_rcnn_torchvision
 from vp3d_cli.errors import ConfigError, MissingDependencyError, ShapeError, WeightsError
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR
 from vp3d_cli.weights import sha256_of
@@ -62,7 +63,7 @@ def test_absence_of_torchvision_is_one_clear_line() -> None:
 
 def test_one_never_stands_in_for_the_other(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_detector("mask-rcnn", "cpu").name == "mask-rcnn"
-    assert DETECTORS["mask-rcnn"].available() is None
+    assert DETECTORS.get("mask-rcnn").available() is None
     for name in [name for name in sys.modules if name.startswith("detectron2")]:
         monkeypatch.delitem(sys.modules, name)
     if not HAS_DETECTRON2:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vp3d_cli.detect.base import DETECTORS, load_detector
+from vp3d_cli.detect.base import load_detector
 from vp3d_cli.detect.movenet import search
 from vp3d_cli.detect.movenet.detector import URGENT_EVERY, MoveNetDetector
 from vp3d_cli.detect.movenet.follow import PATIENCE, UPRIGHT, crop_angle, person_score, region, torso_tilt
@@ -21,6 +21,7 @@ from vp3d_cli.detect.movenet.model import MultiPose, Person, SinglePose, alike
 from vp3d_cli.detect.movenet.search import Search, distinct, make_tiles
 from vp3d_cli.detect.roi import Roi, crop, roi_around, similarity, wrap_angle
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.runtime import load
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
@@ -428,7 +429,7 @@ def test_cuda_without_a_runtime_for_it_is_an_error(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("option", ["search_every", "max_people"])
 def test_options_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=f"detector movenet: {option} must be at least 1, got 0"):
-        DETECTORS["movenet"].load("cpu", **{option: 0})
+        DETECTORS.get("movenet").load("cpu", **{option: 0})
 
 
 def test_foreign_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ import cv2
 import numpy as np
 import pytest
 
+from vp3d_cli import plugins as plugins_module
 from vp3d_cli.detect import base
-from vp3d_cli.detect.base import DETECTORS, Detector, DetectorInfo, list_detectors, load_detector
-from vp3d_cli.errors import ConfigError, MissingDependencyError
+from vp3d_cli.detect.base import Detector, DetectorInfo, list_detectors, load_detector
+from vp3d_cli.errors import ConfigError, MissingDependencyError, PluginError
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.mp4"
+BUILT_IN = list(DETECTORS)
 # Those that need no download; the tests of the others make weights of their own.
-EMBEDDED = [name for name in ("movenet", "movenet-fast") if DETECTORS[name].available() is None]
+EMBEDDED = [name for name in ("movenet", "movenet-fast") if DETECTORS.get(name).available() is None]
 
 
 def read_frames(start: int, count: int) -> list[FrameBGR]:
@@ -142,25 +145,28 @@ NOT_A_DETECTOR = 17
 
 
 @pytest.fixture
-def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Three packages that register detectors, two of them badly."""
     points = [
-        EntryPoint("nobody", f"{__name__}:NOBODY", base.ENTRY_POINT_GROUP),
-        EntryPoint("number", f"{__name__}:NOT_A_DETECTOR", base.ENTRY_POINT_GROUP),
-        EntryPoint("gone", "no_such_package.detector:INFO", base.ENTRY_POINT_GROUP),
-        EntryPoint("movenet", f"{__name__}:NOBODY", base.ENTRY_POINT_GROUP),
+        EntryPoint("nobody", f"{__name__}:NOBODY", DETECTORS.group),
+        EntryPoint("number", f"{__name__}:NOT_A_DETECTOR", DETECTORS.group),
+        EntryPoint("gone", "no_such_package.detector:INFO", DETECTORS.group),
+        EntryPoint("movenet", f"{__name__}:NOBODY", DETECTORS.group),
     ]
 
     def entry_points(group: str) -> list[EntryPoint]:
         assert group == "vp3d.detectors"
         return points
 
-    monkeypatch.setattr(base, "entry_points", entry_points)
+    monkeypatch.setattr(plugins_module, "entry_points", entry_points)
+    DETECTORS.__dict__.pop("_from_packages", None)  # what was found before
+    yield
+    DETECTORS.__dict__.pop("_from_packages", None)
 
 
 def test_registry_lines_are_complete() -> None:
     assert next(iter(DETECTORS)) == base.DEFAULT_DETECTOR == "movenet"
-    for name, info in DETECTORS.items():
+    for name, info in DETECTORS.loaded().items():
         assert info.name == name
         assert info.summary
         assert info.licence
@@ -171,12 +177,12 @@ def test_registry_lines_are_complete() -> None:
 @pytest.mark.usefixtures("plugins")
 def test_entry_points_are_listed_after_ours() -> None:
     found = list_detectors()
-    assert list(found) == [*DETECTORS, "nobody", "number", "gone"]
-    assert found["movenet"] is DETECTORS["movenet"]
+    assert list(found) == [*BUILT_IN, "nobody", "number", "gone"]
+    assert found["movenet"] is DETECTORS.get("movenet")
     assert found["nobody"].available() is None
     assert "is not a vp3d_cli.detect.base.DetectorInfo" in str(found["number"].available())
-    assert "does not load: No module named 'no_such_package'" in str(found["gone"].available())
-    with pytest.raises(MissingDependencyError, match="detector gone: its entry point"):
+    assert "ModuleNotFoundError: No module named 'no_such_package'" in str(found["gone"].available())
+    with pytest.raises(PluginError, match="detector 'gone' of the package"):
         load_detector("gone")
 
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vp3d_cli.errors import ConfigError, InputError, OutputError
-from vp3d_cli.jobs import plan_items
 from vp3d_cli.jobs.cores import choose_jobs, free_bytes
 from vp3d_cli.jobs.fingerprint import is_unchanged, take_fingerprint
 from vp3d_cli.jobs.folder import BatchFolder
 from vp3d_cli.jobs.inputs import STATE, BatchInput, find_inputs, looks_like_video
 from vp3d_cli.jobs.journal import History, Journal
 from vp3d_cli.jobs.places import with_absolute_paths
+from vp3d_cli.jobs.plan import plan_items
 from vp3d_cli.pipeline.settings import InferSettings
 
 MADE: dict[str, Any] = {

@@ -20,9 +20,11 @@ from batch_stub import assert_same_results, options_of, plan_of, statuses, wait_
 from conftest import DEMO, RunCli
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError, Vp3dError
-from vp3d_cli.jobs import BatchItem, BatchOptions, BatchRow, run_batch
 from vp3d_cli.jobs.inputs import STATE
 from vp3d_cli.jobs.journal import History
+from vp3d_cli.jobs.plan import BatchItem
+from vp3d_cli.jobs.report import BatchRow
+from vp3d_cli.jobs.run import BatchOptions, run_batch
 from vp3d_cli.jobs.schedule import Listener
 
 HERE = Path(__file__).resolve().parents[1]

@@ -18,11 +18,12 @@ from batch_stub import STEPS, assert_same_results, options_of, plan_of, stamps_o
 from conftest import DEMO
 from test_batch_cluster import HERE, Cluster, assert_made_once, journal, leftovers, meanwhile, on, workers_of
 
-from vp3d_cli.jobs import BatchItem, BatchOptions, run_batch
 from vp3d_cli.jobs.cluster_parts import SharedVideo, can_be_shared
 from vp3d_cli.jobs.cluster_slot import Receiver, Slot
 from vp3d_cli.jobs.folder import STATE
 from vp3d_cli.jobs.messages import Order
+from vp3d_cli.jobs.plan import BatchItem
+from vp3d_cli.jobs.run import BatchOptions, run_batch
 from vp3d_cli.jobs.schedule import Listener
 from vp3d_cli.pipeline.settings import InferSettings
 

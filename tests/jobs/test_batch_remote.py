@@ -21,13 +21,16 @@ from batch_stub import assert_same_results, options_of, plan_of, use_stub, write
 from conftest import RunCli
 
 from vp3d_cli.errors import InputError, MissingDependencyError, OutputError
-from vp3d_cli.jobs import BatchItem, BatchOptions, BatchRow, judge_batch, plan_items, remote, run_batch
 from vp3d_cli.jobs import folder_afar as locks
+from vp3d_cli.jobs import remote
 from vp3d_cli.jobs.fingerprint import glance, is_unchanged, sha256_of_place, take_fingerprint
 from vp3d_cli.jobs.folder import BatchFolder
 from vp3d_cli.jobs.inputs import STATE, find_inputs
 from vp3d_cli.jobs.journal import JournalAfar, read_history
+from vp3d_cli.jobs.plan import BatchItem, plan_items
 from vp3d_cli.jobs.remote import Url, to_place
+from vp3d_cli.jobs.report import BatchRow
+from vp3d_cli.jobs.run import BatchOptions, judge_batch, run_batch
 from vp3d_cli.jobs.schedule import Listener
 
 HERE = Path(__file__).resolve().parents[1]

@@ -21,10 +21,10 @@ from rich.console import Console
 from vp3d_cli.cli.batch_display import BatchDisplay
 from vp3d_cli.errors import OutputError, Vp3dError, WeightsError
 from vp3d_cli.io.poses.npz import read_npz
-from vp3d_cli.jobs import BatchItem, BatchOptions, judge_batch, plan_items, run_batch
 from vp3d_cli.jobs.inputs import STATE, BatchInput, find_inputs
 from vp3d_cli.jobs.journal import History, read_history
-from vp3d_cli.jobs.plan import judge
+from vp3d_cli.jobs.plan import BatchItem, judge, plan_items
+from vp3d_cli.jobs.run import BatchOptions, judge_batch, run_batch
 from vp3d_cli.jobs.schedule import Listener
 from vp3d_cli.pipeline.settings import InferSettings
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from random_weights import save_small_cpn
 
-from vp3d_cli.detect import base
 from vp3d_cli.detect.base import Detector, DetectorInfo, load_detector
 from vp3d_cli.detect.cpn.detector import MEAN_RGB, SIZES, choose_size, to_input
 from vp3d_cli.detect.cpn.heatmaps import draw_targets, kernel_sigma, read_keypoints
 from vp3d_cli.detect.cpn.network import Cpn, CpnConfig, build_from_state, recognise
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.weights import add_weights
@@ -246,7 +246,7 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def detector(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Detector:
-    monkeypatch.setitem(base.DETECTORS, "boxes", DetectorInfo("boxes", "x", "MIT", load_boxes))
+    monkeypatch.setitem(DETECTORS._registered, "boxes", DetectorInfo("boxes", "x", "MIT", load_boxes))
     return load_detector(f"cpn:weights={weights_file},boxes=boxes,boxes_weights=w.pth", "cpu")
 
 

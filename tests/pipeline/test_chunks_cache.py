@@ -20,7 +20,6 @@ from batch_stub import options_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
 
-from vp3d_cli.detect.base import DETECTORS
 from vp3d_cli.errors import ConfigError, DetectorError, NobodyFoundError, StoppedError, Vp3dError
 from vp3d_cli.jobs import BatchItem, folder_afar, plan_items, remote, run_batch
 from vp3d_cli.jobs.inputs import find_inputs
@@ -35,6 +34,7 @@ from vp3d_cli.pipeline.chunk_processes import run_in_processes
 from vp3d_cli.pipeline.chunks import Segment, detect_segment
 from vp3d_cli.pipeline.detection import Progress, Seen
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.types import Keypoints2D
 
 SETTINGS = InferSettings(detector="flaky", flip=False, segment_min=3 / 60)  # three parts
@@ -161,7 +161,7 @@ OTHERS: list[dict[str, Any]] = [{"segment_min": 5 / 60}, {"detect_every": 2}, {"
 def test_what_is_kept_of_other_settings_is_not_spoken_of(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    monkeypatch.setitem(DETECTORS, failing_detector.NAME, None)  # taken out again after the test
+    monkeypatch.setitem(DETECTORS._registered, failing_detector.NAME, None)  # taken out again after the test
     failing_detector.register()
     monkeypatch.setenv("FAIL_AT", "80")
     with pytest.raises(DetectorError, match="what was found so far is kept in"):
@@ -247,7 +247,7 @@ def test_failures_in_any_part(
     name: str,
     every: int,
 ) -> None:
-    monkeypatch.setitem(DETECTORS, failing_detector.NAME, None)  # taken out again after the test
+    monkeypatch.setitem(DETECTORS._registered, failing_detector.NAME, None)  # taken out again after the test
     failing_detector.register()
     monkeypatch.setattr(resumable, "WARM_UP_S", every * failing_detector.WARM_UP_S)  # forty of the frames looked at
     changes: dict[str, Any] = {"detector": name, "detect_every": every}

@@ -17,7 +17,6 @@ from batch_stub import options_of, plan_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
 
-from vp3d_cli.detect.base import DETECTORS
 from vp3d_cli.errors import DetectorError, OutputError
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.jobs import run_batch
@@ -26,6 +25,7 @@ from vp3d_cli.pipeline import detection as seeing
 from vp3d_cli.pipeline import detection_cache as resumable
 from vp3d_cli.pipeline import infer as pipeline
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.video import VideoReader
 
 SETTINGS = InferSettings(detector=failing_detector.NAME, flip=False)
@@ -40,7 +40,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory, ffmpeg: Callable[..., None]) 
 
 @pytest.fixture(autouse=True)
 def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(DETECTORS, failing_detector.NAME, None)  # taken out again after the test
+    monkeypatch.setitem(DETECTORS._registered, failing_detector.NAME, None)  # taken out again after the test
     failing_detector.register()
     monkeypatch.setenv("FAILED", str(tmp_path / "failed"))
     monkeypatch.delenv("FAIL_AT", raising=False)
@@ -100,7 +100,7 @@ def test_a_detector_that_tells_its_memory_looks_at_nothing_twice(
         return made[-1]
 
     name = failing_detector.NAME
-    monkeypatch.setitem(DETECTORS, name, dataclasses.replace(DETECTORS[name], loader=make))
+    monkeypatch.setitem(DETECTORS._registered, name, dataclasses.replace(DETECTORS.get(name), loader=make))
     monkeypatch.setattr(resumable, "WARM_UP_S", 1.0)
     settings = dataclasses.replace(SETTINGS, detect_every=every)
     whole = pipeline.infer(clip, settings=settings)
@@ -152,7 +152,8 @@ def test_ctrl_c_loses_nothing_wherever_it_comes(
         return made[-1]
 
     out = tmp_path / "points.npz"
-    monkeypatch.setitem(DETECTORS, SETTINGS.detector, dataclasses.replace(DETECTORS[SETTINGS.detector], loader=make))
+    failing = dataclasses.replace(DETECTORS.get(SETTINGS.detector), loader=make)
+    monkeypatch.setitem(DETECTORS._registered, SETTINGS.detector, failing)
     monkeypatch.setattr(resumable, "_WORTH_KEEPING_S", 0.0)
     settings = dataclasses.replace(SETTINGS, detect_every=every)
 

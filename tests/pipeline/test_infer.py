@@ -13,9 +13,9 @@ import pytest
 from conftest import RunCli
 
 from tests.motions import ARCHIVE_JOINTS, walk
+from vp3d_cli import metrics
 from vp3d_cli.camera import Intrinsics, project
 from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError, WeightsError
-from vp3d_cli.evaluate import metrics
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.lift.lifter import load_lifter
 from vp3d_cli.pipeline import infer as pipeline

@@ -15,8 +15,10 @@ from vp3d_cli.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vp3d_cli.jobs import BatchItem, BatchOptions, BatchRow
+    from vp3d_cli.jobs.plan import BatchItem
     from vp3d_cli.jobs.remote import Place
+    from vp3d_cli.jobs.report import BatchRow
+    from vp3d_cli.jobs.run import BatchOptions
 
 _WORDS_SHOWN = 30  # last lines of what a worker that died wrote
 
@@ -83,8 +85,9 @@ def batch(
     """
     if scheduler is None:  # a cluster has weights of its own
         check_models(settings, lifting=not keypoints_only)
-    from vp3d_cli.jobs import BatchOptions, Limits
     from vp3d_cli.jobs.remote import to_place
+    from vp3d_cli.jobs.run import BatchOptions
+    from vp3d_cli.jobs.watch import Limits
 
     kept = BatchOptions(
         settings=settings,
@@ -120,10 +123,9 @@ def plan(
         InputError: there are no videos.
         typer.BadParameter: the options make no sense together.
     """
-    from vp3d_cli.jobs import plan_items
     from vp3d_cli.jobs.inputs import find_inputs
     from vp3d_cli.jobs.places import same_file
-    from vp3d_cli.jobs.plan import KEYPOINT_SUFFIXES, KEYPOINTS, POSE, RENDER
+    from vp3d_cli.jobs.plan import KEYPOINT_SUFFIXES, KEYPOINTS, POSE, RENDER, plan_items
 
     if kept.format and kept.format not in KEYPOINT_SUFFIXES:
         raise typer.BadParameter(f"{kept.format!r} is none of {', '.join(KEYPOINT_SUFFIXES)}", param_hint="--format")
@@ -173,7 +175,7 @@ def _flag(field: str) -> str:
 def run(items: Sequence[BatchItem], out: Place, kept: BatchOptions, quiet: bool) -> list[BatchRow]:
     """Run the batch, showing how far it is."""
     from vp3d_cli.cli.batch_display import BatchDisplay
-    from vp3d_cli.jobs import run_batch
+    from vp3d_cli.jobs.run import run_batch
 
     with BatchDisplay(quiet) as display:
         try:

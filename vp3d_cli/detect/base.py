@@ -1,8 +1,9 @@
-"""What a detector is, and the registry of all of them.
+"""What a detector is, and how one is found by name.
 
-A detector turns frames into people: a box, 17 COCO keypoints and their confidence. Adding one means one file with a
-``load`` function and one line in :data:`DETECTORS`; other packages register theirs through the entry-point group
-``vp3d.detectors`` (the entry point names a :class:`DetectorInfo`). Importing this module loads no network library.
+A detector turns frames into people: a box, keypoints of a named skeleton, and their confidence. Adding one means one
+file with a ``load`` function, a :class:`DetectorInfo` in :mod:`vp3d_cli.detect.built_in` and a line in
+:mod:`vp3d_cli.plugins`; other packages use the entry-point group ``vp3d.detectors``. Importing this module loads no
+network library.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError
+from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.runtime.devices import check_device
 from vp3d_cli.types import FrameBGR, Keypoints2D
 
-ENTRY_POINT_GROUP = "vp3d.detectors"
 DEFAULT_DETECTOR = "movenet"
 
 
@@ -212,86 +212,15 @@ def parse_detector(text: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-_BUILT_IN = (
-    DetectorInfo(
-        "movenet",
-        "embedded: MoveNet MultiPose finds people, MoveNet Thunder follows each one",
-        "Apache-2.0",
-        "vp3d_cli.detect.movenet.detector:load",
-        requires=("openvino|onnxruntime", "cv2"),
-    ),
-    DetectorInfo(
-        "movenet-fast",
-        "embedded: as movenet, with the smaller MoveNet Lightning; about half the time, less exact",
-        "Apache-2.0",
-        "vp3d_cli.detect.movenet.detector:load",
-        requires=("openvino|onnxruntime", "cv2"),
-        options={"name": "movenet-fast", "refiner": "movenet-lightning"},
-    ),
-    DetectorInfo(
-        "cpn",
-        "Cascaded Pyramid Network, ResNet-50 or -101, on the people of another detector",
-        "of the weights that you give",
-        "vp3d_cli.detect.cpn.detector:load",
-        requires=("torch", "cv2"),
-        usage="cpn:weights=CPN50_384x288.pth.tar,boxes=movenet",
-    ),
-    DetectorInfo(
-        "mask-rcnn",
-        "Keypoint R-CNN, R101-FPN, by detectron2; model=R50 for the smaller one",
-        "CC-BY-SA-3.0",
-        "vp3d_cli.detect.mask_rcnn.detectron2:load",
-        extra="pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2 "
-        "(docs/detectors.md has every step)",
-        requires=("detectron2",),
-        usage="mask-rcnn:model=R50,weights=model_final_a6e10b.pkl",
-    ),
-    DetectorInfo(
-        "mask-rcnn-torchvision",
-        "Keypoint R-CNN, R50-FPN, by torchvision",
-        "BSD-3-Clause",
-        "vp3d_cli.detect.mask_rcnn.torchvision:load",
-        extra="pip install torchvision",
-        requires=("torchvision",),
-        usage="mask-rcnn-torchvision:weights=keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
-    ),
-    DetectorInfo(
-        "rtmpose",
-        "RTMPose s, m or l on the people of RTMDet-nano; the first use fetches the weights",
-        "Apache-2.0",
-        "vp3d_cli.detect.rtmpose:load",
-        requires=("openvino|onnxruntime", "cv2"),
-        usage="rtmpose:model=l",
-    ),
-)
-
-DETECTORS: dict[str, DetectorInfo] = {info.name: info for info in _BUILT_IN}
-
-
 def list_detectors() -> dict[str, DetectorInfo]:
-    """All detectors by name: those of vp3d, then those that installed packages register.
+    """All detectors by name: those of vp3d, then those of installed packages.
 
-    An entry point that cannot be imported is listed with the reason in :meth:`DetectorInfo.available`; one that
-    takes the name of a detector of vp3d is left out.
+    A detector of another package that cannot be loaded is listed with the reason in :meth:`DetectorInfo.available`.
     """
-    found = dict(DETECTORS)
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-        if entry_point.name not in found:
-            found[entry_point.name] = _from_entry_point(entry_point)
-    return found
-
-
-def _from_entry_point(entry_point: EntryPoint) -> DetectorInfo:
-    def unusable(problem: str) -> DetectorInfo:
-        return DetectorInfo(entry_point.name, f"from {entry_point.value}", "unknown", "", problem=problem)
-
-    try:
-        info = entry_point.load()
-    except (ImportError, AttributeError) as error:
-        return unusable(f"its entry point {entry_point.value} does not load: {error}")
-    if not isinstance(info, DetectorInfo):
-        return unusable(f"its entry point {entry_point.value} is not a vp3d_cli.detect.base.DetectorInfo")
-    return info
+    found: dict[str, DetectorInfo] = DETECTORS.loaded()
+    for name, why in DETECTORS.problems().items():
+        found[name] = DetectorInfo(name, "of another package", "unknown", "", problem=why)
+    return {name: found[name] for name in DETECTORS}
 
 
 def load_detector(name: str = DEFAULT_DETECTOR, device: str = "auto", **options: Any) -> Detector:
@@ -318,7 +247,5 @@ def find_detector(text: str) -> tuple[DetectorInfo, dict[str, str]]:
         ConfigError: no detector has this name, or the options are none.
     """
     name, given = parse_detector(text)
-    detectors = list_detectors()
-    if name not in detectors:
-        raise ConfigError(f"unknown detector {name!r}; known: {', '.join(detectors)}")
-    return detectors[name], given
+    info: DetectorInfo = DETECTORS.get(name)
+    return info, given

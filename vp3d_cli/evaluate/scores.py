@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vp3d_cli import metrics
 from vp3d_cli.errors import InputError
-from vp3d_cli.evaluate import metrics
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]

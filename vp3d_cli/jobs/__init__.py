@@ -4,12 +4,5 @@
 hands videos to the processes of ``pool.py``, in which ``worker.py`` takes orders and ``work.py`` does them; with a
 scheduler, ``cluster.py`` has such processes work on other machines, where ``cluster_task.py`` starts them.
 ``folder.py`` keeps two batches apart and cleans up after a dead one, ``journal.py`` remembers what was done,
-``report.py`` tells it. :func:`run_batch` is all of it.
+``report.py`` tells it. :func:`vp3d_cli.jobs.run.run_batch` is all of it.
 """
-
-from vp3d_cli.jobs.plan import BatchItem, plan_items
-from vp3d_cli.jobs.report import BatchRow
-from vp3d_cli.jobs.run import BatchOptions, judge_batch, run_batch
-from vp3d_cli.jobs.watch import Limits
-
-__all__ = ["BatchItem", "BatchOptions", "BatchRow", "Limits", "judge_batch", "plan_items", "run_batch"]

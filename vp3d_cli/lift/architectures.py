@@ -1,4 +1,4 @@
-"""What a lifter network is, and the registry of architectures."""
+"""What a lifter network is, and how one is built by the name of its architecture."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
-from vp3d_cli.paper.networks.dense import DenseModel
-from vp3d_cli.paper.networks.recurrent import RecurrentConfig, RecurrentModel
-from vp3d_cli.paper.networks.simple import SimpleConfig, SimpleModel
+from vp3d_cli.plugins import ARCHITECTURES
 
 
 class LifterConfig(Protocol):
@@ -45,25 +42,13 @@ class LifterNetwork(Protocol):
         """(B, receptive_field + n * stride, J, F) to (B, n + 1, out_joints, 3); one output if the stride is None."""
 
 
-# One line per architecture: how to build the network from its configuration.
-ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "temporal": lambda config: TemporalModel(TemporalConfig(**config)),
-    "dense": lambda config: DenseModel(TemporalConfig(**config)),
-    "simple": lambda config: SimpleModel(SimpleConfig(**config)),
-    "recurrent": lambda config: RecurrentModel(RecurrentConfig(**config)),
-}
-
-
 def build_model(architecture: str, config: Mapping[str, Any]) -> nn.Module:
     """Build a network with fresh parameters.
 
     Raises:
         ConfigError: unknown architecture, or a configuration that does not fit it.
     """
-    try:
-        build = ARCHITECTURES[architecture]
-    except KeyError:
-        raise ConfigError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}") from None
+    build: Callable[[Mapping[str, Any]], nn.Module] = ARCHITECTURES.get(architecture)
     try:
         return build(config)
     except TypeError as error:

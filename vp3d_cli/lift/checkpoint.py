@@ -40,7 +40,7 @@ class LifterInfo:
 
     Attributes:
         task: ``pose`` (17 root-relative joints) or ``trajectory`` (the root).
-        architecture: name in :data:`vp3d_cli.lift.architectures.ARCHITECTURES`.
+        architecture: name in :data:`vp3d_cli.plugins.ARCHITECTURES`.
         config: of the architecture.
         rule: how keypoints must be presented.
         licence: condition of use that comes from the training data.

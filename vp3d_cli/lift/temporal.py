@@ -15,7 +15,8 @@ library is fastest on a CPU and no slower on a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -248,3 +249,8 @@ def widths_for(receptive_field: int) -> Sequence[int]:
     if rest != 1:
         raise ConfigError(f"receptive field must be a power of three (1, 3, 9, 27, 81, 243), got {receptive_field}")
     return widths or [1]
+
+
+def build(config: Mapping[str, Any]) -> TemporalModel:
+    """Build the network from the configuration in a lifter file."""
+    return TemporalModel(TemporalConfig(**config))

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from vp3d_cli import metrics
 from vp3d_cli.errors import InputError, WeightsError
-from vp3d_cli.evaluate import metrics
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_poses, score_roots
 from vp3d_cli.lift.checkpoint import LifterInfo
 from vp3d_cli.lift.lifter import Lifter
@@ -142,8 +142,8 @@ def _answers(lifter: Lifter, sequence: RecordedSequence, spec: DatasetSpec, flip
     for keypoints, camera in sequence.views:
         seen = keypoints[:: round(step)] if whole else _at(keypoints, np.arange(0, len(keypoints) - 1 + 1e-6, step))
         answer = lifter.lift_as_trained(
-            torch.from_numpy(np.ascontiguousarray(seen, np.float32)),
-            torch.ones(seen.shape[:2]),
+            np.ascontiguousarray(seen, np.float32),
+            np.ones(seen.shape[:2], np.float32),
             camera.intrinsics,
             camera.size_wh,
             flip_test=flip_test,

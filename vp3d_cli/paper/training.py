@@ -5,16 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vp3d_cli.errors import ConfigError, InputError
+from vp3d_cli.lift.architectures import LifterConfig
 from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.paper.datasets.cameras import DatasetCamera
 from vp3d_cli.paper.datasets.sequences import Archives, RecordedSequence
+from vp3d_cli.paper.datasets.splits import DATASETS
 from vp3d_cli.train.config import DatasetConfig, TrainConfig
-from vp3d_cli.train.views.views import Camera, View
+from vp3d_cli.train.data import Material, combined_material
+from vp3d_cli.train.views.footage import open_footage
+from vp3d_cli.train.views.sequences import LabelledSequences
+from vp3d_cli.train.views.views import Camera, View, Views
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ def open_dataset(config: TrainConfig) -> DatasetViews:
         ConfigError: the configuration contradicts itself or the data set.
     """
     wanted, unlabelled = config.dataset, config.semi.subjects
+    if wanted.name not in DATASETS:
+        raise ConfigError(f"[dataset] name must be one of {', '.join(DATASETS)}, got {wanted.name!r}")
     option = "--set dataset.keypoints=NAME"
     archives = Archives(Path(wanted.folder), wanted.name, wanted.keypoints, cameras=wanted.cameras, option=option)
     spec = archives.spec
@@ -135,3 +143,24 @@ def _check(views: DatasetViews, config: TrainConfig) -> None:
             "the intrinsics of these cameras are not known, which a trajectory, back-projection and every input rule "
             "but screen need; give them with --set dataset.cameras=FILE"
         )
+
+
+class DatasetData:
+    """A prepared data set (:mod:`vp3d_cli.paper.training`)."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._views = open_dataset(config)
+        self.rule, self.licence, self.notes = self._views.rule, self._views.licence, self._views.notes
+        self._unlabelled = self._views.unlabelled
+        if config.semi.footage:
+            self._unlabelled = open_footage(config.semi.footage, self.rule)
+
+    def material(self, reach: LifterConfig, device: str, state: Mapping[str, Any] | None) -> Material:
+        """See :class:`Data`."""
+        config, loop = self._config, self._config.train
+        views = Views(self._views.labelled, self.rule, device)
+        labelled = LabelledSequences(views, self.rule, reach, loop, config.labelled_batch)
+        tested = LabelledSequences(Views(self._views.test, self.rule, device), self.rule, reach, loop, 1)
+        exam = {"test": tested.exam(loop.validation_windows)}
+        return combined_material(labelled, exam, self._unlabelled, self.rule, reach, config, device)

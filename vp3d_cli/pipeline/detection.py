@@ -227,7 +227,7 @@ def _before(track: Track2D, stop: int) -> Track2D:
     """A track up to a frame of the video."""
     rows = slice(0, stop - track.first)
     arrays = (track.keypoints[rows], track.scores[rows], track.boxes_xyxy[rows], track.observed[rows])
-    return Track2D(track.person_id, *arrays, track.first)
+    return Track2D(track.person_id, *arrays, track.first, track.skeleton)
 
 
 def _spread(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]]) -> Track2D:
@@ -235,10 +235,11 @@ def _spread(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]]) -> Track2D:
     own = at[track.frames]
     first, rows = int(own[0]), own - own[0]
     frames = int(rows[-1]) + 1
-    keypoints = np.full((frames, 17, 2), np.nan, np.float32)
-    scores = np.zeros((frames, 17), np.float32)
+    joints = track.skeleton.num_joints
+    keypoints = np.full((frames, joints, 2), np.nan, np.float32)
+    scores = np.zeros((frames, joints), np.float32)
     boxes = np.full((frames, 4), np.nan, np.float32)
-    observed = np.zeros((frames, 17), np.bool_)
+    observed = np.zeros((frames, joints), np.bool_)
     keypoints[rows], scores[rows], boxes[rows] = track.keypoints, track.scores, track.boxes_xyxy
     observed[rows] = track.observed
-    return Track2D(track.person_id, keypoints, scores, boxes, observed, first)
+    return Track2D(track.person_id, keypoints, scores, boxes, observed, first, track.skeleton)

@@ -105,4 +105,5 @@ def _numbered(track: Track2D, frame: int) -> list[NumberedPerson]:
     row = frame - track.first
     if not (0 <= row < len(track) and track.present[row]):
         return []
-    return [NumberedPerson(track.person_id, track.boxes_xyxy[row], track.keypoints[row], track.scores[row])]
+    keypoints, scores = track.keypoints[row], track.scores[row]
+    return [NumberedPerson(track.person_id, track.boxes_xyxy[row], keypoints, scores, track.skeleton.joints)]

@@ -150,7 +150,7 @@ def infer(
         intrinsics=intrinsics,
         joint_names_3d=H36M17.joints,
         parents_3d=H36M17.parents,
-        joint_names_2d=COCO17.joints,
+        joint_names_2d=scene.tracks[0].skeleton.joints,
         provenance={
             **_provenance(source or video, scene, settings, command),
             "lifter": _weights(lifter),
@@ -241,7 +241,7 @@ def _choose(tracks: list[Track2D], size_wh: tuple[int, int], settings: InferSett
 class Motion(NamedTuple):
     """One person in 3D, in the t frames of the track; NaN where out of view.
 
-    ``joints`` (t, 17, 3) root-relative and ``root`` (t, 3), metres, camera axes; ``weight`` (t,) trust in the root.
+    ``joints`` (t, J, 3) root-relative and ``root`` (t, 3), metres, camera axes; ``weight`` (t,) trust in the root.
     """
 
     track: Track2D
@@ -263,15 +263,16 @@ def lift_person(
     in_view = times_s[track.frames]
     track = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view, settings.smooth)
     frames = len(track)
-    joints = np.full((frames, 17, 3), np.nan, np.float32)
+    body = track.in_skeleton(COCO17)
+    joints = np.full((frames, H36M17.num_joints, 3), np.nan, np.float32)
     root = np.full((frames, 3), np.nan, np.float32)
     weight = np.zeros(frames, np.float32)
     rate, scale = lifter.rule.rate_hz, settings.height_m / LIFTER_HEIGHT_M
-    for start, stop in track.stretches:
+    for start, stop in body.stretches:
         own_times = in_view[start:stop]
         even_times = uniform_times(own_times, rate)
-        keypoints = resample(track.keypoints[start:stop], own_times, even_times)
-        scores = np.clip(resample(track.scores[start:stop], own_times, even_times), 0.0, 1.0)
+        keypoints = resample(body.keypoints[start:stop], own_times, even_times)
+        scores = np.clip(resample(body.scores[start:stop], own_times, even_times), 0.0, 1.0)
 
         lifted = lifter.lift(keypoints, scores, intrinsics, size_wh, flip_test=settings.flip)
         lifted = smooth_joints(lifted, even_times, _LIFTED_SMOOTHING * settings.smooth, depth=_DEPTH_SMOOTHING)

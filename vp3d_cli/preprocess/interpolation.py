@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from vp3d_cli.errors import ConfigError
 from vp3d_cli.preprocess.outliers import body_path, repair
 from vp3d_cli.preprocess.scales import LOW_CONFIDENCE, body_size, checked_times
 from vp3d_cli.preprocess.smoothing_spline import fit_spline, spread_times
-from vp3d_cli.skeletons import COCO17
+from vp3d_cli.skeletons import COCO17, Skeleton
 from vp3d_cli.types import BoolArray, DoubleArray, Track2D
 
 MAX_GAP_S = 0.5
@@ -30,22 +32,39 @@ _GUESS_WEIGHT = 1e-3
 _CONFIDENCE_DECAY_S = 0.2
 _MIN_CONFIDENCE = 0.01
 
-# Joints in the order of filling, and what each hangs on; trunk and nose move with the body as a whole.
-_GENERATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...] | None], ...] = (
-    (("nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip"), None),
-    (
-        ("left_eye", "right_eye", "left_ear", "right_ear", "left_elbow", "right_elbow", "left_knee", "right_knee"),
-        ("nose", "nose", "nose", "nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip"),
-    ),
-    (
-        ("left_wrist", "right_wrist", "left_ankle", "right_ankle"),
-        ("left_elbow", "right_elbow", "left_knee", "right_knee"),
-    ),
-)
-_ORDER = tuple(
-    ([COCO17.index(j) for j in joints], None if parents is None else [COCO17.index(j) for j in parents])
-    for joints, parents in _GENERATIONS
-)
+# What leads a joint of COCO's that is filled; trunk and nose move with the body as a whole. Other joints follow what
+# they hang on in their skeleton.
+_LED_BY: dict[str, str] = {
+    **dict.fromkeys(("left_eye", "right_eye", "left_ear", "right_ear"), "nose"),
+    **{f"{side}_elbow": f"{side}_shoulder" for side in ("left", "right")},
+    **{f"{side}_wrist": f"{side}_elbow" for side in ("left", "right")},
+    **{f"{side}_knee": f"{side}_hip" for side in ("left", "right")},
+    **{f"{side}_ankle": f"{side}_knee" for side in ("left", "right")},
+}
+
+
+@lru_cache(maxsize=16)
+def _fill_order(skeleton: Skeleton) -> tuple[tuple[list[int], list[int] | None], ...]:
+    """Joints in the order of filling, and what leads each; None for those that move with the body."""
+    leaders = [_leader(skeleton, joint) for joint in range(skeleton.num_joints)]
+    depth = [_depth(leaders, joint) for joint in range(skeleton.num_joints)]
+    generations = []
+    for level in range(max(depth) + 1):
+        joints = [joint for joint, own in enumerate(depth) if own == level]
+        generations.append((joints, [leaders[joint] for joint in joints] if level else None))
+    return tuple(generations)
+
+
+def _leader(skeleton: Skeleton, joint: int) -> int:
+    """The joint that leads another; -1 where it moves with the body."""
+    name = skeleton.joints[joint]
+    if name in COCO17.joints:
+        return skeleton.columns([_LED_BY.get(name, "")])[0]
+    return skeleton.parents[joint]
+
+
+def _depth(leaders: Sequence[int], joint: int) -> int:
+    return 0 if leaders[joint] < 0 else 1 + _depth(leaders, leaders[joint])
 
 
 def fill_gaps(track: Track2D, times_s: NDArray[np.floating], *, max_gap_s: float = MAX_GAP_S) -> Track2D:
@@ -83,11 +102,12 @@ def fill_gaps(track: Track2D, times_s: NDArray[np.floating], *, max_gap_s: float
     if not in_view.any():
         return _result(track, keypoints, scores, np.zeros_like(track.observed))
     times = spread_times(times)
-    repaired = repair(keypoints, scores, times, body_size(keypoints, scores, times))
+    body = track.skeleton.body
+    repaired = repair(keypoints, scores, times, body_size(keypoints[:, body], scores[:, body], times), track.skeleton)
     keypoints, scores = repaired.keypoints, repaired.scores
     keypoints[repaired.jumps] = np.nan
     scores[repaired.jumps] = 0.0
-    filled = _fill(keypoints, scores, times, in_view)
+    filled = _fill(keypoints, scores, times, in_view, track.skeleton)
     observed = ~filled & np.isfinite(keypoints).all(axis=-1)
     return _result(track, keypoints, scores, observed)
 
@@ -107,13 +127,15 @@ def _in_view(track: Track2D, scores: DoubleArray, times_s: DoubleArray, max_gap_
     return present
 
 
-def _fill(keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, in_view: BoolArray) -> BoolArray:
-    """Fill (T, 17, 2) and (T, 17) in place; returns (T, 17) what was filled."""
+def _fill(
+    keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, in_view: BoolArray, skeleton: Skeleton
+) -> BoolArray:
+    """Fill (T, K, 2) and (T, K) in place; returns (T, K) what was filled."""
     sure = np.isfinite(keypoints).all(axis=-1) & (scores >= LOW_CONFIDENCE)
     visit = np.cumsum(np.append(True, np.diff(in_view.astype(int)) == 1))
     fillable = _known_somewhere(sure, visit) & in_view[:, None]
-    path = body_path(keypoints, sure)[:, None]
-    for joints, parents in _ORDER:
+    path = body_path(keypoints[:, skeleton.body], sure[:, skeleton.body])[:, None]
+    for joints, parents in _fill_order(skeleton):
         gaps = fillable[:, joints] & ~sure[:, joints]
         if not gaps.any():
             continue

@@ -10,13 +10,14 @@ remains is the smoother's to weigh, but a fast limb that is taken away does not 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.preprocess.scales import LOW_CONFIDENCE
-from vp3d_cli.skeletons import COCO17
+from vp3d_cli.skeletons import Skeleton
 from vp3d_cli.types import BoolArray, DoubleArray
 
 MAX_RUN_S = 0.09  # a fault lasts this long at most, at 30 frames per second two frames
@@ -35,7 +36,15 @@ _TRADE_RATIO = 2.0
 _SWAPPED_COST_PER_S = 3.0
 _CROSSED_COST_PER_S = 3.0  # on top while only one pair of a limb is swapped, which is rarer
 _HOLD_S = 0.15  # a pair that was not sure for longer may come back either way
-_LIMBS = (("eye", "ear"), ("elbow", "wrist"), ("knee", "ankle"), ("shoulder",), ("hip",))
+_LIMBS = (
+    ("eye", "ear"),
+    ("elbow", "wrist"),
+    ("knee", "ankle"),
+    ("shoulder",),
+    ("hip",),
+    ("big_toe", "small_toe", "heel", "foot_index"),
+    ("pinky", "index", "thumb"),
+)
 
 ComplexArray = NDArray[np.complex128]
 IndexArray = NDArray[np.intp]
@@ -43,7 +52,7 @@ IndexArray = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Repaired:
-    """Keypoints (T, 17, 2) and scores (T, 17) with left and right put back; (T, 17) which of them to drop."""
+    """Keypoints (T, K, 2) and scores (T, K) with left and right put back; (T, K) which of them to drop."""
 
     keypoints: DoubleArray
     scores: DoubleArray
@@ -62,26 +71,32 @@ def body_path(keypoints: DoubleArray, good: BoolArray) -> DoubleArray:
     return np.concatenate([np.zeros((1, 2)), np.cumsum(median, axis=0)])[: len(keypoints)]
 
 
-def repair(keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, size: DoubleArray) -> Repaired:
+def repair(
+    keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, size: DoubleArray, skeleton: Skeleton
+) -> Repaired:
     """Find jumps and swaps of a few frames; put the swapped ones right.
 
     Args:
-        keypoints: (T, 17, 2) pixels, COCO-17, NaN where missing.
-        scores: (T, 17).
+        keypoints: (T, K, 2) pixels, NaN where missing.
+        scores: (T, K).
         times_s: (T,) rising.
         size: (T,) size of the body in pixels.
+        skeleton: of the K keypoints.
     """
     keypoints, scores = keypoints.copy(), scores.copy()
     good = np.isfinite(keypoints).all(axis=-1) & (scores >= LOW_CONFIDENCE)
     jumps, swapped = np.zeros_like(good), np.zeros_like(good)
     if len(keypoints) < 3:
         return Repaired(keypoints, scores, jumps, swapped)
-    path = body_path(keypoints, good)[:, None]
+    path = body_path(keypoints[:, skeleton.body], good[:, skeleton.body])[:, None]
     places = (np.nan_to_num(keypoints - path) / size[:, None, None]).view(np.complex128)[..., 0]
     step = float(np.median(np.diff(times_s)))
     longest = min(max(1, int(MAX_RUN_S / step)) if step > 0 else 1, _MAX_RUN_FRAMES, len(places) - 2)
     for limb in _LIMBS:
-        left, right = ([COCO17.index(f"{side}_{part}") for part in limb] for side in ("left", "right"))
+        pairs = _pairs(skeleton, limb)
+        if not pairs:
+            continue
+        left, right = (list(side) for side in zip(*pairs, strict=True))
         both = np.stack([places[:, left], places[:, right]], axis=-1)
         traded = settle_names(both, good[:, left] & good[:, right], times_s)
         for pair, wrong in zip(zip(left, right, strict=True), traded.T, strict=True):
@@ -94,6 +109,12 @@ def repair(keypoints: DoubleArray, scores: DoubleArray, times_s: DoubleArray, si
         for shift in range(run):
             jumps[first + shift, joint] = True
     return Repaired(keypoints, scores, jumps, swapped)
+
+
+def _pairs(skeleton: Skeleton, limb: Sequence[str]) -> list[tuple[int, int]]:
+    """Left and right of each part of a limb that the skeleton has."""
+    both = ((f"left_{part}", f"right_{part}") for part in limb)
+    return [(skeleton.index(a), skeleton.index(b)) for a, b in both if not skeleton.missing((a, b))]
 
 
 def _jumps(places: ComplexArray, scores: DoubleArray, good: BoolArray, run: int) -> tuple[IndexArray, IndexArray]:

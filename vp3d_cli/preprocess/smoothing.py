@@ -47,7 +47,8 @@ def smooth(track: Track2D, times_s: NDArray[np.floating], strength: float = 1.0)
     scores = track.scores.astype(np.float64)
     usual = float(np.median(scores[scores > 0])) if (scores > 0).any() else 1.0
     weights = np.clip(scores / usual, math.sqrt(MIN_WEIGHT), 1.0) ** 2
-    size = body_size(track.keypoints, track.scores, times)
+    body = track.skeleton.body
+    size = body_size(track.keypoints[:, body], track.scores[:, body], times)
     keypoints = _smooth(track.keypoints.astype(np.float64), times, weights, size, (strength, strength))
     return replace(track, keypoints=keypoints.astype(np.float32))
 

@@ -32,14 +32,16 @@ class NumberedPerson:
     Attributes:
         person_id: the number to show.
         box_xyxy: (4,) pixels; NaN for none.
-        keypoints: (17, 2) pixels, COCO-17; NaN is not drawn.
-        scores: (17,) confidence 0..1.
+        keypoints: (K, 2) pixels; NaN is not drawn.
+        scores: (K,) confidence 0..1.
+        joint_names: K names of the 2D skeleton.
     """
 
     person_id: int
     box_xyxy: FloatArray
     keypoints: FloatArray
     scores: FloatArray
+    joint_names: tuple[str, ...] = COCO17.joints
 
 
 def contact_sheet(shots: Sequence[tuple[Frame, Sequence[NumberedPerson]]], *, width: int = 1920) -> FrameBGR:
@@ -97,7 +99,7 @@ def _draw_tile(area: FrameBGR, frame: Frame, people: Sequence[NumberedPerson]) -
         keypoints = np.where(person.scores[:, None] >= _DIM_SCORE, person.keypoints, np.nan)
         pixels = (keypoints + 0.5) * scale - 0.5
         observed = np.ones(len(pixels), bool)
-        draw_skeleton(picture, pixels, person.scores, observed, COCO17.joints, person.person_id)
+        draw_skeleton(picture, pixels, person.scores, observed, person.joint_names, person.person_id)
     for person in reversed(people):
         _draw_box(picture, person.box_xyxy * scale, person.person_id)
 

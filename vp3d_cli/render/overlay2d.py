@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vp3d_cli.render.palette import INK, WHITE, Color, mix, person_colors
 from vp3d_cli.render.shapes import FIXED_ONE, SHIFT, Point, blend, disc_outlines, fill, line, to_fixed, window
 from vp3d_cli.render.text import label
-from vp3d_cli.skeletons import SKELETONS
+from vp3d_cli.skeletons import skeleton_of
 from vp3d_cli.types import FrameBGR
 
 # Confidence to opacity: below 0.1 a detector guesses, from 0.6 it is as sure as it gets; a guess still shows.
@@ -27,8 +27,10 @@ _FAINT_SCORE, _SURE_SCORE = 0.1, 0.6
 _FAINT_OPACITY = 0.25
 _LINE_SHARE = 1 / 190  # of the picture's height
 _SMALL_PERSON_SHARE = 0.35  # of the picture's height; lines get thinner on people smaller than that
-_FACE = ("nose", "eye", "ear")
+_FACE = ("nose", "eye", "ear", "eye_inner", "eye_outer", "mouth")
 _FACE_SHARE = 0.55  # the face's points lie close together: drawn smaller
+_DETAIL = "face_or_hand"  # the points of whole-body detectors lie closer still
+_DETAIL_SHARE = 0.25
 
 _OPAQUE = 0.98  # from here on nobody sees the difference, and drawing is faster
 _MAX_DASHES = 40
@@ -75,7 +77,7 @@ def draw_skeleton(
     palette = person_colors(person_id)
     points: list[Point] = [(x, y) for x, y in keypoints.tolist()]
     width = _line_width(image.shape[0], keypoints[seen])
-    widths = [width * (_FACE_SHARE if name.endswith(_FACE) else 1.0) for name in joint_names]
+    widths = [width * _share(name) for name in joint_names]
     opacity: list[float] = _opacities(scores).tolist()
     radii = np.asarray(widths)[:, None] + _POINT_RADII
     radii[:, _RING] = np.maximum(radii[:, _RING], _MIN_RING_PX)
@@ -100,11 +102,13 @@ def draw_skeleton(
 
 @lru_cache(maxsize=8)
 def skeleton_bones(joint_names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """The bones to draw between joints of these names: those of the named skeleton with just these joints, or none."""
-    for skeleton in SKELETONS.values():
-        if skeleton.joints == joint_names:
-            return skeleton.bones
-    return ()
+    """The bones to draw between joints of these names."""
+    return skeleton_of("custom", joint_names).bones
+
+
+def _share(name: str) -> float:
+    """How large a joint is drawn, beside a joint of the limbs."""
+    return _DETAIL_SHARE if name.startswith(_DETAIL) else _FACE_SHARE if name.endswith(_FACE) else 1.0
 
 
 def _side(name: str) -> str:

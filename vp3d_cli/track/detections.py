@@ -1,4 +1,7 @@
-"""All detections of a video in flat arrays, and how far apart two of them are."""
+"""All detections of a video in flat arrays, and how far apart two of them are.
+
+People are told apart by the B = 17 keypoints of COCO, picked by name, whatever else a detector finds.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,8 @@ class Stack:
     Attributes:
         frame: (M,) frame index.
         time_s: (M,) seconds.
-        keypoints: (M, 17, 2) pixels, 0 where there is none.
-        weights: (M, 17) confidence in 0..1, 0 where there is no keypoint.
+        keypoints: (M, B, 2) pixels, COCO-17, 0 where there is none.
+        weights: (M, B) confidence in 0..1, 0 where there is no keypoint.
         boxes: (M, 4) pixels.
         scores: (M,) confidence that it is a person.
         body_px: (M,) how tall the person would stand in the image.
@@ -76,7 +79,7 @@ def stack_detections(detections: Sequence[Keypoints2D], times_s: DoubleArray) ->
     counts = np.array([len(d) for d in detections], np.intp)
     frame = np.repeat(np.arange(len(detections)), counts)
     source = np.arange(len(frame)) - np.repeat(np.cumsum(counts) - counts, counts)
-    seen = [d for d in detections if len(d)] or [Keypoints2D.empty()]
+    seen = [d.in_skeleton(COCO17) for d in detections if len(d)] or [Keypoints2D.empty()]
     keypoints = np.concatenate([d.keypoints for d in seen]).astype(np.float64)
     scores = np.concatenate([d.scores for d in seen]).astype(np.float64)
     boxes = np.concatenate([d.boxes_xyxy for d in seen]).astype(np.float64)
@@ -126,7 +129,7 @@ def compare(
     """Compare keypoints pair by pair.
 
     Args:
-        first, second: keypoints (K, 17, 2) pixels and their weights (K, 17).
+        first, second: keypoints (K, B, 2) pixels and their weights (K, B).
         size: (K,) body height in pixels.
     """
     weights = first[1] * second[1]  # what is half sure in both counts a quarter

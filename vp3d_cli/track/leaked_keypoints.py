@@ -84,7 +84,7 @@ def _meet(stack: Stack, one: IntArray, other: IntArray) -> tuple[IntArray, IntAr
 
 
 def _astray(stack: Stack, mine: IntArray, doubtful: BoolArray) -> DoubleArray:
-    """(N, 17) how far each doubtful keypoint is from the way between those before and after it, body heights.
+    """(N, B) how far each doubtful keypoint is from the way between those before and after it, body heights.
 
     0 where nothing is known on one of the sides.
     """

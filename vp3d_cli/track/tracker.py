@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, ShapeError
+from vp3d_cli.skeletons import COCO17, Skeleton
 from vp3d_cli.track.association import Pass, fill_holes, join
 from vp3d_cli.track.detections import IntArray, Stack, compare_pairs, drop_doubles, stack_detections
 from vp3d_cli.track.leaked_keypoints import drop_borrowed
 from vp3d_cli.track.tracklets import chain, describe_ends, sure_links
-from vp3d_cli.types import DoubleArray, Keypoints2D, Track2D
+from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Keypoints2D, Track2D
 
 # First single misses of people who stand apart; then tracklets long enough to have a known velocity, across crossings
 # in which the detector saw confused scraps (which are put in afterwards where they fit); then the rest; last who flies
@@ -47,7 +48,7 @@ def track_people(
     do not matter.
 
     Args:
-        detections: one per frame, T in all.
+        detections: one per frame, T in all; all of one skeleton.
         times_s: (T,) seconds, rising.
         size_wh: width and height of the image in pixels.
         max_people: keep only so many, the most prominent; None keeps all.
@@ -80,7 +81,8 @@ def track_people(
     people = _people(stack, labels, lasting, float(_frame_durations(times).sum()))
     stack, people = drop_borrowed(stack, people)
     people.sort(key=lambda mine: -_prominence(stack.select(mine), lasting[mine], size_wh))
-    return [_track(i + 1, stack.select(mine)) for i, mine in enumerate(people[:max_people])]
+    skeleton = next(found.skeleton for found in detections if len(found))
+    return [_track(i + 1, stack.select(mine), detections, skeleton) for i, mine in enumerate(people[:max_people])]
 
 
 def _join_all(stack: Stack, labels: IntArray, shot: IntArray, times: DoubleArray) -> IntArray:
@@ -141,14 +143,32 @@ def _prominence(mine: Stack, lasting: DoubleArray, size_wh: tuple[int, int]) -> 
     return float((lasting * size * mine.scores * central).sum())
 
 
-def _track(person_id: int, mine: Stack) -> Track2D:
+def _track(person_id: int, mine: Stack, detections: Sequence[Keypoints2D], skeleton: Skeleton) -> Track2D:
+    """The track of one person, with all keypoints that the detector gave, those that were dropped left out."""
     first, last = int(mine.frame[0]), int(mine.frame[-1])
-    row, frames = mine.frame - first, last - first + 1
-    keypoints = np.full((frames, 17, 2), np.nan, np.float32)
-    scores = np.zeros((frames, 17), np.float32)
+    row, frames, joints = mine.frame - first, last - first + 1, skeleton.num_joints
+    keypoints = np.full((frames, joints, 2), np.nan, np.float32)
+    scores = np.zeros((frames, joints), np.float32)
     boxes = np.full((frames, 4), np.nan, np.float32)
-    there = mine.weights > 0
-    keypoints[row] = np.where(there[..., None], mine.keypoints, np.nan)
-    scores[row] = mine.weights
+    each = [(detections[frame], source) for frame, source in zip(mine.frame, mine.source, strict=True)]
+    points = np.stack([people.keypoints[source] for people, source in each])
+    weights = np.clip(np.stack([people.scores[source] for people, source in each]), 0, 1)
+    there = np.isfinite(points).all(axis=-1) & (weights > 0) & ~_dropped(mine, weights, skeleton)
+    keypoints[row] = np.where(there[..., None], points, np.nan)
+    scores[row] = np.where(there, weights, 0.0)
     boxes[row] = mine.boxes
-    return Track2D(person_id, keypoints, scores, boxes, np.asarray(np.isfinite(keypoints).all(-1)), first)
+    observed = np.asarray(np.isfinite(keypoints).all(axis=-1))
+    return Track2D(person_id, keypoints, scores, boxes, observed, first, skeleton)
+
+
+def _dropped(mine: Stack, scores: FloatArray, skeleton: Skeleton) -> BoolArray:
+    """(M, K) keypoints that the tracker took away, and what hangs on them: toes go with their ankle."""
+    dropped: BoolArray = np.zeros(scores.shape, np.bool_)
+    for column, joint in enumerate(skeleton.columns(COCO17.joints)):
+        if joint >= 0:
+            dropped[:, joint] = mine.weights[:, column] == 0
+    for joint, name in enumerate(skeleton.joints):
+        parent = skeleton.parents[joint]
+        if parent >= 0 and name not in COCO17.joints and skeleton.joints[parent] in COCO17.joints:
+            dropped[:, joint] = dropped[:, parent]
+    return dropped

@@ -85,7 +85,7 @@ class Ends:
 
     Attributes:
         frame, time_s: (L,) of the first (last) detection.
-        keypoints, weights: (L, 17, 2) pixels and (L, 17): the pose there, averaged over a moment.
+        keypoints, weights: (L, B, 2) pixels and (L, B): the pose there, averaged over a moment.
         velocity: (L, 2) of the body, pixels per second; drawn to 0 where the tracklet is too short to tell.
         velocity_sd: (L,) its uncertainty, body heights per second.
         body_px: (L,) body height in pixels.
@@ -142,9 +142,10 @@ def _describe(stack: Stack, label: IntArray, path: DoubleArray, at: IntArray, si
     rows, who = np.flatnonzero(recent), label[recent]
     carried = stack.keypoints[rows] - (velocity[who] * away[rows, None])[:, None]
     w = stack.weights[rows] ** 2
-    pose = np.zeros((len(at), 17, 2))
-    pose_weight = np.zeros((len(at), 17))
-    strongest = np.zeros((len(at), 17))
+    joints = stack.weights.shape[1]
+    pose = np.zeros((len(at), joints, 2))
+    pose_weight = np.zeros((len(at), joints))
+    strongest = np.zeros((len(at), joints))
     np.add.at(pose, who, w[..., None] * carried)
     np.add.at(pose_weight, who, w)
     np.maximum.at(strongest, who, stack.weights[rows])

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.lift.architectures import ARCHITECTURES
 from vp3d_cli.lift.checkpoint import Task
 from vp3d_cli.lift.input_rule import InputRule
-from vp3d_cli.paper.datasets.splits import DATASETS
+from vp3d_cli.plugins import ARCHITECTURES
 from vp3d_cli.train.synthesis.cameras import CameraRanges
 from vp3d_cli.train.synthesis.engine import EngineSettings
 from vp3d_cli.train.synthesis.noise import NoiseSettings
@@ -35,7 +34,7 @@ class ModelConfig:
 
     Attributes:
         task: ``pose`` or ``trajectory``.
-        architecture: name in :data:`vp3d_cli.lift.architectures.ARCHITECTURES`.
+        architecture: name in :data:`vp3d_cli.plugins.ARCHITECTURES`.
         options: of the architecture, but for joints and features, which follow from task and input rule.
     """
 
@@ -103,8 +102,6 @@ class DatasetConfig:
     cameras: str = ""
 
     def __post_init__(self) -> None:
-        if self.name not in DATASETS:
-            raise ConfigError(f"[dataset] name must be one of {', '.join(DATASETS)}, got {self.name!r}")
         if not 0 < self.subset <= 1:
             raise ConfigError(f"[dataset] subset must be in (0, 1], got {self.subset}")
         if self.downsample < 1:

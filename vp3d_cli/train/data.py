@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 from vp3d_cli.lift.architectures import LifterConfig
 from vp3d_cli.lift.input_rule import InputRule
-from vp3d_cli.paper.training import open_dataset
+from vp3d_cli.plugins import TRAINING_DATA
 from vp3d_cli.train.batch import Batch, BatchSource, Unlabelled, UnlabelledSource
 from vp3d_cli.train.config import TrainConfig
 from vp3d_cli.train.synthesis.engine import DataEngine
 from vp3d_cli.train.synthesis.pool import MotionSource, prepare
 from vp3d_cli.train.synthesis.sources import load_clips, validation_settings
 from vp3d_cli.train.views.footage import open_footage
-from vp3d_cli.train.views.sequences import LabelledSequences, UnlabelledSequences
+from vp3d_cli.train.views.sequences import UnlabelledSequences
 from vp3d_cli.train.views.views import View, Views
 
 
@@ -61,7 +61,8 @@ def open_data(config: TrainConfig) -> Data:
     Raises:
         ConfigError, InputError: configuration or data are unusable.
     """
-    return DatasetData(config) if config.dataset.folder else MotionData(config)
+    data: Data = TRAINING_DATA.get("dataset" if config.dataset.folder else "motion")(config)
+    return data
 
 
 class MotionData:
@@ -90,31 +91,10 @@ class MotionData:
             "clean": prepare(windows, self.rule, outputs, clean=True),
             "detected": prepare(windows, self.rule, outputs),
         }
-        return _material(labelled, exam, self._footage, self.rule, reach, config, device)
+        return combined_material(labelled, exam, self._footage, self.rule, reach, config, device)
 
 
-class DatasetData:
-    """A prepared data set (:mod:`vp3d_cli.paper.training`)."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self._config = config
-        self._views = open_dataset(config)
-        self.rule, self.licence, self.notes = self._views.rule, self._views.licence, self._views.notes
-        self._unlabelled = self._views.unlabelled
-        if config.semi.footage:
-            self._unlabelled = open_footage(config.semi.footage, self.rule)
-
-    def material(self, reach: LifterConfig, device: str, state: Mapping[str, Any] | None) -> Material:
-        """See :class:`Data`."""
-        config, loop = self._config, self._config.train
-        views = Views(self._views.labelled, self.rule, device)
-        labelled = LabelledSequences(views, self.rule, reach, loop, config.labelled_batch)
-        tested = LabelledSequences(Views(self._views.test, self.rule, device), self.rule, reach, loop, 1)
-        exam = {"test": tested.exam(loop.validation_windows)}
-        return _material(labelled, exam, self._unlabelled, self.rule, reach, config, device)
-
-
-def _material(
+def combined_material(
     labelled: BatchSource,
     exam: Mapping[str, Batch],
     unlabelled: list[View],
@@ -123,6 +103,7 @@ def _material(
     config: TrainConfig,
     device: str,
 ) -> Material:
+    """Put labelled windows, the validation set and unlabelled windows, if there are any, together."""
     if not unlabelled:
         return Material(labelled, None, exam, None)
     half = config.train.batch - config.labelled_batch

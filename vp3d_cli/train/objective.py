@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from vp3d_cli.evaluate import metrics
+from vp3d_cli import metrics
 from vp3d_cli.lift.input_rule import InputRule, decode_root
 from vp3d_cli.skeletons import get_skeleton
 from vp3d_cli.train import losses

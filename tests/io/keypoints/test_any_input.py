@@ -34,8 +34,9 @@ from keypoint_samples import (
 )
 
 from vp3d_cli.errors import Vp3dError
-from vp3d_cli.io.keypoints import FORMATS, LAYOUTS, read_keypoints, write_keypoints
+from vp3d_cli.io.keypoints import LAYOUTS, read_keypoints, write_keypoints
 from vp3d_cli.io.keypoints.source import Source
+from vp3d_cli.plugins import KEYPOINT_READERS
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D, VideoInfo
 
@@ -90,7 +91,7 @@ def mediapipe_frames() -> list[Any]:
 def test_one_format_matches_whatever_the_file_is_called(tmp_path: Path, sample: str) -> None:
     name, make = SAMPLES[sample]
     path = make(tmp_path)
-    assert [known.name for known in FORMATS if known.matches(Source(path))] == [name]
+    assert [known.name for known in KEYPOINT_READERS.loaded().values() if known.matches(Source(path))] == [name]
     if path.is_file():
         renamed = tmp_path / "keypoints of Zoë.dat"
         shutil.copy(path, renamed)
@@ -109,7 +110,7 @@ def test_one_format_matches_whatever_the_file_is_called(tmp_path: Path, sample: 
 
 
 def test_every_format_has_a_sample() -> None:
-    assert {name for name, _ in SAMPLES.values()} == {known.name for known in FORMATS}
+    assert {name for name, _ in SAMPLES.values()} == {known.name for known in KEYPOINT_READERS.loaded().values()}
 
 
 def damaged(document: Any, picks: random.Random, junk: Any) -> Any:

@@ -65,7 +65,7 @@ def landmarks_csv(path: Path, change: Callable[[float], float], count: int = 33)
 
 
 def test_mediapipe_bad_input(tmp_path: Path) -> None:
-    fails(landmarks_csv(tmp_path / "few.csv", float, 32), "in no known format")
+    fails(landmarks_csv(tmp_path / "few.csv", float, 32), "unknown keypoint format")
     fails(landmarks_csv(tmp_path / "px.csv", lambda value: 640 * value), "landmarks are in pixels", video())
     world = [[{**m, "x": m["x"] - hip["x"], "y": m["y"] - hip["y"]} for m in marks]
              for marks in map(mediapipe_landmarks, range(FRAMES)) for hip in [

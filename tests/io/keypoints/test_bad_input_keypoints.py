@@ -62,12 +62,15 @@ def test_nothing_there(tmp_path: Path) -> None:
 )
 def test_unknown_formats_list_the_known(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
-    fails(tmp_path / "a", "in no known format of keypoints; known: .*OpenPose.*AlphaPose|in no known format.*Sports2D")
+    fails(
+        tmp_path / "a",
+        "unknown keypoint format; known: .*AlphaPose.*OpenPose.*Sports2D",
+    )
 
 
 def test_a_folder_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    fails(tmp_path, "in no known format")
+    fails(tmp_path, "unknown keypoint format")
     (tmp_path / "binary").write_bytes(bytes(range(256)))
     fails(tmp_path / "binary", "cannot be read as text")
 

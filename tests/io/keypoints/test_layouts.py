@@ -18,7 +18,10 @@ from vp3d_cli.skeletons import COCO17
 
 def test_layouts_have_the_coco_keypoints_where_their_makers_put_them() -> None:
     # OpenPose: RWrist 4, LAnkle 14, LEar 18; Halpe and COCO-WholeBody begin with COCO; MPII: LWrist 15; MediaPipe 28.
-    by_name = {name: dict(zip(COCO17.joints, layout.to_coco17, strict=True)) for name, layout in LAYOUTS.items()}
+    by_name = {
+        name: dict(zip(COCO17.joints, layout.skeleton.columns(COCO17.joints), strict=True))
+        for name, layout in LAYOUTS.items()
+    }
     assert {name: LAYOUTS[name].num_joints for name in LAYOUTS} == {
         "coco17": 17, "h36m17": 17, "body25": 25, "coco18": 18, "mpii16": 16, "halpe26": 26, "mediapipe33": 33,
         "body25b": 25, "coco133": 133, "halpe136": 136,
@@ -33,7 +36,7 @@ def test_layouts_have_the_coco_keypoints_where_their_makers_put_them() -> None:
     assert (by_name["mediapipe33"]["right_ankle"], by_name["mediapipe33"]["left_eye"]) == (28, 2)
     assert (by_name["h36m17"]["left_wrist"], by_name["h36m17"]["right_hip"], by_name["h36m17"]["nose"]) == (13, 1, -1)
     for name in ("halpe26", "body25b", "coco133", "halpe136"):
-        assert LAYOUTS[name].to_coco17 == tuple(range(17))
+        assert LAYOUTS[name].skeleton.columns(COCO17.joints) == list(range(17))
     assert LAYOUTS["halpe26"].joints[17:] == (
         "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe", "left_heel",
         "right_heel",
@@ -54,7 +57,8 @@ def test_joint_names_however_spelled() -> None:
     for text in ("RBigToe", "right_big_toe", "big toe right", "R-Big-Toe", "RIGHT_BIG_TOE", "bigToe_R"):
         assert joint_name(text) == "right_big_toe"
     assert joint_name("leftshoulder") == "left_shoulder"
-    assert layout_from_names("any", list(SPORTS2D_MARKERS)).to_coco17[0] == list(SPORTS2D_MARKERS).index("Nose")
+    own = layout_from_names("any", list(SPORTS2D_MARKERS)).skeleton
+    assert own.index("nose") == list(SPORTS2D_MARKERS).index("Nose")
     assert layout_from_names("coco", COCO17.joints) is LAYOUTS["coco17"]
 
 
@@ -77,5 +81,14 @@ def test_the_true_layout_is_never_refused(angle: float, stretch: float, scale: f
     points = walk(LAYOUTS[layout]).astype(np.float64)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = ((points * [stretch, 1.0]) @ turn.T * scale).astype(np.float32)
-    points[:, [i for i in LAYOUTS[layout].to_coco17[:cut] if i >= 0]] = np.nan
+    points[:, [i for i in LAYOUTS[layout].skeleton.columns(COCO17.joints)[:cut] if i >= 0]] = np.nan
     assert contradiction(LAYOUTS[layout], points, np.ones(points.shape[:2], np.float32)) is None
+
+
+def test_what_a_joint_hangs_on_follows_from_its_name() -> None:
+    for name in ("halpe26", "coco133", "body25", "mediapipe33"):
+        skeleton = LAYOUTS[name].skeleton
+        foot = "left_big_toe" if name != "mediapipe33" else "left_foot_index"
+        assert skeleton.joints[skeleton.parents[skeleton.index(foot)]] == "left_ankle"
+        assert (skeleton.index("left_hip"), skeleton.index("left_knee")) in skeleton.bones
+        assert [skeleton.joints[i] for i in skeleton.flip_order][skeleton.index(foot)] == foot.replace("left", "right")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from poses import arrays_of, walking_pose, with_arrays
 
 from vp3d_cli.errors import ConfigError, OutputError, PoseFileError
-from vp3d_cli.io.poses import EXPORTERS, export_pose, exporter_for, npz
+from vp3d_cli.io.poses import export_pose, exporter_for, npz
 from vp3d_cli.io.poses.npz import SCHEMA, read_npz, write_npz
+from vp3d_cli.plugins import EXPORTERS
 from vp3d_cli.types import POSE_ARRAYS, Pose3D
 
 # The schema as it is documented: key -> dtype and number of dimensions. "U" is text.
@@ -312,7 +313,7 @@ def test_wrong_contents(written: Path, changes: dict[str, Any], words: str) -> N
 
 
 def test_every_exporter_writes(tmp_path: Path) -> None:
-    for name, exporter in EXPORTERS.items():
+    for name, exporter in EXPORTERS.loaded().items():
         assert exporter.name == name
         assert exporter.summary
         path = tmp_path / f"pose{exporter.suffix}"

@@ -11,7 +11,7 @@ from motion_files import joint, y_up_to_z_up
 from scipy.spatial.transform import Rotation
 
 from vp3d_cli.errors import InputError
-from vp3d_cli.evaluate.metrics import p_mpjpe
+from vp3d_cli.metrics import p_mpjpe
 from vp3d_cli.train.mocap.asfamc import find_asf, read_amc
 from vp3d_cli.train.mocap.bvh import read_bvh
 from vp3d_cli.train.mocap.humanoid import FACE_M, motion_joints, to_z_up

@@ -16,9 +16,9 @@ from statistics import median
 
 from vp3d_cli.cli.benchmark.stages import example_clip
 from vp3d_cli.errors import InputError, Vp3dError
-from vp3d_cli.jobs import BatchOptions, plan_items, run_batch
 from vp3d_cli.jobs.inputs import find_inputs
-from vp3d_cli.jobs.plan import POSE
+from vp3d_cli.jobs.plan import POSE, plan_items
+from vp3d_cli.jobs.run import BatchOptions, run_batch
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.runtime.processes import command_line, usable_cores
 from vp3d_cli.video import find_ffmpeg

@@ -1,8 +1,8 @@
 """2D keypoints that other tools made, read in place of a detector; and ours, written for other tools.
 
-A format is a module with ``matches(source)`` and ``read(source, options)`` and a line in :data:`FORMATS`. It is
-recognised by what is in the file, not by its name; the layout is the file's own or the user's, never guessed from the
-number of keypoints.
+A format is a module with a :class:`~vp3d_cli.io.keypoints.base.KeypointReader` and a line in :mod:`vp3d_cli.plugins`.
+It is recognised by the content of the file, not by its name; the layout is the file's own or the user's, never guessed
+from the number of keypoints.
 """
 
 from __future__ import annotations
@@ -14,29 +14,20 @@ from typing import IO, Any
 
 from vp3d_cli.errors import ConfigError, InputError
 from vp3d_cli.io.atomic import replacing
-from vp3d_cli.io.keypoints import (
-    alphapose,
-    coco,
-    deeplabcut,
-    mediapipe,
-    mmpose,
-    native,
-    openpose,
-    sports2d,
-    videopose3d,
-)
+from vp3d_cli.io.keypoints import coco, native, videopose3d
 from vp3d_cli.io.keypoints.assemble import KeypointFile, assemble
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, Layout, find_layout, list_layouts
-from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob
+from vp3d_cli.io.keypoints.people import ReadOptions, WriteJob
 from vp3d_cli.io.keypoints.source import Source
+from vp3d_cli.plugins import KEYPOINT_READERS
 from vp3d_cli.types import DoubleArray, Track2D, VideoInfo
 
 __all__ = [
-    "FORMATS",
     "LAYOUTS",
     "WRITERS",
     "KeypointFile",
-    "KeypointFormat",
+    "KeypointReader",
     "KeypointWriter",
     "Layout",
     "find_layout",
@@ -44,23 +35,6 @@ __all__ = [
     "read_keypoints",
     "write_keypoints",
 ]
-
-
-@dataclass(frozen=True)
-class KeypointFormat:
-    """A format that can be read.
-
-    Attributes:
-        name: what results state.
-        title: one line for people.
-        matches: whether a file or folder is of this format.
-        read: its people.
-    """
-
-    name: str
-    title: str
-    matches: Callable[[Source], bool]
-    read: Callable[[Source, ReadOptions], RawPeople]
 
 
 @dataclass(frozen=True)
@@ -80,17 +54,6 @@ class KeypointWriter:
     write: Callable[[IO[bytes], WriteJob], list[str]]
 
 
-FORMATS: tuple[KeypointFormat, ...] = (
-    KeypointFormat("vp3d", "vp3d's keypoints or poses (.npz)", native.matches, native.read),
-    KeypointFormat("videopose3d", "VideoPose3D's keypoints (.npz)", videopose3d.matches, videopose3d.read),
-    KeypointFormat("mmpose", "MMPose's predictions (.json)", mmpose.matches, mmpose.read),
-    KeypointFormat("alphapose", "AlphaPose's results (.json)", alphapose.matches, alphapose.read),
-    KeypointFormat("coco", "COCO results (.json)", coco.matches, coco.read),
-    KeypointFormat("openpose", "OpenPose's or Pose2Sim's folder of .json", openpose.matches, openpose.read),
-    KeypointFormat("mediapipe", "MediaPipe's landmarks (.csv, .json)", mediapipe.matches, mediapipe.read),
-    KeypointFormat("deeplabcut", "DeepLabCut's predictions (.csv, .h5)", deeplabcut.matches, deeplabcut.read),
-    KeypointFormat("sports2d", "Sports2D's pixels (.trc, or a folder)", sports2d.matches, sports2d.read),
-)
 WRITERS: dict[str, KeypointWriter] = {
     writer.name: writer
     for writer in (
@@ -118,8 +81,8 @@ def read_keypoints(
         joint_map: for DeepLabCut: body part -> COCO keypoint, or a TOML or JSON file of it.
 
     Returns:
-        Everyone in each frame: COCO-17, pixels, confidence 0..1. See :mod:`vp3d_cli.io.keypoints.assemble` for the
-        rules on confidence, missing keypoints and boxes.
+        Everyone in each frame: keypoints of the file's layout in pixels, confidence 0..1. See
+        :mod:`vp3d_cli.io.keypoints.assemble` for the rules on confidence, missing keypoints and boxes.
 
     Raises:
         InputError: the file is missing, broken, of no known format or layout, mixes layouts, or is not of this
@@ -129,11 +92,11 @@ def read_keypoints(
     source = Source(path)
     if source.kind == "folder" and not any(source.path.iterdir()):
         raise InputError(f"{source}: is an empty folder; give the folder that has the keypoint files")
-    found = next((known for known in FORMATS if known.matches(source)), None)
+    readers: dict[str, KeypointReader] = KEYPOINT_READERS.loaded()
+    found = next((reader for reader in readers.values() if reader.matches(source)), None)
     if found is None:
-        raise InputError(
-            f"{source}: in no known format of keypoints; known: {'; '.join(known.title for known in FORMATS)}"
-        )
+        known = "; ".join(reader.title for reader in readers.values())
+        raise InputError(f"{source}: unknown keypoint format; known: {known}")
     mapping = Path(joint_map) if isinstance(joint_map, str) else joint_map
     given = dict(mapping) if isinstance(mapping, Mapping) else mapping
     raw = found.read(source, ReadOptions(video=video, layout=layout, joint_map=given))

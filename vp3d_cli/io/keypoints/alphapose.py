@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.coco import check_entry, frame_number, is_alphapose, is_result_list
 from vp3d_cli.io.keypoints.people import (
     PeopleBuilder,
@@ -94,3 +95,6 @@ def _read_by_image(source: Source, people: PeopleBuilder, options: ReadOptions) 
     raw = people.build(source, options, implied=("coco18",))
     raw.frames_seen = raw.frames
     return raw
+
+
+READER = KeypointReader("alphapose", "AlphaPose's results (.json)", matches, read)

@@ -1,11 +1,11 @@
-"""From a file's people, in its own layout and numbering, to COCO keypoints for each frame of the video.
+"""From a file's people, in its own numbering, to keypoints for each frame of the video.
 
 One set of rules for every format:
 
 - Confidence lies in 0..1; what is above is taken as 1 and what is below as 0, with a warning (AlphaPose's heat-maps
   and SimCC models pass 1 slightly). NaN confidence, a position that is NaN, and exactly (0, 0) mean that there is no
   keypoint: NaN with confidence 0.
-- A person's score is the file's, else the mean over their keypoints.
+- A person's score is the file's, else the mean over those of their keypoints that COCO has too.
 - A box is the file's, else the one around all keypoints of the file's layout with a margin. Boxes and keypoints
   that reach over the edge of the image are kept as they are, for people who are partly out of view have them; a
   person wholly outside is left out with a warning, and if most are, the file belongs to another video.
@@ -40,7 +40,7 @@ class KeypointFile:
     """2D keypoints read from a file, in the form that a detector gives.
 
     Attributes:
-        detections: everyone in each frame, COCO-17, pixels; as many frames as the video has, where it is known.
+        detections: everyone in each frame, pixels; as many frames as the video has, where it is known.
         ids: for each frame the identity of each person, where the file has them.
         layout: the file's own layout.
         format: the file's format.
@@ -80,13 +80,14 @@ class KeypointFile:
     def _track(self, person_id: int, seen: list[tuple[int, int]]) -> Track2D:
         """The person who is at some rows of some frames."""
         first, frames = seen[0][0], seen[-1][0] - seen[0][0] + 1
-        keypoints = np.full((frames, 17, 2), np.nan, np.float32)
-        scores = np.zeros((frames, 17), np.float32)
+        skeleton = self.detections[first].skeleton
+        keypoints = np.full((frames, skeleton.num_joints, 2), np.nan, np.float32)
+        scores = np.zeros((frames, skeleton.num_joints), np.float32)
         boxes = np.full((frames, 4), np.nan, np.float32)
         for frame, row in seen:
             people, at = self.detections[frame], frame - first
             keypoints[at], scores[at], boxes[at] = people.keypoints[row], people.scores[row], people.boxes_xyxy[row]
-        return Track2D(person_id, keypoints, scores, boxes, np.isfinite(keypoints[..., 0]), first)
+        return Track2D(person_id, keypoints, scores, boxes, np.isfinite(keypoints[..., 0]), first, skeleton)
 
 
 def assemble(path: object, raw: RawPeople, format_name: str, video: VideoInfo | None) -> KeypointFile:
@@ -119,7 +120,6 @@ def assemble(path: object, raw: RawPeople, format_name: str, video: VideoInfo | 
     boxes = _boxes(raw)
     _number_frames(path, raw, video, notes)
     num_frames = _fit_length(path, raw, video, notes)
-    _to_coco(raw)
     kept = any_of(np.isfinite(raw.points), (1, 2)) & (raw.frames < num_frames)
     if size_wh is not None:
         kept &= ~_outside(path, raw, boxes, size_wh, notes)
@@ -240,14 +240,6 @@ def _fit_length(path: object, raw: RawPeople, video: VideoInfo | None, notes: li
     return count
 
 
-def _to_coco(raw: RawPeople) -> None:
-    """Pick the COCO keypoints by name."""
-    index = np.array(raw.layout.to_coco17)
-    points, scores = raw.points[:, index], raw.scores[:, index]
-    points[:, index < 0], scores[:, index < 0] = np.nan, 0.0
-    raw.points, raw.scores = points, scores
-
-
 def _outside(path: object, raw: RawPeople, boxes: FloatArray, size_wh: tuple[int, int], notes: list[str]) -> BoolArray:
     """(M,) people wholly outside the image."""
     size = np.asarray(size_wh, np.float32)
@@ -276,14 +268,16 @@ def _by_frame(
 ) -> tuple[list[Keypoints2D], list[tuple[int, ...]] | None]:
     order = np.argsort(raw.frames, kind="stable")
     raw.select(order)
-    valid = np.maximum(np.isfinite(raw.points[..., 0]).sum(axis=1), 1)
+    skeleton = raw.layout.skeleton
+    valid = np.maximum(np.isfinite(raw.points[:, skeleton.body, 0]).sum(axis=1), 1)
     own = np.clip(raw.person_scores, 0.0, 1.0)
-    scores = np.where(np.isfinite(own), own, raw.scores.sum(axis=1) / valid).astype(np.float32)
+    mean = raw.scores[:, skeleton.body].sum(axis=1) / valid
+    scores = np.where(np.isfinite(own), own, mean).astype(np.float32)
     starts = np.searchsorted(raw.frames, np.arange(num_frames + 1)).tolist()
     spans = list(pairwise(starts))
-    nobody = Keypoints2D.empty()
+    nobody = Keypoints2D.empty(skeleton)
     detections = [
-        Keypoints2D(raw.boxes_xyxy[a:b], raw.points[a:b], raw.scores[a:b], scores[a:b]) if b > a else nobody
+        Keypoints2D(raw.boxes_xyxy[a:b], raw.points[a:b], raw.scores[a:b], scores[a:b], skeleton) if b > a else nobody
         for a, b in spans
     ]
     return detections, _ids_by_frame(raw.frames, raw.ids, spans, notes)

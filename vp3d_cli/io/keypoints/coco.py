@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.people import (
     PeopleBuilder,
     RawPeople,
@@ -142,3 +143,6 @@ def _entry(track: Track2D, row: int, frame: int) -> dict[str, Any] | None:
     if np.isfinite([x0, y0, x1, y1]).all():
         entry["bbox"] = [round(value, 4) for value in (x0, y0, x1 - x0, y1 - y0)]
     return entry
+
+
+READER = KeypointReader("coco", "COCO results (.json)", matches, read)

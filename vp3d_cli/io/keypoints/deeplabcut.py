@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from vp3d_cli.errors import InputError, MissingDependencyError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import Layout, joint_name
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, from_tracks
 from vp3d_cli.io.keypoints.source import Source, float_or_nan
@@ -194,3 +195,6 @@ def _load_joint_map(path: Path) -> dict[str, str]:
     if not isinstance(listed, dict) or not all(isinstance(joint, str) for joint in listed.values()):
         raise InputError(f'{path}: a joint map has lines such as hip_l = "left_hip", body part = COCO keypoint')
     return {str(part): joint for part, joint in listed.items()}
+
+
+READER = KeypointReader("deeplabcut", "DeepLabCut's predictions (.csv, .h5)", matches, read)

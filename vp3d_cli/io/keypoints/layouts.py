@@ -1,4 +1,4 @@
-"""Layouts: which joint each keypoint of a file is, and where the 17 COCO keypoints are among them.
+"""Layouts: which joint each keypoint of a file is.
 
 A layout is named by the file, by its format, or by the user; never by a number of joints alone, since COCO and
 Human3.6M both have 17. Geometry never chooses a layout, but it may refuse one: :func:`contradiction`.
@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from vp3d_cli.errors import InputError
-from vp3d_cli.skeletons import COCO17, H36M17
+from vp3d_cli.skeletons import ARM, LEG, SKELETONS, Skeleton, both_sides, one_side, skeleton_of
 from vp3d_cli.types import DoubleArray, FloatArray
 
 
@@ -38,84 +38,28 @@ class Layout:
         return len(self.joints)
 
     @cached_property
-    def to_coco17(self) -> tuple[int, ...]:
-        """For each of the 17 COCO keypoints its index in this layout; -1 where the layout has no such joint."""
-        return tuple(self.joints.index(j) if j in self.joints else -1 for j in COCO17.joints)
+    def skeleton(self) -> Skeleton:
+        """The joints with what each hangs on."""
+        return skeleton_of(self.name, self.joints)
 
     def indices(self, *joints: str) -> list[int]:
         """Indices of those of the named joints that this layout has."""
         return [self.joints.index(joint) for joint in joints if joint in self.joints]
 
 
-def _sides(*parts: str) -> tuple[str, ...]:
-    return tuple(f"{side}_{part}" for part in parts for side in ("left", "right"))
-
-
-def _one_side(side: str, *parts: str) -> tuple[str, ...]:
-    return tuple(f"{side}_{part}" for part in parts)
-
-
-_ARM = ("shoulder", "elbow", "wrist")
-_LEG = ("hip", "knee", "ankle")
-_TOES_AND_HEEL = ("big_toe", "small_toe", "heel")
-_FACE_AND_HANDS = 110  # 68 of the face and 21 of each hand follow the body in the whole-body layouts
-
-
-def _unnamed(count: int) -> tuple[str, ...]:
-    return tuple(f"face_or_hand_{i}" for i in range(count))
-
-
-# OpenPose, doc/02_output.md: the parts of BODY_25 and COCO_18.
-_BODY25 = (
-    "nose", "neck", *_one_side("right", *_ARM), *_one_side("left", *_ARM),
-    "mid_hip", *_one_side("right", *_LEG), *_one_side("left", *_LEG),
-    "right_eye", "left_eye", "right_ear", "left_ear",
-    *_one_side("left", *_TOES_AND_HEEL), *_one_side("right", *_TOES_AND_HEEL),
-)  # fmt: skip
-_COCO18 = (
-    "nose", "neck", *_one_side("right", *_ARM), *_one_side("left", *_ARM),
-    *_one_side("right", *_LEG), *_one_side("left", *_LEG),
-    "right_eye", "left_eye", "right_ear", "left_ear",
-)  # fmt: skip
-# OpenPose's experimental models, include/openpose/pose/poseParameters.hpp.
-_BODY25B = (
-    *COCO17.joints, "upper_neck", "head_top",
-    *_one_side("left", *_TOES_AND_HEEL), *_one_side("right", *_TOES_AND_HEEL),
-)  # fmt: skip
-# Andriluka et al. 2014, the order of the MPII annotations.
-_MPII16 = (
-    *reversed(_one_side("right", *_LEG)), *_one_side("left", *_LEG), "pelvis", "thorax", "upper_neck", "head_top",
-    *reversed(_one_side("right", *_ARM)), *_one_side("left", *_ARM),
-)  # fmt: skip
-# Halpe-FullBody (Li et al. 2020): COCO, then three of the axis, then the feet in pairs.
-_HALPE26 = (*COCO17.joints, "head", "neck", "hip", *_sides(*_TOES_AND_HEEL))
-# COCO-WholeBody (Jin et al. 2020): COCO, the feet, the rest.
-_COCO133 = (
-    *COCO17.joints, *_one_side("left", *_TOES_AND_HEEL), *_one_side("right", *_TOES_AND_HEEL),
-    *_unnamed(_FACE_AND_HANDS),
-)  # fmt: skip
-# MediaPipe Pose (BlazePose, Bazarevsky et al. 2020), the enum PoseLandmark.
-_MEDIAPIPE33 = (
-    "nose", *_one_side("left", "eye_inner", "eye", "eye_outer"), *_one_side("right", "eye_inner", "eye", "eye_outer"),
-    *_sides("ear"), "mouth_left", "mouth_right", *_sides("shoulder", "elbow", "wrist", "pinky", "index", "thumb"),
-    *_sides("hip", "knee", "ankle", "heel", "foot_index"),
-)  # fmt: skip
-
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
-    for layout in (
-        Layout("coco17", "COCO, 17 keypoints", COCO17.joints),
-        Layout("h36m17", "Human3.6M, 17 joints", H36M17.joints),
-        Layout("body25", "OpenPose BODY_25", _BODY25),
-        Layout("coco18", "OpenPose COCO, 18 keypoints", _COCO18),
-        Layout("mpii16", "MPII, 16 joints", _MPII16),
-        Layout("halpe26", "HALPE_26: COCO with head, neck, hip and feet", _HALPE26),
-        Layout("mediapipe33", "MediaPipe Pose, 33 landmarks", _MEDIAPIPE33),
-        Layout("body25b", "OpenPose BODY_25B", _BODY25B),
-        Layout("coco133", "COCO-WholeBody, 133 keypoints", _COCO133),
-        Layout("halpe136", "Halpe-FullBody, 136 keypoints", (*_HALPE26, *_unnamed(_FACE_AND_HANDS))),
-    )
+_TITLES = {
+    "coco17": "COCO, 17 keypoints",
+    "h36m17": "Human3.6M, 17 joints",
+    "body25": "OpenPose BODY_25",
+    "coco18": "OpenPose COCO, 18 keypoints",
+    "mpii16": "MPII, 16 joints",
+    "halpe26": "HALPE_26: COCO with head, neck, hip and feet",
+    "mediapipe33": "MediaPipe Pose, 33 landmarks",
+    "body25b": "OpenPose BODY_25B",
+    "coco133": "COCO-WholeBody, 133 keypoints",
+    "halpe136": "Halpe-FullBody, 136 keypoints",
 }
+LAYOUTS: dict[str, Layout] = {name: Layout(name, title, SKELETONS[name].joints) for name, title in _TITLES.items()}
 # How VideoPose3D and MMPose spell the layouts above.
 _ALIASES = {
     "coco": "coco17", "h36m": "h36m17", "human36m": "h36m17", "mpii": "mpii16", "halpe": "halpe136",
@@ -230,21 +174,21 @@ def contradiction(layout: Layout, points: FloatArray, scores: FloatArray) -> str
         scores: (M, J) confidence.
     """
     seen = np.where((scores >= _CONFIDENT)[..., None], points, np.nan).astype(np.float64)
-    shoulders, hips = layout.indices(*_sides("shoulder")), layout.indices(*_sides("hip"))
+    shoulders, hips = layout.indices(*both_sides("shoulder")), layout.indices(*both_sides("hip"))
     torso = np.isfinite(seen[:, shoulders, 0]).any(axis=1) & np.isfinite(seen[:, hips, 0]).any(axis=1)
     size = _spread(seen)
     seen, size = seen[torso & (size > 0)], size[torso & (size > 0)]
     if len(seen) < _MIN_PEOPLE:
         return None
-    if _median(_spread(seen[:, layout.indices("nose", *_sides("eye", "ear"))]) / size) > _HEAD_MAX:
+    if _median(_spread(seen[:, layout.indices("nose", *both_sides("eye", "ear"))]) / size) > _HEAD_MAX:
         return "nose, eyes and ears lie as far apart as a body is long"
     for middle in layout.indices("hip", "mid_hip", "pelvis"):
         offset = np.linalg.norm(seen[:, middle] - seen[:, hips].mean(axis=1), axis=1)
         if _median(offset / size) > _MIDHIP_MAX:
             return "the middle of the hips is not between the hips"
     arms, legs = (
-        np.array([_limb(seen, layout.indices(*_one_side(side, *limb)), size) for side in ("left", "right")])
-        for limb in (_ARM, _LEG)
+        np.array([_limb(seen, layout.indices(*one_side(side, *limb)), size) for side in ("left", "right")])
+        for limb in (ARM, LEG)
     )
     if (arms > _ARM_MAX).any():
         return "shoulder, elbow and wrist are too far apart for an arm"

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, joint_name
 from vp3d_cli.io.keypoints.people import (
     NO_ID,
@@ -260,3 +261,6 @@ def _stated_size(source: Source) -> tuple[int, int] | None:
         return None
     width, height = (to_number(source, document.get(key), key) for key in ("width", "height"))
     return (int(width), int(height)) if width > 0 and height > 0 else None
+
+
+READER = KeypointReader("mediapipe", "MediaPipe's landmarks (.csv, .json)", matches, read)

@@ -18,6 +18,7 @@ import numpy as np
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.atomic import natural_key
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import Layout, layout_from_names
 from vp3d_cli.io.keypoints.people import (
     PeopleBuilder,
@@ -141,3 +142,6 @@ def _add_instances(people: PeopleBuilder, where: str, frame: int, instances: Ite
             score=to_number(where, instance.get("bbox_score"), "bbox_score"),
             person_id=to_identity(where, instance.get("track_id", instance.get("keypoints_label"))),
         )
+
+
+READER = KeypointReader("mmpose", "MMPose's predictions (.json)", matches, read)

@@ -3,12 +3,12 @@
 | key | shape | meaning |
 |---|---|---|
 | ``schema`` | () | ``vp3d-keypoints/1`` |
-| ``keypoints_2d``, ``scores_2d`` | (P, T, 17, 2), (P, T, 17) float32 | pixels of the displayed image; confidence 0..1 |
+| ``keypoints_2d``, ``scores_2d`` | (P, T, K, 2), (P, T, K) float32 | pixels of the displayed image; confidence 0..1 |
 | ``boxes_xyxy`` | (P, T, 4) float32 | pixels; NaN in frames where the person was not detected |
-| ``observed`` | (P, T, 17) bool | False where the point was filled in or is missing |
+| ``observed`` | (P, T, K) bool | False where the point was filled in or is missing |
 | ``frame_times_s``, ``fps`` | (T,), () float64 | seconds; frames per second |
 | ``video_size_wh`` | (2,) int32 | pixels |
-| ``person_ids``, ``joint_names_2d`` | (P,) int32, (17,) text | identities; the layout |
+| ``person_ids``, ``joint_names_2d`` | (P,) int32, (K,) text | identities; the layout |
 | ``provenance`` | () text | JSON: where the keypoints come from |
 
 Nothing is pickled. Points that were filled in are written and marked, but not read: a detector did not see them.
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError, OutputError, ShapeError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import choose_layout, layout_from_names
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob, any_of, to_float32
 from vp3d_cli.io.keypoints.source import Source
@@ -63,7 +64,7 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
     """
     arrays = _load(source)
     names = [str(name) for name in arrays["joint_names_2d"]]
-    layout = choose_layout(source, len(names), asked=options.layout, stated=layout_from_names("coco17", names))
+    layout = choose_layout(source, len(names), asked=options.layout, stated=layout_from_names("custom", names))
     points = np.where(arrays["observed"].astype(bool)[..., None], arrays["keypoints_2d"], np.nan)
     boxes, scores = to_float32(arrays["boxes_xyxy"]), to_float32(arrays["scores_2d"])
     person, frame = np.nonzero(any_of(np.isfinite(points), (2, 3)))
@@ -119,6 +120,8 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
     except (TypeError, ValueError) as error:
         raise OutputError(f"{job.path}: the provenance cannot be written as JSON ({error})") from error
     tracks, frames = job.tracks, len(job.frame_times_s)
+    skeleton = tracks[0].skeleton if tracks else COCO17
+    joints = skeleton.num_joints
 
     def everyone(part: Callable[[Track2D], NDArray[Any]], dtype: type, missing: float, *shape: int) -> Rows:
         rows = (over_all(part(track).astype(dtype, copy=False), track.first, frames, missing) for track in tracks)
@@ -128,16 +131,19 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
         stream,
         {
             "schema": np.asarray(SCHEMA),
-            "keypoints_2d": everyone(lambda track: track.keypoints, np.float32, np.nan, 17, 2),
-            "scores_2d": everyone(lambda track: track.scores, np.float32, 0, 17),
+            "keypoints_2d": everyone(lambda track: track.keypoints, np.float32, np.nan, joints, 2),
+            "scores_2d": everyone(lambda track: track.scores, np.float32, 0, joints),
             "boxes_xyxy": everyone(lambda track: track.boxes_xyxy, np.float32, np.nan, 4),
-            "observed": everyone(lambda track: track.observed, np.bool_, 0, 17),
+            "observed": everyone(lambda track: track.observed, np.bool_, 0, joints),
             "frame_times_s": np.asarray(job.frame_times_s, np.float64),
             "fps": np.asarray(job.fps, np.float64),
             "video_size_wh": np.asarray(job.size_wh, np.int32),
             "person_ids": np.asarray([track.person_id for track in tracks], np.int32),
-            "joint_names_2d": np.asarray(COCO17.joints),
+            "joint_names_2d": np.asarray(skeleton.joints),
             "provenance": np.asarray(origin),
         },
     )
     return []
+
+
+READER = KeypointReader("vp3d", "vp3d's keypoints or poses (.npz)", matches, read)

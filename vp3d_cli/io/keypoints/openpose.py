@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.people import PeopleBuilder, RawPeople, ReadOptions, to_frame, to_identity, to_keypoints
 from vp3d_cli.io.keypoints.source import Source, read_json
 
@@ -117,3 +118,6 @@ def _add_frame(people: PeopleBuilder, frame: int, path: Path) -> None:
         if not values:
             continue  # hands or face alone
         people.add(path, frame, to_keypoints(path, values), person_id=to_identity(path, person.get("person_id")))
+
+
+READER = KeypointReader("openpose", "OpenPose's or Pose2Sim's folder of .json", matches, read)

@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import Layout, choose_layout, layout_from_names
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, from_tracks
 from vp3d_cli.io.keypoints.source import Source, float_or_nan
+from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray
 
 _HEADER_LINES = 5
@@ -84,7 +86,7 @@ def _layout(people: Sequence[_Trc], options: ReadOptions) -> Layout:
                 f"{person.path}: other markers than in {people[0].path.name}: mixed layouts; give the output of one run"
             )
     stated = layout_from_names("trc", markers)
-    if all(index < 0 for index in stated.to_coco17):
+    if not set(stated.joints) & set(COCO17.joints):
         raise InputError(f"{people[0].path}: no marker is a COCO keypoint; it has {', '.join(markers)}")
     # Markers are named, so that "this is HALPE_26" adds nothing: Sports2D leaves out eyes and ears.
     return stated if options.layout is None else choose_layout(
@@ -110,3 +112,6 @@ def _read_trc(path: Path) -> _Trc:
         raise InputError(f"{path}: positions are in metres, not pixels; give the file with _px_ in its name")
     # The rows of a part of a video are numbered from 0 all the same; their times tell where it starts.
     return _Trc(path, markers, max(0, round(float(table[0, 1]) * rate)), points, rate)
+
+
+READER = KeypointReader("sports2d", "Sports2D's pixels (.trc, or a folder)", matches, read)

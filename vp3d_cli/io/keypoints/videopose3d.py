@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError, OutputError
+from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import choose_layout, find_layout, list_layouts
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob, any_of, from_tracks, to_float32, to_number
 from vp3d_cli.io.keypoints.source import Source
@@ -116,7 +117,11 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
         OutputError: nobody has any keypoint.
     """
     notes = ["VideoPose3D's format has no confidence: it is left out"]
-    seen = [track for track in job.tracks if np.isfinite(track.keypoints).any()]
+    others = [j for j in job.tracks[0].skeleton.joints if j not in COCO17.joints] if job.tracks else []
+    if others:
+        notes.append(f"VideoPose3D's format holds COCO's keypoints: {len(others)} others are left out")
+    tracks = [track.in_skeleton(COCO17) for track in job.tracks]
+    seen = [track for track in tracks if np.isfinite(track.keypoints).any()]
     if not seen:
         raise OutputError(f"{job.path}: VideoPose3D's format cannot hold a video without people; choose another format")
     positions, videos = {}, {}
@@ -138,7 +143,7 @@ def write(stream: IO[bytes], job: WriteJob) -> list[str]:
 
 
 def _filled(keypoints: FloatArray) -> tuple[NDArray[np.float32], int]:
-    """(T, 17, 2) without gaps, and how many keypoints were filled in."""
+    """(T, J, 2) without gaps, and how many keypoints were filled in."""
     filled = keypoints.astype(np.float32)
     there = np.isfinite(filled.sum(axis=2))
     frames = np.arange(len(filled))
@@ -158,3 +163,6 @@ def _stand_in(joint: int, ever: Sequence[bool]) -> int:
     while parent >= 0 and not ever[parent]:
         parent = COCO17.parents[parent]
     return parent if parent >= 0 else list(ever).index(True)
+
+
+READER = KeypointReader("videopose3d", "VideoPose3D's keypoints (.npz)", matches, read)

@@ -1,17 +1,15 @@
-"""The formats that a pose can be written in: one file per format, one line here."""
+"""The formats that a pose can be written in: one file per format, one line in vp3d_cli/plugins.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.io.poses import npz
 from vp3d_cli.io.poses.base import Exporter
+from vp3d_cli.plugins import EXPORTERS
 from vp3d_cli.types import Pose3D
 
-__all__ = ["EXPORTERS", "Exporter", "export_pose", "exporter_for"]
-
-EXPORTERS: dict[str, Exporter] = {exporter.name: exporter for exporter in (npz.EXPORTER,)}
+__all__ = ["Exporter", "export_pose", "exporter_for"]
 
 
 def exporter_for(path: Path, format_name: str | None = None) -> Exporter:
@@ -21,14 +19,14 @@ def exporter_for(path: Path, format_name: str | None = None) -> Exporter:
         ConfigError: there is no such format.
     """
     if format_name is not None:
-        if format_name not in EXPORTERS:
-            raise ConfigError(f"unknown format {format_name!r}; known: {', '.join(EXPORTERS)}")
-        return EXPORTERS[format_name]
-    for exporter in EXPORTERS.values():
+        named: Exporter = EXPORTERS.get(format_name)
+        return named
+    exporters: dict[str, Exporter] = EXPORTERS.loaded()
+    for exporter in exporters.values():
         if path.suffix.lower() == exporter.suffix:
             return exporter
-    endings = ", ".join(exporter.suffix for exporter in EXPORTERS.values())
-    raise ConfigError(f"{path}: the ending names no known format; use one of {endings}, or give a format")
+    endings = ", ".join(exporter.suffix for exporter in exporters.values())
+    raise ConfigError(f"{path}: unknown ending; use one of {endings}, or name a format")
 
 
 def export_pose(pose: Pose3D, path: str | Path, format_name: str | None = None, *, overwrite: bool = False) -> None:

@@ -23,6 +23,7 @@ from vp3d_cli.errors import OutputError, PoseFileError, ShapeError
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.npz_rows import Rows, read_rows, write_archive
 from vp3d_cli.io.poses.base import Exporter
+from vp3d_cli.skeletons import skeleton_of
 from vp3d_cli.types import POSE_ARRAYS, Pose3D, check_shape, person_of
 
 SCHEMA = "vp3d-pose/1"
@@ -104,8 +105,11 @@ def read_npz(path: str | Path) -> Pose3D:
             arrays = {key: _converted(key, stored[key]) for key in _FIELDS if key not in big}
             _check_values(path, arrays)
             ids = arrays["person_ids"].tolist()
+            skeleton = skeleton_of("custom", tuple(arrays["joint_names_2d"].tolist()))
             each = zip(ids, *(big[key].rows for key in POSE_ARRAYS), strict=True)
-            people = tuple(person_of(dict(zip(POSE_ARRAYS, rows, strict=True)), number) for number, *rows in each)
+            people = tuple(
+                person_of(dict(zip(POSE_ARRAYS, rows, strict=True)), number, skeleton) for number, *rows in each
+            )
     width, height = arrays["video_size_wh"].tolist()
     fx, fy, cx, cy = arrays["intrinsics"].tolist()
     return Pose3D(

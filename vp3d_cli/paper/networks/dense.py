@@ -6,6 +6,9 @@ Its kernels are as wide as what the dilated ones span, so it sees as many frames
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -67,3 +70,8 @@ class DenseModel(nn.Module):
 
     def _activate(self, x: Tensor, norm: nn.Module) -> Tensor:
         return F.dropout(F.relu(norm(x)), self.config.dropout, self.training)
+
+
+def build(config: Mapping[str, Any]) -> DenseModel:
+    """Build the network from the configuration in a lifter file."""
+    return DenseModel(TemporalConfig(**config))

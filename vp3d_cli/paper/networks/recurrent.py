@@ -6,7 +6,9 @@ within a window come one after the other: this is what convolutions do not need.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,3 +122,8 @@ def _final_state(units: nn.GRU, x: Tensor) -> Tensor:
     """(N, frames, features) to (N, channels): what one layer knows after the last frame."""
     state: Tensor = units(x)[1][0]
     return state
+
+
+def build(config: Mapping[str, Any]) -> RecurrentModel:
+    """Build the network from the configuration in a lifter file."""
+    return RecurrentModel(RecurrentConfig(**config))

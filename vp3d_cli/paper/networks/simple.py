@@ -5,7 +5,9 @@ No context in time: what it cannot know from one frame is what the temporal mode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -91,3 +93,8 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(F.relu(self.norm(self.linear(x))), self.dropout, self.training)
+
+
+def build(config: Mapping[str, Any]) -> SimpleModel:
+    """Build the network from the configuration in a lifter file."""
+    return SimpleModel(SimpleConfig(**config))

@@ -73,7 +73,7 @@ def _views(file: Path, rule: InputRule) -> list[View]:
     times = _times(file, keypoints)
     camera = Camera(_intrinsics(file, keypoints.size_wh).as_tuple(), keypoints.size_wh)
     views: list[View] = []
-    for track in tracks:
+    for track in (found.in_skeleton(COCO17) for found in tracks):
         in_view = times[track.frames]
         conditioned = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view)
         for start, stop in conditioned.stretches:

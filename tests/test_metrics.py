@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
+from vp3d_cli import metrics
 from vp3d_cli.errors import ShapeError
-from vp3d_cli.evaluate import metrics
 
 
 def poses(*shape: int, seed: int = 0) -> np.ndarray:

@@ -25,7 +25,7 @@ MAX_FILES = 10
 BEING_REDUCED = {"jobs", "train", "video"}
 # Folders that hold one file per detector, format, command, recipe or data set.
 ONE_FILE_EACH = {"detect", "cli", "io/keypoints", "io/poses", "paper/datasets"}
-HEAVY = ("torch", "cv2", "onnxruntime", "matplotlib", "scipy", "numpy", "rich")
+HEAVY = ("torch", "cv2", "openvino", "onnxruntime", "matplotlib", "scipy", "numpy", "rich")
 
 
 def modules(top: str) -> Iterator[Path]:

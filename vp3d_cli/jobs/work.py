@@ -19,6 +19,7 @@ from vp3d_cli.jobs.fingerprint import Fingerprint, Glance, glance
 from vp3d_cli.jobs.kept import KeptAfar
 from vp3d_cli.jobs.messages import Order, Setup
 from vp3d_cli.jobs.remote import Url, fetch, send, to_place
+from vp3d_cli.runtime.devices import count_nvidia_gpus, torch_device
 
 Progress = Callable[[str, int, int | None], None]
 # Stages beside those of the pipeline: the input is read once more for its fingerprint, fetched, a result is sent.
@@ -72,14 +73,12 @@ class Pipeline:
             WeightsError, MissingDependencyError, ConfigError: detector or lifter cannot be loaded.
         """
         import cv2
-        import torch
 
         from vp3d_cli.jobs import shares
         from vp3d_cli.pipeline import drawing as pictures
         from vp3d_cli.pipeline import infer as pipeline
 
-        # onnxruntime and the libraries under numpy have it from the environment.
-        torch.set_num_threads(setup.threads)
+        # The runtimes of networks and the libraries under numpy have it from the environment.
         cv2.setNumThreads(setup.threads)
         self._setup = setup
         self._stages, self._pictures, self._shares = pipeline, pictures, shares
@@ -93,7 +92,7 @@ class Pipeline:
         if self._wants_pose and self._models.trajectory is not None:
             weights = self._models.trajectory.sha256 or content_sha256(Path(str(setup.settings.trajectory)))
             self.identity["trajectory"] = weights
-        self.gpus = torch.cuda.device_count() if _all_on_gpu(setup) else 0
+        self.gpus = count_nvidia_gpus() if _all_on_gpu(setup) else 0
 
     def process(self, order: Order, progress: Progress) -> Iterator[Made]:
         """Make pose and drawing, or keypoints, or a preview."""
@@ -139,20 +138,17 @@ class _Counter:
 
 
 def _all_on_gpu(setup: Setup) -> bool:
-    """Whether detector and lifter both run on GPUs, so that more processes than GPUs only wait for each other."""
-    import torch
+    """Whether detector and lifter both run on NVIDIA GPUs: more processes than GPUs would only wait for each other."""
+    from vp3d_cli.detect.base import find_detector
+    from vp3d_cli.runtime.load import find_target
 
-    if setup.settings.device == "cpu" or not torch.cuda.is_available():
+    settings = setup.settings
+    if settings.device == "cpu" or count_nvidia_gpus() == 0:
         return False
-    if setup.settings.device == "cuda" or setup.settings.keypoints is not None:
-        return True
-    from vp3d_cli.detect.base import list_detectors, parse_detector
-
-    if "onnxruntime" not in list_detectors()[parse_detector(setup.settings.detector)[0]].requires:
-        return True
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    on_gpu = find_target(settings.device).device == "CUDA"
+    if on_gpu and settings.keypoints is None and "torch" in find_detector(settings.detector)[0].requires:
+        return torch_device(settings.device).type == "cuda"
+    return on_gpu
 
 
 def carry_out(processor: Processor, order: Order, progress: Progress) -> Iterator[dict[str, Any]]:

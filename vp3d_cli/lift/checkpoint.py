@@ -86,7 +86,7 @@ def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, storage: Stor
     """
     arrays: State = {}
     for name, tensor in model.state_dict().items():
-        arrays |= _stored(name, np.ascontiguousarray(tensor.detach().cpu().numpy()), storage)
+        arrays |= _stored(name, np.array(tensor.detach().cpu().numpy(), order="C"), storage)
     with replacing(path, overwrite=True) as file:
         file.write(save(arrays, info.as_metadata()))
 

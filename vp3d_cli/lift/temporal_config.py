@@ -45,3 +45,10 @@ class TemporalConfig(WindowConfig):
     def strides(self) -> tuple[int, ...]:
         """Distances between outputs that the strided form takes: products of the widths of the first levels."""
         return tuple(math.prod(self.widths[:level]) for level in range(len(self.widths) + 1))
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications for one frame of output, those for neighbouring frames shared."""
+        c, (first, *further) = self.channels, self.widths
+        inputs, outputs = self.in_joints * self.in_features, 3 * self.out_joints
+        return c * inputs * first + sum(c * c * (width + 1) for width in further) + c * outputs

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from vp3d_cli import metrics
 from vp3d_cli.errors import InputError, WeightsError

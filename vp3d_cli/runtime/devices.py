@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError
@@ -64,3 +68,26 @@ def torch_device(device: str) -> torch.device:
     if device == "mps" and not mps:
         raise MissingDependencyError("--device mps: torch sees no Apple GPU here; use --device cpu, or auto")
     return torch.device(device)
+
+
+def count_nvidia_gpus() -> int:
+    """NVIDIA GPUs of this machine that ``CUDA_VISIBLE_DEVICES`` leaves visible; no CUDA library is loaded."""
+    names = _nvidia_gpus()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return (
+        len(names) if visible is None else min(len(names), len([part for part in visible.split(",") if part.strip()]))
+    )
+
+
+def _nvidia_gpus() -> list[str]:
+    folder = Path("/proc/driver/nvidia/gpus")
+    if folder.is_dir():
+        return [gpu.name for gpu in folder.iterdir()]
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line for line in done.stdout.splitlines() if line.startswith("GPU ")] if done.returncode == 0 else []

@@ -120,4 +120,5 @@ class Objective:
 
 def _root(predicted: Tensor, batch: Batch | Unlabelled) -> Tensor:
     """(N, O, 3) where the trajectory network, which answers last, puts the root."""
-    return decode_root(predicted[:, :, -1], batch.centre, batch.spread)
+    root: Tensor = decode_root(predicted[:, :, -1], batch.centre, batch.spread)
+    return root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, WeightsError
-from vp3d_cli.lift.checkpoint import State, Task, check_shapes, load_lifter_file, read_lifter_file
+from vp3d_cli.lift.checkpoint import Task, check_shapes, load_lifter_file, read_lifter_file
 from vp3d_cli.lift.input_rule import MIN_CONFIDENCE, LifterInput, decode_root, normalize
 from vp3d_cli.lift.onnx_export import expected_shapes, temporal_to_onnx
 from vp3d_cli.lift.skeleton_mapping import as_trained, complete, shows_all, to_h36m17
 from vp3d_cli.lift.temporal_config import TemporalConfig
 from vp3d_cli.lift.tta import averaged
 from vp3d_cli.runtime.devices import torch_device
-from vp3d_cli.runtime.load import load_model
+from vp3d_cli.runtime.load import find_target, load_model
 from vp3d_cli.types import FloatArray
 from vp3d_cli.weights import DEFAULT_LIFTER, find_lifter
 
@@ -56,16 +57,24 @@ class Lifter:
 
     def __init__(self, path: Path, device: str = "auto", *, name: str = "", sha256: str = "") -> None:
         self.name, self.sha256 = name or path.stem, sha256
-        state, self.info = read_lifter_file(path)
+        self._state, self.info = read_lifter_file(path)
         self.rule = self.info.rule
-        self._config: Any
-        self._network: Network
+        self._device = device
         if self.info.architecture == "temporal":
-            self._config = _temporal_config(self.info.config)
-            check_shapes(expected_shapes(self._config), {key: array.shape for key, array in state.items()}, path)
-            self._network = _runtime_network(state, self._config, self.info.as_metadata(), self.name, device)
+            config = _temporal_config(self.info.config)
+            check_shapes(expected_shapes(config), {key: array.shape for key, array in self._state.items()}, path)
+            find_target(device)  # complains now rather than after the detection of a long video
+            self._config: Any = config
         else:
             self._network, self._config = _torch_network(path, device)
+
+    @cached_property
+    def _network(self) -> Network:
+        """The network on its runtime, loaded on first use: a video's first frame need not wait for it."""
+        data = temporal_to_onnx(self._state, self._config, self.info.as_metadata())
+        self._state = {}
+        model = load_model(data, self.name, self._device, precision="f32")
+        return lambda features: model.run(np.ascontiguousarray(features))[0]
 
     def lift(
         self,
@@ -165,15 +174,6 @@ def _temporal_config(config: Any) -> TemporalConfig:
         return TemporalConfig(**config)
     except TypeError as error:
         raise ConfigError(f"architecture temporal: {error}") from error
-
-
-def _runtime_network(state: State, config: TemporalConfig, metadata: dict[str, str], name: str, device: str) -> Network:
-    model = load_model(temporal_to_onnx(state, config, metadata), name, device, precision="f32")
-
-    def run(features: FloatArray) -> FloatArray:
-        return model.run(np.ascontiguousarray(features))[0]
-
-    return run
 
 
 def _torch_network(path: Path, device: str) -> tuple[Network, Any]:

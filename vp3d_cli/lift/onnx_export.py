@@ -90,18 +90,18 @@ def _folded(state: State, conv: str, norm: str, shape: tuple[int, int, int]) -> 
     ``(y - mean) / sqrt(var + eps) * gamma + beta`` after a convolution without bias is a convolution with weights
     ``w * gamma / sqrt(var + eps)`` and bias ``beta - mean * gamma / sqrt(var + eps)``.
     """
-    weight = _parameter(state, f"{conv}.weight", shape).astype(np.float64)
+    weight = _parameter(state, f"{conv}.weight", shape)
     gamma, beta, mean, var = (
         _parameter(state, f"{norm}.{name}", shape[:1]).astype(np.float64)
         for name in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gamma / np.sqrt(var + _BATCH_NORM_EPSILON)
-    return (weight * scale[:, None, None]).astype(np.float32), (beta - mean * scale).astype(np.float32)
+    return weight * scale.astype(np.float32)[:, None, None], (beta - mean * scale).astype(np.float32)
 
 
 def _parameter(state: State, name: str, shape: tuple[int, ...]) -> FloatArray:
     assert state[name].shape == shape, name
-    return state[name].astype(np.float32)
+    return state[name].astype(np.float32, copy=False)
 
 
 def expected_shapes(config: TemporalConfig) -> dict[str, tuple[int, ...]]:

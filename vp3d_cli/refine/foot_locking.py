@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solveh_banded
-from scipy.ndimage import maximum_filter1d, median_filter
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
 from vp3d_cli.refine.body_scale import ANKLE_HEIGHT_M, ANKLES, HIP, HIPS, KNEES, low_pass
 from vp3d_cli.types import BoolArray, DoubleArray, stretches
@@ -24,7 +23,7 @@ def calm_depth(trajectory: DoubleArray, rate: float) -> DoubleArray:
     """Take the jitter out of the distance of a root (T, 3), which stays on its ray from the camera."""
     distance = np.linalg.norm(trajectory, axis=1)
     width = 2 * int(_DEPTH_MEDIAN_S * rate / 2) + 1
-    steady = low_pass(median_filter(np.log(distance), width, mode="nearest"), _DEPTH_SIGMA_S, rate)
+    steady = low_pass(scipy.ndimage.median_filter(np.log(distance), width, mode="nearest"), _DEPTH_SIGMA_S, rate)
     return np.asarray(trajectory * (np.exp(steady) / distance)[:, None])
 
 
@@ -81,7 +80,7 @@ def smooth_through(values: DoubleArray, weights: DoubleArray, cutoff_hz: float, 
             for j in range(i, len(offsets)):
                 bands[2 - (j - i), j : j + rows] += k * a * offsets[j]
     right = (weights / max(float(weights.max()), 1e-9))[:, None] * values
-    return np.asarray(solveh_banded(bands, right))
+    return np.asarray(scipy.linalg.solveh_banded(bands, right))
 
 
 def plant(joints: DoubleArray, contacts: BoolArray, level: DoubleArray, rate: float) -> DoubleArray:
@@ -166,4 +165,4 @@ def raise_above_floor(joints: DoubleArray, rate: float) -> DoubleArray:
     """(T,) how far to lift a body (T, 17, 3) so that no joint is below the floor, z = 0; smooth."""
     deep = np.asarray(np.maximum(0.0, _THICKNESS_M - np.nanmin(joints[..., 2], axis=1)))
     width = 2 * int(0.15 * rate) + 1
-    return low_pass(np.asarray(maximum_filter1d(deep, width, mode="nearest")), 0.05, rate)
+    return low_pass(np.asarray(scipy.ndimage.maximum_filter1d(deep, width, mode="nearest")), 0.05, rate)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
 from vp3d_cli.refine.body_scale import ANKLES, HIP, HIPS, KNEES, NECK, THORAX, unit
 from vp3d_cli.types import BoolArray, DoubleArray
@@ -124,7 +124,7 @@ def up_direction(people: Sequence[Person], footprints: Footprints) -> DoubleArra
         return np.concatenate(parts)
 
     first = np.array([*_angles_of(start), *level])
-    return _up_of(*least_squares(residuals, first).x[:2])
+    return _up_of(*scipy.optimize.least_squares(residuals, first).x[:2])
 
 
 def _off_zero(heights: DoubleArray) -> DoubleArray:

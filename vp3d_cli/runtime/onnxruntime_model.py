@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import io
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -29,7 +31,13 @@ def import_onnxruntime() -> Any:
     """
     # Read once, when the library is loaded; else it writes files to the home and temporary folders and sends events.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    return importlib.import_module(NAME)
+    ort = importlib.import_module(NAME)
+    if PROVIDERS["CUDA"] in ort.get_available_providers() and hasattr(ort, "preload_dlls"):
+        # vp3d[cuda] installs CUDA's libraries as packages of Python, where onnxruntime does not look by itself. What
+        # it cannot load it prints; the session that needs it fails with a reason.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+    return ort
 
 
 def devices() -> tuple[str, ...]:

@@ -4,7 +4,7 @@
     python3 tools/bootstrap.py all [REQUIREMENT ...] what the tests need as well
 
 Requirements given as arguments, such as `torch==2.14.1`, are installed as well, whatever constraints.txt says of them.
-Where there is no NVIDIA GPU, torch's build for the CPU is taken if its package index can be reached: 0.2 instead of 3 GB.
+Where there is no NVIDIA GPU, torch's build for the CPU is taken if its package index can be reached (0.2 GB, not 3).
 
 A bare Debian or Ubuntu lacks what an installation usually takes for granted: pip, ensurepip, the certificates that
 pip checks downloads with, and the system libraries (libGL, X11) of OpenCV's ordinary build. Each is worked around

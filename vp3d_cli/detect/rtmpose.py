@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from vp3d_cli.detect.base import Detector
-from vp3d_cli.detect.crops import crop_map, cut, invert, map_points
+from vp3d_cli.detect.crops import crop_transform, extract_crop, invert_transform, transform_points
+from vp3d_cli.detect.detector_weights import find_detector_weights
 from vp3d_cli.detect.topdown import TopDownDetector
-from vp3d_cli.detect.user_weights import find_given_weights
 from vp3d_cli.errors import ConfigError, WeightsError
 from vp3d_cli.runtime.base import Model
 from vp3d_cli.runtime.load import load_weights
@@ -134,13 +134,18 @@ class RtmPoseEstimator:
 
     def estimate(self, images: Sequence[FrameBGR], boxes_xyxy: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See :class:`vp3d_cli.detect.topdown.PoseEstimator`."""
-        maps = [crop_map(box, self._wh, _POSE_GROW_XY) for box in boxes_xyxy]
+        maps = [crop_transform(box, self._wh, _POSE_GROW_XY) for box in boxes_xyxy]
         keypoints, scores = [], []
         for start in range(0, len(images), self._crops):
             part = slice(start, start + self._crops)
-            crops = np.stack([cut(image, m, self._wh) for image, m in zip(images[part], maps[part], strict=True)])
+            crops = np.stack(
+                [extract_crop(image, m, self._wh) for image, m in zip(images[part], maps[part], strict=True)]
+            )
             points, confidence = read_simcc(*self._distributions(crops))
-            keypoints += [map_points(invert(m), p).astype(np.float32) for m, p in zip(maps[part], points, strict=True)]
+            keypoints += [
+                transform_points(invert_transform(m), p).astype(np.float32)
+                for m, p in zip(maps[part], points, strict=True)
+            ]
             scores.append(confidence)
         return np.stack(keypoints), np.concatenate(scores)
 
@@ -209,7 +214,7 @@ def load(
             f"crops must be at least 1, threads at least 0 and min_score within 0 and 1, got {crops}, {threads} and "
             f"{min_score}"
         )
-    finder = RtmDet(find_given_weights(boxes_weights, _HINT), device, threads, precision, min_score)
-    pose = find_given_weights(weights or f"rtmpose-{model}", _HINT)
+    finder = RtmDet(find_detector_weights(boxes_weights, _HINT), device, threads, precision, min_score)
+    pose = find_detector_weights(weights or f"rtmpose-{model}", _HINT)
     estimator = RtmPoseEstimator(pose, device, threads, precision, flip=flip, crops=crops)
     return TopDownDetector("rtmpose", finder, estimator, batch_size=4)

@@ -20,7 +20,7 @@ from vp3d_cli.lift.tta import averaged
 from vp3d_cli.runtime.devices import torch_device
 from vp3d_cli.runtime.load import find_target, load_model
 from vp3d_cli.types import FloatArray
-from vp3d_cli.weights import DEFAULT_LIFTER, find_lifter
+from vp3d_cli.weights import DEFAULT_LIFTER, find_lifter, sha256_of
 
 # Height of the body that lifters answer for (vp3d_cli.train.synthesis.bodies.CANONICAL_HEIGHT_M).
 LIFTER_HEIGHT_M = 1.70
@@ -75,6 +75,16 @@ class Lifter:
         self._state = {}
         model = load_model(data, self.name, self._device, precision="f32")
         return lambda features: model.run(np.ascontiguousarray(features))[0]
+
+    @property
+    def licence(self) -> str:
+        """Condition of use that comes from the training data."""
+        return self.info.licence
+
+    @property
+    def rate_hz(self) -> float:
+        """Frame rate at which keypoints must come."""
+        return self.rule.rate_hz
 
     def lift(
         self,
@@ -206,4 +216,4 @@ def load_lifter(name: str = DEFAULT_LIFTER, device: str = "auto", task: Task = "
 
 def _load(name: str, device: str) -> Lifter:
     path, called, sha256 = find_lifter(name)
-    return Lifter(path, device, name=called, sha256=sha256)
+    return Lifter(path, device, name=called, sha256=sha256 or sha256_of(path))

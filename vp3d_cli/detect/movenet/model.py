@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vp3d_cli.detect.roi import Roi, crop, similarity
+from vp3d_cli.detect.crops import SquareCrop, extract_square
+from vp3d_cli.detect.keypoint_similarity import keypoint_similarity
 from vp3d_cli.runtime.load import load_weights
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray, FloatArray, FrameBGR
@@ -61,10 +62,10 @@ class Person:
         return math.sqrt(max(width, height / 3) * max(height, width / 3))
 
 
-def alike(first: Person, second: Person) -> float:
+def person_similarity(first: Person, second: Person) -> float:
     """Object keypoint similarity, 0..1; each keypoint counts by the smaller of its two confidences."""
     weights = np.minimum(first.scores, second.scores)
-    return similarity(first.keypoints, second.keypoints, weights, (first.scale_px() + second.scale_px()) / 2)
+    return keypoint_similarity(first.keypoints, second.keypoints, weights, (first.scale_px() + second.scale_px()) / 2)
 
 
 class SinglePose:
@@ -89,9 +90,9 @@ class SinglePose:
         self._model.expect([(1, None, None, 3)], [(1, 1, 17, 3)], "a single-person MoveNet")
         self.size = int(self._model.inputs[0].shape[1] or 0)
 
-    def __call__(self, image: FrameBGR, roi: Roi) -> Person:
+    def __call__(self, image: FrameBGR, roi: SquareCrop) -> Person:
         """Keypoints of the person in ``roi``, in pixels of ``image``; the person's score is left 0."""
-        patch = cv2.cvtColor(crop(image, roi, self.size), cv2.COLOR_BGR2RGB)
+        patch = cv2.cvtColor(extract_square(image, roi, self.size), cv2.COLOR_BGR2RGB)
         patches = [patch, np.ascontiguousarray(patch[:, ::-1])] if self._flip else [patch]
         requests = [self._model.start(view[None].astype(np.int32)) for view in patches]
         points, scores = self._decode(requests[0].result())

@@ -1,7 +1,8 @@
 """The pose file: a numpy archive of schema ``vp3d-pose/1``, read and written without pickle.
 
-Besides the fields of :class:`~vp3d_cli.types.Pose3D` the archive holds ``schema``, the string ``"vp3d-pose/1"``.
-Keys that this version does not know are ignored, so that later versions may add some.
+Besides the fields of :class:`~vp3d_cli.pose.Pose3D` the archive holds ``schema``, the string ``"vp3d-pose/1"``.
+Keys that this version does not know are ignored, so that later versions may add some. The keys of the rig (joint
+rotations, see :class:`~vp3d_cli.pose.Rig`) came later: older files lack them, older versions ignore them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from vp3d_cli.errors import OutputError, PoseFileError, ShapeError
-from vp3d_cli.io.atomic import replacing
-from vp3d_cli.io.npz_rows import Rows, read_rows, write_archive
-from vp3d_cli.io.poses.base import Exporter
-from vp3d_cli.skeletons import skeleton_of
-from vp3d_cli.types import POSE_ARRAYS, Pose3D, check_shape, person_of
+from vp3d_cli.errors import ConfigError, OutputError, PoseFileError, ShapeError
+from vp3d_cli.io.atomic import open_regular, replacing
+from vp3d_cli.io.json_text import parse_json
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, Rows, open_arrays, read_rows, write_archive
+from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
+from vp3d_cli.pose import POSE_ARRAYS, Person3D, Pose3D, Rig, person_of
+from vp3d_cli.skeletons import Skeleton, skeleton_of
+from vp3d_cli.types import FloatArray, check_shape, over_all
 
 SCHEMA = "vp3d-pose/1"
 _SCHEMA_FAMILY = "vp3d-pose/"
@@ -50,10 +52,12 @@ _FIELDS: dict[str, _Field] = {
     "provenance": _Field("U", ()),
 }
 
-# What numpy and zipfile raise on files that are cut short, damaged, or ask for more memory than there is.
-_BROKEN_FILE = (
-    zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError, RuntimeError, MemoryError,
-)  # fmt: skip
+# Optional keys, all or none: the rig. NaN for people without one. Quaternions are (w, x, y, z).
+_RIG_FIELDS: dict[str, _Field] = {
+    "rotations": _Field("float32", ("P", "T", "J", 4)),
+    "rig_root": _Field("float32", ("P", "T", 3)),
+    "bone_offsets": _Field("float32", ("P", "J", 3)),
+}
 
 
 def write_npz(pose: Pose3D, path: str | Path, overwrite: bool = False) -> None:
@@ -81,8 +85,25 @@ def write_npz(pose: Pose3D, path: str | Path, overwrite: bool = False) -> None:
             arrays[key] = Rows(pose.shape_of(key), np.dtype(field.dtype), pose.rows(key))
         else:
             arrays[key] = np.asarray(provenance if key == "provenance" else getattr(pose, key), field.dtype)
+    if any(person.rig is not None for person in pose.people):
+        arrays.update({key: _rig_rows(pose, key) for key in _RIG_FIELDS})
     with replacing(path, overwrite) as file:
         write_archive(file, arrays)
+
+
+def _rig_rows(pose: Pose3D, key: str) -> Rows:
+    """One of the rig's arrays, person by person."""
+    sizes = {"P": pose.num_people, "T": pose.num_frames, "J": len(pose.joint_names_3d)}
+    shape = tuple(sizes[n] if isinstance(n, str) else n for n in _RIG_FIELDS[key].shape)
+    return Rows(shape, np.dtype(np.float32), (_rig_row(person, key, shape[1:]) for person in pose.people))
+
+
+def _rig_row(person: Person3D, key: str, shape: tuple[int, ...]) -> FloatArray:
+    if person.rig is None:
+        return np.full(shape, np.nan, np.float32)
+    if key == "bone_offsets":
+        return person.rig.bone_offsets
+    return over_all(person.rig.rotations if key == "rotations" else person.rig.root, person.track.first, shape[0])
 
 
 def read_npz(path: str | Path) -> Pose3D:
@@ -99,17 +120,16 @@ def read_npz(path: str | Path) -> Pose3D:
         _check_keys(path, archive.files, stored.get("schema"))
         sizes: dict[str, int] = {}
         with contextlib.ExitStack() as stack:
-            big = {key: _open_rows(path, archive, key, stack) for key in POSE_ARRAYS}
-            for key in _FIELDS:
+            rig_keys = _RIG_FIELDS if _RIG_FIELDS.keys() <= set(archive.files) else {}
+            big = {key: _open_rows(path, archive, key, stack) for key in (*POSE_ARRAYS, *rig_keys)}
+            for key in (*_FIELDS, *rig_keys):
                 _check(path, key, big[key] if key in big else stored[key], sizes)
             arrays = {key: _converted(key, stored[key]) for key in _FIELDS if key not in big}
             _check_values(path, arrays)
             ids = arrays["person_ids"].tolist()
             skeleton = skeleton_of("custom", tuple(arrays["joint_names_2d"].tolist()))
-            each = zip(ids, *(big[key].rows for key in POSE_ARRAYS), strict=True)
-            people = tuple(
-                person_of(dict(zip(POSE_ARRAYS, rows, strict=True)), number, skeleton) for number, *rows in each
-            )
+            each = zip(ids, *(values.rows for values in big.values()), strict=True)
+            people = tuple(_person(dict(zip(big, rows, strict=True)), number, skeleton) for number, *rows in each)
     width, height = arrays["video_size_wh"].tolist()
     fx, fy, cx, cy = arrays["intrinsics"].tolist()
     return Pose3D(
@@ -125,6 +145,15 @@ def read_npz(path: str | Path) -> Pose3D:
     )
 
 
+def _person(rows: Mapping[str, NDArray[Any]], number: int, skeleton: Skeleton) -> Person3D:
+    """One person from their rows of all arrays; ``skeleton`` is that of the keypoints."""
+    person = person_of(rows, number, skeleton)
+    if "bone_offsets" not in rows or np.isnan(rows["bone_offsets"]).any():
+        return person
+    rotations, root = (rows[key][person.track.frames].astype(np.float32) for key in ("rotations", "rig_root"))
+    return replace(person, rig=Rig(rotations, rows["bone_offsets"].astype(np.float32), root))
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[NpzFile]:
     """The archive; what is wrong with it, then or while it is read, is a PoseFileError."""
@@ -133,14 +162,14 @@ def _opened(path: Path) -> Iterator[NpzFile]:
     if path.is_dir():
         raise PoseFileError(f"{path}: is a folder, not a pose file")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             if not zipfile.is_zipfile(file):
                 raise PoseFileError(
                     f"{path}: no numpy .npz archive, or cut short; give a pose file that `vp3d infer` wrote"
                 )
-        with np.load(path, allow_pickle=False) as archive:
+        with open_arrays(path) as archive:
             yield archive
-    except _BROKEN_FILE as error:
+    except BROKEN_ARCHIVE as error:
         raise PoseFileError(f"{path}: cannot be read ({_one_line(error)}); the file is damaged") from error
 
 
@@ -153,7 +182,8 @@ def _load_array(path: Path, archive: NpzFile, key: str) -> NDArray[Any]:
 def _open_rows(path: Path, archive: NpzFile, key: str, stack: contextlib.ExitStack) -> Rows:
     assert archive.zip is not None  # it is open
     with _refusing_pickles(path, key):
-        return read_rows(stack.enter_context(archive.zip.open(f"{key}.npy")))
+        file = stack.enter_context(archive.zip.open(f"{key}.npy"))
+        return read_rows(file, archive.zip.getinfo(f"{key}.npy").file_size)
 
 
 @contextlib.contextmanager
@@ -184,7 +214,7 @@ def _check_keys(path: Path, keys: Sequence[str], stated: NDArray[Any] | None) ->
 
 def _check(path: Path, key: str, array: NDArray[Any] | Rows, sizes: dict[str, int]) -> None:
     """Shape and kind of values as in the schema."""
-    field = _FIELDS[key]
+    field = _FIELDS.get(key) or _RIG_FIELDS[key]
     try:
         check_shape(key, array, field.shape, sizes)
     except ShapeError as error:
@@ -221,8 +251,8 @@ def _check_values(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def _provenance(path: Path, text: str) -> dict[str, Any]:
     try:
-        provenance = json.loads(text)
-    except json.JSONDecodeError as error:
+        provenance = parse_json(text)
+    except ValueError as error:
         raise PoseFileError(f"{path}: provenance is not JSON ({error}); the file is damaged") from error
     if not isinstance(provenance, dict):
         raise PoseFileError(f"{path}: provenance is not a JSON object; the file is damaged")
@@ -233,7 +263,12 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _write(pose: Pose3D, path: Path, overwrite: bool) -> None:
+def _write(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:
+    if options.fps is not None or options.in_place or options.space != "world":
+        raise ConfigError(
+            f"{path}: a pose file keeps the frames, places and both spaces of the video; leave out fps, in-place and "
+            "space, or choose another format"
+        )
     write_npz(pose, path, overwrite)
 
 

@@ -53,7 +53,7 @@ class InferSettings:
         chunk_minutes: detect a longer video in chunks of so many minutes, at the same time on several cores; None
             detects it in one piece.
         smooth: strength; 0 is off, 1 usual.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``, ``gpu`` or ``npu``.
         tta: test-time augmentation: average what the lifter gives for the motion as it is, mirrored and, if it was
             trained on such, running backwards.
         height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.

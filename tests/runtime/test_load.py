@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from vp3d_cli.detect.roi import Roi
 
 from vp3d_cli.detect.movenet.model import SinglePose
-from vp3d_cli.detect.roi import Roi
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.runtime import compiled_cache, load, onnxruntime_model, openvino_model
 from vp3d_cli.runtime.base import Array, LoadOptions, Model, Target

@@ -18,6 +18,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ import numpy as np
 import object_store  # noqa: F401 (its protocol is known where this module is)
 from poses import walking_pose
 
-from vp3d_cli.errors import NobodyFoundError, VideoError
+from vp3d_cli import __version__
+from vp3d_cli.errors import NobodyFoundError, VideoError, WeightsError
 from vp3d_cli.io.poses.npz import write_npz
-from vp3d_cli.jobs import BatchItem, BatchOptions, BatchRow, Limits, plan_items
 from vp3d_cli.jobs.inputs import find_inputs
-from vp3d_cli.jobs.messages import Order, Setup
-from vp3d_cli.jobs.work import Made, Progress
+from vp3d_cli.jobs.plan import BatchItem, plan_items
+from vp3d_cli.jobs.report import BatchRow
+from vp3d_cli.jobs.run import BatchOptions, Limits
+from vp3d_cli.jobs.task import Made, Setup, VideoTask
+from vp3d_cli.pipeline.detection import Progress
 
 PROCESSOR = "batch_stub:StubProcessor"
 STEPS = 4
@@ -77,7 +81,7 @@ def stamps_of(video: Path) -> list[dict[str, Any]]:
 def plan_of(folder: Path, out: Path, render: Path | None = None) -> list[BatchItem]:
     """The videos below a folder."""
     roots = {"pose": out} | ({} if render is None else {"render": render})
-    return plan_items(find_inputs([folder]), out, roots=roots, suffixes={"pose": ".npz", "render": ".mp4"})
+    return plan_items(find_inputs([folder]), roots=roots, suffixes={"pose": ".npz", "render": ".mp4"})
 
 
 def options_of(**changes: Any) -> BatchOptions:
@@ -85,6 +89,16 @@ def options_of(**changes: Any) -> BatchOptions:
     limits = {name: changes.pop(name) for name in ("retries", "timeout_s", "stall_s", "fail_fast") if name in changes}
     chosen: dict[str, Any] = {"jobs": 2, "threads": 1, "processor": PROCESSOR, **changes}
     return BatchOptions(limits=Limits(**{"retries": 0, **limits}), **chosen)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk of a stub video."""
+
+    video: Path
+    keep: Path
+    number: int
+    frames: int = STEPS
 
 
 class StubProcessor:
@@ -98,69 +112,80 @@ class StubProcessor:
             print("no such weights", file=sys.stderr, flush=True)
             os.abort()
         if weights == "broken":
-            from vp3d_cli.errors import WeightsError
-
             raise WeightsError("stub weights are broken")
         if once := os.environ.get("STUB_ONLY_ONCE"):
             with open(once, "x"):  # fails in the second worker
                 pass
-        self.identity = {"detector": weights, "lifter": os.environ["OMP_NUM_THREADS"] and "lifter"}
+        self.weights = {"detector": weights, "lifter": os.environ["OMP_NUM_THREADS"] and "lifter"}
+        self._setup = setup
 
-    def process(self, order: Order, progress: Progress) -> Iterator[Made]:
+    def make(self, task: VideoTask, progress: Progress) -> Iterator[Made]:
         """A pose that depends on the content alone; a drawing that depends on the pose."""
-        content = Path(order.video).read_bytes()
+        content = Path(str(task.video)).read_bytes()
         try:
             told = json.loads(content.removeprefix(_MAGIC))
         except ValueError:
-            raise VideoError(f"{order.video} cannot be read as a video") from None
-        if order.share is None:
+            raise VideoError(f"{task.video} cannot be read as a video") from None
+        if not self._setup.settings.chunk_minutes or not told.get("parts"):
             for i in range(STEPS):
                 progress("detect", i, STEPS)
                 time.sleep(told["step_s"])
-            self._happen(told["does"], order)
+            self._happen(told["does"], str(task.video))
         else:
-            assert len(list(_kept(order).iterdir())) == told["parts"]
-            shutil.rmtree(_kept(order))
+            assert len(list(_kept(task.keep).iterdir())) == told["parts"]
+            shutil.rmtree(_kept(task.keep))
         half = b""
-        for kind in order.needed:
+        for kind in task.needed:
+            file = Path(str(task.targets[kind]))
             if kind == "pose":
                 pose = walking_pose(1, 2 + hashlib.sha256(content).digest()[0] % 5)
-                write_npz(pose, order.staged[kind])
-                half = Path(order.staged[kind]).read_bytes()[:100]
+                write_npz(replace(pose, provenance=self._provenance(task)), file)
+                half = file.read_bytes()[:100]
             else:
-                half = half or Path(order.targets["pose"]).read_bytes()[:100]
-                with Path(order.staged[kind]).open("wb") as file:
-                    file.write(half)
-                    file.flush()
+                half = half or Path(str(task.targets["pose"])).read_bytes()[:100]
+                with file.open("wb") as stream:
+                    stream.write(half)
+                    stream.flush()
                     time.sleep(told["step_s"])
-                    file.write(half)
+                    stream.write(half)
                 if told["does"] == "crash while drawing":
                     os.kill(os.getpid(), signal.SIGSEGV)
             yield Made(kind, 4, 1, [told["note"]] if told["note"].startswith("warn") else [])
 
-    def share(self, order: Order, progress: Progress) -> dict[str, Any]:
-        """Parts of as many frames each as a video has in one piece; who does one leaves a stamp beside the video."""
-        told = json.loads(Path(order.video).read_bytes().removeprefix(_MAGIC))
-        assert order.share is not None
-        if order.share["do"] == "plan":
-            return {"event": "planned", "parts": [{"frames": STEPS, "number": i} for i in range(told.get("parts", 0))]}
-        number, began = order.share["part"]["number"], time.time()
-        if (_kept(order) / str(number)).exists():
-            return {"event": "part", "kept": True}
+    def _provenance(self, task: VideoTask) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "command": self._setup.command,
+            "video": task.source,
+            "input": dict(task.input),
+            "settings": asdict(self._setup.settings),
+            **{role: {"name": "stub", "sha256": sha256} for role, sha256 in self.weights.items()},
+        }
+
+    def plan_chunks(self, video: Path, keep: Path) -> list[Chunk]:
+        """As many chunks as the video says."""
+        told = json.loads(video.read_bytes().removeprefix(_MAGIC))
+        return [Chunk(video, keep, i) for i in range(told.get("parts", 0))]
+
+    def detect_chunk(self, chunk: Chunk, progress: Progress) -> None:
+        """As many frames as a video has in one piece; who does one leaves a stamp beside the video."""
+        told = json.loads(chunk.video.read_bytes().removeprefix(_MAGIC))
+        began = time.time()
+        if (_kept(chunk.keep) / str(chunk.number)).exists():
+            return
         for i in range(STEPS):
             progress("detect", i, STEPS)
             time.sleep(told["step_s"])
-        if number == told["in_part"]:
-            self._happen(told["does"], order)
-        write(_kept(order) / str(number))
-        stamp = {"part": number, "machine": os.getppid(), "began": began, "ended": time.time()}
-        write(Path(order.video).with_suffix(".stamps") / f"{uuid.uuid4().hex}.json", json.dumps(stamp).encode())
-        return {"event": "part", "kept": False}
+        if chunk.number == told["in_part"]:
+            self._happen(told["does"], str(chunk.video))
+        write(_kept(chunk.keep) / str(chunk.number))
+        stamp = {"part": chunk.number, "worker": os.getpid(), "began": began, "ended": time.time()}
+        write(chunk.video.with_suffix(".stamps") / f"{uuid.uuid4().hex}.json", json.dumps(stamp).encode())
 
-    def _happen(self, does: str, order: Order) -> None:
-        flag = Path(order.video).with_suffix(".flag")
+    def _happen(self, does: str, video: str) -> None:
+        flag = Path(video).with_suffix(".flag")
         if does == "nobody":
-            raise NobodyFoundError(f"{order.video}: nobody was found in 4 frames")
+            raise NobodyFoundError(f"{video}: nobody was found in 4 frames")
         if does == "bug":
             raise ZeroDivisionError("by zero")
         if does == "crash" or (does == "crash once" and not flag.exists()):
@@ -174,21 +199,21 @@ class StubProcessor:
         if does == "hang":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             helper = subprocess.Popen(["sleep", "60"])
-            Path(order.video).with_suffix(".helper").write_text(str(helper.pid))
+            Path(video).with_suffix(".helper").write_text(str(helper.pid))
             time.sleep(1000)
         if does == "hang in native code":
             mutex = ctypes.create_string_buffer(64)
             for _ in range(2):  # a deadlock, with the interpreter's lock held
                 ctypes.PyDLL(None).pthread_mutex_lock(mutex)
         if does == "change":
-            with open(order.video, "ab") as file:
+            with open(video, "ab") as file:
                 file.write(b" ")
         if does == "print":
             print("{this is no report")
 
 
-def _kept(order: Order) -> Path:
-    return Path(str(order.keep)).with_suffix("")
+def _kept(keep: Path | None) -> Path:
+    return Path(str(keep)).with_suffix("")
 
 
 def arrays_of(out: Path) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
@@ -212,9 +237,9 @@ def assert_same_results(ours: Path, theirs: Path) -> None:
 
 def use_stub() -> None:
     """Have ``vp3d batch`` of this process work with stub videos."""
-    import vp3d_cli.jobs
+    import vp3d_cli.jobs.run
 
-    vp3d_cli.jobs.BatchOptions = functools.partial(BatchOptions, processor=PROCESSOR)  # type: ignore[misc, assignment]
+    vp3d_cli.jobs.run.BatchOptions = functools.partial(BatchOptions, processor=PROCESSOR)  # type: ignore[misc, assignment]
 
 
 if __name__ == "__main__":

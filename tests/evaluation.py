@@ -11,8 +11,8 @@ import torch
 from vp3d_cli.lift.architectures import build_model
 from vp3d_cli.lift.checkpoint import LifterInfo, save_lifter
 from vp3d_cli.lift.input_rule import InputRule
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import H36M_LIMBS, LIMB_JOINTS
-from vp3d_cli.types import Pose3D
 
 SHORT = [joint.replace("left_", "l").replace("right_", "r") for joint in LIMB_JOINTS]
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.detect.base import DetectorInfo
-from vp3d_cli.jobs.messages import Setup
-from vp3d_cli.jobs.work import Pipeline
-from vp3d_cli.pipeline import detection_cache as resumable
+from vp3d_cli.jobs.task import Pipeline, Setup
+from vp3d_cli.pipeline import detection_cache
 from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.types import Keypoints2D
 
@@ -93,17 +92,17 @@ def pipeline(setup: Setup) -> Pipeline:
     import object_store  # noqa: F401 (its protocol is known where this module is)
 
     register()
-    resumable.WARM_UP_S = WARM_UP_S
+    detection_cache.WARM_UP_S = WARM_UP_S
     return Pipeline(setup)
 
 
 class Remembering(Forgetful):
     """One that tells what it remembers."""
 
-    def memory(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         return {"frame": self._frame, "memory": list(self._memory)}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
+    def restore(self, memory: Mapping[str, Any]) -> None:
         self._frame = memory["frame"]
         self._memory = deque(memory["memory"], maxlen=MEMORY)
 

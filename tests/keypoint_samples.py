@@ -15,7 +15,7 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints import KeypointFile, read_keypoints
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, Layout
 from vp3d_cli.skeletons import COCO17
-from vp3d_cli.types import VideoInfo
+from vp3d_cli.types import Track2D, VideoInfo
 
 SIZE_WH = (640, 480)
 FRAMES = 12
@@ -236,3 +236,21 @@ def fails(path: Path, message: str, clip: VideoInfo | None = None, **options: An
     with pytest.raises(InputError, match=message) as caught:
         read_keypoints(path, clip, **options)
     assert "\n" not in str(caught.value)
+
+
+def keypoint_arrays(tracks: list[Track2D], times_s: NDArray[np.float64], size_wh: tuple[int, int]) -> dict[str, Any]:
+    """The arrays of ``vp3d-keypoints/1``, which earlier versions wrote: the 2D part of a pose file."""
+    whole = [track.over(len(times_s)) for track in tracks]
+    return {
+        "schema": np.asarray("vp3d-keypoints/1"),
+        "keypoints_2d": np.stack([track.keypoints for track in whole]),
+        "scores_2d": np.stack([track.scores for track in whole]),
+        "boxes_xyxy": np.stack([track.boxes_xyxy for track in whole]),
+        "observed": np.stack([track.observed for track in whole]),
+        "frame_times_s": times_s,
+        "fps": np.asarray(25.0),
+        "video_size_wh": np.asarray(size_wh, np.int32),
+        "person_ids": np.asarray([track.person_id for track in whole], np.int32),
+        "joint_names_2d": np.asarray(COCO17.joints),
+        "provenance": np.asarray("{}"),
+    }

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.camera import Intrinsics, project
+from vp3d_cli.pose import POSE_ARRAYS, Pose3D
 from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
-from vp3d_cli.types import POSE_ARRAYS, Pose3D
 
 Array = NDArray[Any]
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tests.motions import walk
+from vp3d_cli.io.keypoints import write_keypoints
 from vp3d_cli.paper.datasets.archives import write_positions_2d, write_positions_3d
 from vp3d_cli.paper.datasets.cameras import cameras_of
-from vp3d_cli.types import FloatArray
+from vp3d_cli.types import FloatArray, Track2D
 
 SUBJECTS = ("S1", "S5", "S9")
 FRAMES = {"Walking": 40, "Walking 1": 31}
@@ -55,3 +56,21 @@ def values_for(folder: Path, **changes: Any) -> dict[str, Any]:
     for section, names in changes.items():
         values[section] = {**values.get(section, {}), **names}
     return values
+
+
+def write_people(path: Path, frames: int = 90, **settings: Any) -> Path:
+    """A keypoint file with two people at 50 frames per second; the second is in view for half a second."""
+    rng = np.random.default_rng(1)
+    body = np.stack([rng.uniform(300, 340, 17), np.linspace(100, 400, 17)], axis=-1)
+    tracks = []
+    for person, there in ((1, slice(0, frames)), (2, slice(10, 35))):
+        keypoints = np.full((frames, 17, 2), np.nan, np.float32)
+        keypoints[there] = body + np.arange(frames)[there, None, None] + 60 * person
+        boxes = np.concatenate([keypoints.min(axis=1), keypoints.max(axis=1)], axis=-1)
+        scores = np.where(np.isfinite(keypoints[..., 0]), 0.9, 0.0).astype(np.float32)
+        tracks.append(Track2D(person, keypoints, scores, boxes, np.isfinite(keypoints[..., 0])))
+    write_keypoints(
+        path, tracks, frame_times_s=np.arange(frames) / 50, fps=50.0, size_wh=(640, 480), format="vp3d",
+        video_name="v", provenance={"settings": settings},
+    )  # fmt: skip
+    return path

@@ -111,7 +111,7 @@ def test_missing_file_is_reported(bundled: Path) -> None:
 )
 def test_broken_manifest_is_one_clear_line(bundled: Path, text: str) -> None:
     (bundled / "manifest.json").write_text(text)
-    with pytest.raises(WeightsError, match=r"manifest\.json: not a manifest"):
+    with pytest.raises(WeightsError, match=r"manifest\.json: invalid manifest"):
         list_weights()
 
 
@@ -143,7 +143,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     file.write_bytes(b"new")
     add_weights(file, "mine", kind="pose")
     file.write_bytes(b"newer")
-    with pytest.raises(WeightsError, match=r"weights called mine exist already; .*--overwrite"):
+    with pytest.raises(WeightsError, match=r"weights named mine already exist; .*--overwrite"):
         add_weights(file, "mine", kind="pose")
     assert find_weights("mine").path.read_bytes() == b"new"
     add_weights(file, "mine", kind="pose", overwrite=True)
@@ -154,14 +154,14 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("bundled")
 def test_names_of_vp3ds_own_weights_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "new").write_bytes(b"new")
-    with pytest.raises(WeightsError, match=f"weights of vp3d's own are called {name}; give yours another --name"):
+    with pytest.raises(WeightsError, match=f"the name {name} belongs to weights of vp3d; give another --name"):
         add_weights(tmp_path / "new", name, kind="pose", overwrite=True)
 
 
 def test_a_file_that_cannot_be_fetched_is_added_by_hand(bundled: Path, tmp_path: Path) -> None:
     set_entry(bundled, "remote", url="file:///nowhere/at/all.bin")
     (tmp_path / "wrong").write_bytes(b"something else")
-    with pytest.raises(WeightsError, match="vp3d's own"):
+    with pytest.raises(WeightsError, match="belongs to weights of vp3d"):
         add_weights(tmp_path / "wrong", "remote", kind="pose")
     (tmp_path / "right").write_bytes(b"abc")
     add_weights(tmp_path / "right", "remote", kind="pose")
@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_fetched_is_added_by_hand(bundled: Path, tmp_path:
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "ä"])
 def test_bad_names_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(WeightsError, match="bad name"):
+    with pytest.raises(WeightsError, match="invalid name"):
         add_weights(tmp_path / "file", name, kind="pose")
     assert not user_weights_dir().exists() or not list(user_weights_dir().iterdir())
 
@@ -207,7 +207,7 @@ def test_remote_weights_with_a_wrong_hash_leave_nothing(bundled: Path, home: Pat
     served = tmp_path / "served.bin"
     served.write_bytes(b"something else")
     set_entry(bundled, "remote", url=served.as_uri())
-    with pytest.raises(WeightsError, match=r"serves has sha256 .* expected ba7816bf8f01"):
+    with pytest.raises(WeightsError, match=r"has sha256 .* expected ba7816bf8f01"):
         find_weights("remote")
     assert list((home / "weights").iterdir()) == []
 
@@ -215,7 +215,7 @@ def test_remote_weights_with_a_wrong_hash_leave_nothing(bundled: Path, home: Pat
 @pytest.mark.parametrize("url", ["file:///nowhere/at/all.bin", "http://127.0.0.1:9/x.bin", "not a url"])
 def test_failed_download_is_one_clear_line(bundled: Path, home: Path, url: str) -> None:
     set_entry(bundled, "remote", url=url)
-    with pytest.raises(WeightsError, match="cannot fetch") as caught:
+    with pytest.raises(WeightsError, match="cannot download") as caught:
         find_weights("remote")
     assert "\n" not in str(caught.value)
     assert list((home / "weights").iterdir()) == []
@@ -255,7 +255,7 @@ def test_archive_without_the_file_is_one_clear_line(
     bundled: Path, home: Path, tmp_path: Path, members: tuple[str, ...]
 ) -> None:
     set_entry(bundled, "remote", url=zipped(tmp_path, *members), member="end2end.onnx")
-    with pytest.raises(WeightsError, match=r"cannot fetch .*the archive has \d files named end2end\.onnx"):
+    with pytest.raises(WeightsError, match=r"cannot download .*the archive has \d files named end2end\.onnx"):
         find_weights("remote")
     assert list((home / "weights").iterdir()) == []
 
@@ -263,7 +263,7 @@ def test_archive_without_the_file_is_one_clear_line(
 def test_what_is_no_archive_is_one_clear_line(bundled: Path, home: Path, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text("<html>gone</html>")
     set_entry(bundled, "remote", url=(tmp_path / "page.html").as_uri(), member="end2end.onnx")
-    with pytest.raises(WeightsError, match=r"cannot fetch .*not a zip archive") as caught:
+    with pytest.raises(WeightsError, match=r"cannot download .*not a zip archive") as caught:
         find_weights("remote")
     assert "\n" not in str(caught.value)
     assert list((home / "weights").iterdir()) == []
@@ -272,3 +272,21 @@ def test_what_is_no_archive_is_one_clear_line(bundled: Path, home: Path, tmp_pat
 def test_of_other_kinds_nothing_is_known() -> None:
     with pytest.raises(WeightsError, match=r"no weights named 'movenet-thunder'; known: (?!.*movenet).*pose-27"):
         find_weights("movenet-thunder", ["pose", "trajectory"])
+
+
+def test_weights_that_are_not_part_of_the_installed_package(bundled: Path, tmp_path: Path) -> None:
+    set_entry(bundled, "separate", separate=True, licence="CC-BY-NC-4.0")
+    with pytest.raises(
+        WeightsError, match=r"separate \(CC-BY-NC-4.0\) are not part of the installed package.*weights add"
+    ):
+        find_weights("separate")
+    assert [problem for _, problem in verify_weights()] == [None, None]
+    file = tmp_path / "separate.bin"
+    file.write_bytes(b"abc")
+    add_weights(file, "separate", kind="pose")
+    assert find_weights("separate").path.parent == user_weights_dir()
+
+
+def test_what_the_installed_package_has_is_free_for_any_use() -> None:
+    for entry in read_manifest(weights_dir()).values():
+        assert entry.separate == ("NC" in entry.licence), entry.name

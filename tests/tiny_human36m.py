@@ -13,7 +13,7 @@ from vp3d_cli.lift.checkpoint import LifterInfo, Task, save_lifter
 from vp3d_cli.lift.input_rule import InputRule, Normalization
 from vp3d_cli.paper.datasets.archives import write_positions_2d, write_positions_3d
 from vp3d_cli.paper.datasets.cameras import cameras_of
-from vp3d_cli.paper.datasets.splits import DATASETS
+from vp3d_cli.paper.datasets.specs import DATASETS
 from vp3d_cli.types import FloatArray
 
 SPEC = DATASETS["human36m"]

@@ -1,7 +1,7 @@
 """Pinhole cameras: intrinsics, projection, lens distortion, rotations.
 
-Every function takes numpy arrays or torch tensors alike (training runs the same mathematics as inference) and
-returns the kind it was given. Camera space: metres, x right, y down, z forward. Pixels: x right, y down.
+Every function takes numpy arrays or torch tensors and returns the same kind, so that training and inference use the
+same mathematics. Camera space: metres, x right, y down, z forward. Pixels: x right, y down.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from array_api_compat import array_namespace
 
 from vp3d_cli.errors import ConfigError
 
-# Phones film video at 26-28 mm (35 mm equivalent) and crop a tenth or so for stabilization, which leaves about
-# 60 degrees along the longer side; assumed where neither --intrinsics nor --fov is given.
+# Default without --intrinsics and --fov. Phones film at 26-28 mm (35 mm equivalent) and crop about a tenth for
+# stabilization, which leaves about 60 degrees along the longer side.
 DEFAULT_FOV_DEG = 60.0
 
 Array = Any  # numpy.ndarray or torch.Tensor; the result is of the kind of the first argument
@@ -43,7 +43,7 @@ class Intrinsics:
 
     @classmethod
     def from_fov(cls, fov_deg: float, size_wh: tuple[int, int]) -> Intrinsics:
-        """Square pixels, principal point in the middle, ``fov_deg`` along the longer side of the image.
+        """Intrinsics of a field of view along the longer side, with square pixels.
 
         Raises:
             ConfigError: the field of view is not between 1 and 179 degrees.
@@ -54,12 +54,12 @@ class Intrinsics:
         return cls(focal, focal, size_wh[0] / 2, size_wh[1] / 2)
 
     def as_tuple(self) -> tuple[float, float, float, float]:
-        """``(fx, fy, cx, cy)``."""
+        """The tuple ``(fx, fy, cx, cy)``."""
         return self.fx, self.fy, self.cx, self.cy
 
 
 def project(points_cam: Array, intrinsics: Array | Sequence[float], distortion: Array | None = None) -> Array:
-    """Project points to the image.
+    """Project points in camera space to pixels.
 
     Args:
         points_cam: (..., 3) metres, camera space, z > 0.
@@ -85,7 +85,7 @@ def project(points_cam: Array, intrinsics: Array | Sequence[float], distortion: 
 
 
 def to_rays(points_px: Array, intrinsics: Array | Sequence[float]) -> Array:
-    """Turn pixels into points of the plane z = 1 in camera space, (..., 2): the inverse of :func:`project`."""
+    """Convert pixels to points (..., 2) of the plane z = 1, without distortion."""
     xp = array_namespace(points_px)
     fx, fy, cx, cy = _intrinsics(intrinsics)
     return xp.stack([(points_px[..., 0] - cx) / fx, (points_px[..., 1] - cy) / fy], axis=-1)
@@ -97,14 +97,14 @@ def _intrinsics(intrinsics: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def rotation_to_axis(rays: Array) -> Array:
-    """Smallest rotation that turns each ray onto the optical axis.
+    """Smallest rotation of each ray onto the optical axis (Rodrigues' formula).
 
     Args:
         rays: (..., 2) points of the plane z = 1.
 
     Returns:
         (..., 3, 3) rotations R with ``R @ (x, y, 1)`` parallel to ``(0, 0, 1)``: the axes of a virtual camera at
-        the same place that looks along the ray, without roll (Rodrigues' formula for two unit vectors).
+        the same position that looks along the ray.
     """
     xp = array_namespace(rays)
     x, y = rays[..., 0], rays[..., 1]
@@ -120,18 +120,18 @@ def rotation_to_axis(rays: Array) -> Array:
 
 
 def rotate(rotations: Array, points: Array) -> Array:
-    """``R @ p`` for (..., 3, 3) rotations and (..., J, 3) points."""
+    """Rotate points (..., J, 3) by rotations (..., 3, 3): ``R @ p``."""
     xp = array_namespace(points)
     return points @ xp.matrix_transpose(rotations)
 
 
 def rotate_back(rotations: Array, points: Array) -> Array:
-    """``R.T @ p``: undoes :func:`rotate`."""
+    """Rotate points (..., J, 3) by the inverse rotations: ``R.T @ p``."""
     return points @ rotations
 
 
 def rotation_from_axis_angle(vectors: Array) -> Array:
-    """(..., 3) rotation vectors in radians to (..., 3, 3) matrices (Rodrigues' formula)."""
+    """Convert rotation vectors (..., 3), radians, to matrices (..., 3, 3) (Rodrigues)."""
     xp = array_namespace(vectors)
     x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
     angle2 = x * x + y * y + z * z

@@ -120,11 +120,25 @@ DETECTORS: Registry[Any] = Registry(
 )
 
 # Lifters of other packages. The lifters that ship are weight files: see weights/manifest.json.
-LIFTERS: Registry[Any] = Registry("lifter", {}, group="vp3d.lifters", must_be="vp3d_cli.lift.base:LifterInfo")
+LIFTERS: Registry[Any] = Registry("lifter", {}, group="vp3d.lifters", must_be="vp3d_cli.lift.base:LifterPlugin")
 
 EXPORTERS: Registry[Any] = Registry(
     "format",
-    {"npz": "vp3d_cli.io.poses.npz:EXPORTER"},
+    {
+        "npz": "vp3d_cli.io.poses.npz:EXPORTER",
+        "bvh": "vp3d_cli.io.poses.bvh:EXPORTER",
+        "glb": "vp3d_cli.io.poses.glb:EXPORTER",
+        "usd": "vp3d_cli.io.poses.usd:EXPORTER",
+        "trc": "vp3d_cli.io.poses.trc:EXPORTER",
+        "mot": "vp3d_cli.io.poses.mot:EXPORTER",
+        "opensim": "vp3d_cli.io.poses.opensim:EXPORTER",
+        "c3d": "vp3d_cli.io.poses.c3d:EXPORTER",
+        "csv": "vp3d_cli.io.poses.csv:EXPORTER",
+        "parquet": "vp3d_cli.io.poses.parquet:EXPORTER",
+        "json": "vp3d_cli.io.poses.json:EXPORTER",
+        "coco": "vp3d_cli.io.poses.coco:EXPORTER",
+        "rerun": "vp3d_cli.io.poses.rerun:EXPORTER",
+    },
     group="vp3d.exporters",
     must_be="vp3d_cli.io.poses.base:Exporter",
 )
@@ -162,4 +176,15 @@ ARCHITECTURES: Registry[Any] = Registry(
 TRAINING_DATA: Registry[Any] = Registry(
     "kind of training data",
     {"motion": "vp3d_cli.train.data:MotionData", "dataset": "vp3d_cli.paper.training:DatasetData"},
+)
+
+# What the methods of Pose3D do; here, so that the container itself imports no stage.
+POSE_METHODS: Registry[Any] = Registry(
+    "method of a pose",
+    {
+        "save": "vp3d_cli.io.poses:export_pose",
+        "to_dataframe": "vp3d_cli.io.tables:pose_table",
+        "with_rigs": "vp3d_cli.refine.rig:add_rigs",
+        "angles": "vp3d_cli.analysis.angles:joint_angles",
+    },
 )

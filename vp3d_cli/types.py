@@ -8,9 +8,8 @@ corner. Missing is NaN with confidence 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ShapeError
-from vp3d_cli.skeletons import COCO17, Skeleton, skeleton_of
+from vp3d_cli.skeletons import COCO17, Skeleton
 
 FrameBGR = NDArray[np.uint8]  # (H, W, 3)
 FloatArray = NDArray[np.float32]
@@ -100,7 +99,7 @@ class Frame:
     image: FrameBGR
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Keypoints2D:
     """The people whom a detector sees in one frame.
 
@@ -128,6 +127,9 @@ class Keypoints2D:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    def __repr__(self) -> str:
+        return f"Keypoints2D({len(self)} people, keypoints {self.keypoints.shape}, skeleton {self.skeleton.name!r})"
+
     @classmethod
     def empty(cls, skeleton: Skeleton = COCO17) -> Keypoints2D:
         """Nobody in view."""
@@ -154,7 +156,7 @@ class Keypoints2D:
         return Keypoints2D(self.boxes_xyxy, keypoints, scores, self.person_scores, skeleton)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Track2D:
     """One person through a video: t of its T frames, from the first in view to the last.
 
@@ -185,6 +187,10 @@ class Track2D:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def __repr__(self) -> str:
+        frames = f"frames {self.first} to {self.frames.stop - 1}"
+        return f"Track2D(person {self.person_id}, {frames}, keypoints {self.keypoints.shape})"
 
     @property
     def frames(self) -> slice:
@@ -237,219 +243,37 @@ def pick_joints(
     return points, confidence
 
 
+def tracks_by_id(frames: Sequence[Keypoints2D], ids: Sequence[tuple[int, ...]]) -> list[Track2D]:
+    """One track for each identity, by identity; shifted, if need be, so that the smallest is at least 1.
+
+    Args:
+        frames: the people of each frame.
+        ids: the identity of each of them.
+    """
+    everyone = sorted({person for frame in ids for person in frame})
+    shift = max(0, 1 - everyone[0]) if everyone else 0
+    rows: dict[int, list[tuple[int, int]]] = {person: [] for person in everyone}
+    for frame, people in enumerate(ids):
+        for row, person in enumerate(people):
+            rows[person].append((frame, row))
+    return [_track_of(frames, person + shift, rows[person]) for person in everyone]
+
+
+def _track_of(frames: Sequence[Keypoints2D], person_id: int, rows: Sequence[tuple[int, int]]) -> Track2D:
+    """The person who is at some rows of some frames."""
+    first, count = rows[0][0], rows[-1][0] - rows[0][0] + 1
+    skeleton = frames[first].skeleton
+    keypoints = np.full((count, skeleton.num_joints, 2), np.nan, np.float32)
+    scores = np.zeros((count, skeleton.num_joints), np.float32)
+    boxes = np.full((count, 4), np.nan, np.float32)
+    for frame, row in rows:
+        people, at = frames[frame], frame - first
+        keypoints[at], scores[at], boxes[at] = people.keypoints[row], people.scores[row], people.boxes_xyxy[row]
+    return Track2D(person_id, keypoints, scores, boxes, np.isfinite(keypoints[..., 0]), first, skeleton)
+
+
 def over_all(values: NDArray[Any], first: int, frames: int, missing: float = np.nan) -> NDArray[Any]:
     """Values of some frames (t, ...) as those of all (frames, ...)."""
     result = np.full((frames, *values.shape[1:]), missing, values.dtype)
     result[first : first + len(values)] = values
     return result
-
-
-@dataclass(frozen=True)
-class Person3D:
-    """One person's motion: t of the video's T frames, from the first in view to the last; NaN where not in view.
-
-    Attributes:
-        track: the person in 2D.
-        joints: (t, J, 3) metres, camera axes, relative to the root (hip) joint.
-        root: (t, 3) root joint in camera space, metres.
-        joints_world: (t, J, 3) metres, z up, floor at z = 0.
-    """
-
-    track: Track2D
-    joints: FloatArray
-    root: FloatArray
-    joints_world: FloatArray
-
-    def __post_init__(self) -> None:
-        sizes: dict[str, int] = {"t": len(self.track)}
-        check_shape("joints", self.joints, ("t", "J", 3), sizes)
-        check_shape("root", self.root, ("t", 3), sizes)
-        check_shape("joints_world", self.joints_world, ("t", "J", 3), sizes)
-
-    def row_of(self, frame: int) -> int | None:
-        """Which of the t frames a frame of the video is; None if it is none of them."""
-        row = frame - self.track.first
-        return row if 0 <= row < len(self.track) else None
-
-
-@dataclass(frozen=True)
-class PoseArray:
-    """An array of a pose for all frames: where each person's part of it is, and what stands for missing."""
-
-    part: Callable[[Person3D], NDArray[Any]]
-    shape: tuple[int | str, ...]
-    dtype: type
-    missing: float = np.nan
-
-
-# In the order of the file schema; J joints in 3D, K keypoints in 2D.
-POSE_ARRAYS: dict[str, PoseArray] = {
-    "joints_3d": PoseArray(lambda person: person.joints, ("J", 3), np.float32),
-    "trajectory": PoseArray(lambda person: person.root, (3,), np.float32),
-    "joints_world": PoseArray(lambda person: person.joints_world, ("J", 3), np.float32),
-    "keypoints_2d": PoseArray(lambda person: person.track.keypoints, ("K", 2), np.float32),
-    "scores_2d": PoseArray(lambda person: person.track.scores, ("K",), np.float32, missing=0),
-    "boxes_xyxy": PoseArray(lambda person: person.track.boxes_xyxy, (4,), np.float32),
-    "observed": PoseArray(lambda person: person.track.observed, ("K",), np.bool_, missing=0),
-}
-
-
-@dataclass(frozen=True)
-class Pose3D:
-    """The result: everyone's motion through a video.
-
-    Everyone is kept for the frames in which they are in view, so that a long video with many passers-by takes no more
-    memory than what was seen of them. The arrays over all P people and T frames, of the file schema ``vp3d-pose/1``,
-    are made when they are first asked for, and cannot be written to: see :meth:`from_arrays`.
-
-    Attributes:
-        people: P of them, the main person first.
-        frame_times_s: (T,) seconds, the file's own timestamps.
-        fps: mean frame rate of the video.
-        video_size_wh: (width, height) pixels.
-        intrinsics: fx, fy, cx, cy in pixels.
-        joint_names_3d, parents_3d: the 3D skeleton.
-        joint_names_2d: the 2D skeleton.
-        provenance: version, command, detector and lifter with their sha256, settings; what JSON can hold.
-    """
-
-    people: tuple[Person3D, ...]
-    frame_times_s: DoubleArray
-    fps: float
-    video_size_wh: tuple[int, int]
-    intrinsics: tuple[float, float, float, float]
-    joint_names_3d: tuple[str, ...]
-    parents_3d: tuple[int, ...]
-    joint_names_2d: tuple[str, ...]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_shape("frame_times_s", self.frame_times_s, ("T",), {})
-        for person in self.people:
-            name = f"person {person.track.person_id}"
-            check_shape(f"{name}: joints", person.joints, ("t", len(self.joint_names_3d), 3), {})
-            check_shape(f"{name}: keypoints", person.track.keypoints, ("t", len(self.joint_names_2d), 2), {})
-            if person.track.first < 0 or person.track.frames.stop > self.num_frames:
-                span = f"{person.track.first} to {person.track.frames.stop}"
-                raise ShapeError(f"{name}: frames {span} are not all among the {self.num_frames} of frame_times_s")
-        if len(self.parents_3d) != len(self.joint_names_3d):
-            raise ShapeError(
-                f"parents_3d: expected {len(self.joint_names_3d)} entries, one per joint, got {len(self.parents_3d)}"
-            )
-
-    @property
-    def num_people(self) -> int:
-        """P."""
-        return len(self.people)
-
-    @property
-    def num_frames(self) -> int:
-        """T."""
-        return len(self.frame_times_s)
-
-    @property
-    def person_ids(self) -> tuple[int, ...]:
-        """P identities, from 1."""
-        return tuple(person.track.person_id for person in self.people)
-
-    @cached_property
-    def joints_3d(self) -> FloatArray:
-        """(P, T, J, 3) metres, camera axes, relative to the root (hip) joint; NaN where not in view."""
-        return self._array("joints_3d")
-
-    @cached_property
-    def trajectory(self) -> FloatArray:
-        """(P, T, 3) root joint in camera space, metres."""
-        return self._array("trajectory")
-
-    @cached_property
-    def joints_world(self) -> FloatArray:
-        """(P, T, J, 3) metres, z up, floor at z = 0."""
-        return self._array("joints_world")
-
-    @cached_property
-    def keypoints_2d(self) -> FloatArray:
-        """(P, T, K, 2) pixels as displayed."""
-        return self._array("keypoints_2d")
-
-    @cached_property
-    def scores_2d(self) -> FloatArray:
-        """(P, T, K) confidence of the detector."""
-        return self._array("scores_2d")
-
-    @cached_property
-    def boxes_xyxy(self) -> FloatArray:
-        """(P, T, 4) pixels."""
-        return self._array("boxes_xyxy")
-
-    @cached_property
-    def observed(self) -> BoolArray:
-        """(P, T, K) False where the 2D point was filled in."""
-        return self._array("observed")
-
-    def rows(self, name: str) -> Iterator[NDArray[Any]]:
-        """One person after the other, (T, ...), of an array such as ``"joints_3d"``."""
-        of = POSE_ARRAYS[name]
-        for person in self.people:
-            part: NDArray[Any] = of.part(person).astype(of.dtype, copy=False)
-            yield over_all(part, person.track.first, self.num_frames, of.missing)
-
-    def shape_of(self, name: str) -> tuple[int, ...]:
-        """Shape of an array such as ``"joints_3d"``, which is not made for it."""
-        sizes = {"J": len(self.joint_names_3d), "K": len(self.joint_names_2d)}
-        inner = tuple(sizes[n] if isinstance(n, str) else n for n in POSE_ARRAYS[name].shape)
-        return (self.num_people, self.num_frames, *inner)
-
-    def _array(self, name: str) -> NDArray[Any]:
-        result: NDArray[Any] = np.empty(self.shape_of(name), POSE_ARRAYS[name].dtype)
-        for row, values in zip(result, self.rows(name), strict=True):
-            row[:] = values
-        result.flags.writeable = False  # a change would not reach the people
-        return result
-
-    @classmethod
-    def from_arrays(
-        cls, arrays: Mapping[str, NDArray[Any]], person_ids: Sequence[int], frame_times_s: DoubleArray, **others: Any
-    ) -> Pose3D:
-        """A pose from arrays over all people and frames.
-
-        Args:
-            arrays: ``joints_3d``, ``trajectory``, ``joints_world``, ``keypoints_2d``, ``scores_2d``, ``boxes_xyxy``
-                and ``observed``, each (P, T, ...).
-            person_ids: P identities.
-            frame_times_s, others: the other attributes.
-
-        Raises:
-            ShapeError: arrays of different P, T or joints.
-        """
-        sizes: dict[str, int] = {"P": len(person_ids), "T": len(frame_times_s)}
-        for name, of in POSE_ARRAYS.items():
-            check_shape(name, arrays[name], ("P", "T", *of.shape), sizes)
-        names_2d = others.get("joint_names_2d", COCO17.joints)
-        if len(names_2d) != sizes["K"]:
-            raise ShapeError(f"joint_names_2d: expected {sizes['K']} names, one per keypoint, got {len(names_2d)}")
-        skeleton = skeleton_of("custom", tuple(names_2d))
-        each = [{name: arrays[name][p] for name in POSE_ARRAYS} for p in range(len(person_ids))]
-        people = (person_of(own, number, skeleton) for own, number in zip(each, person_ids, strict=True))
-        return cls(tuple(people), frame_times_s, **others)
-
-
-def person_of(arrays: Mapping[str, NDArray[Any]], person_id: int, skeleton: Skeleton = COCO17) -> Person3D:
-    """One person of a pose from arrays over all frames (T, ...), by name; only frames that hold anything are kept.
-
-    Args:
-        arrays: by the names in :data:`POSE_ARRAYS`.
-        person_id: identity.
-        skeleton: of the 2D keypoints.
-    """
-    held = np.zeros(len(arrays["trajectory"]), np.bool_)
-    for name, of in POSE_ARRAYS.items():
-        values = arrays[name].reshape(len(held), -1)
-        held |= (~np.isnan(values) if np.isnan(of.missing) else values != of.missing).any(axis=1)
-    at = np.flatnonzero(held)
-    first, stop = (int(at[0]), int(at[-1]) + 1) if len(at) else (0, 0)
-    own: dict[str, NDArray[Any]] = {name: arrays[name][first:stop].astype(of.dtype) for name, of in POSE_ARRAYS.items()}
-    track = Track2D(
-        person_id, own["keypoints_2d"], own["scores_2d"], own["boxes_xyxy"], own["observed"], first, skeleton
-    )
-    return Person3D(track, own["joints_3d"], own["trajectory"], own["joints_world"])

@@ -1,9 +1,9 @@
-"""Weight files: a manifest says what each one is, and its hash is checked on every load.
+"""Weight files: manifests, lookup by name, download, and hash check on every load.
 
-Two places hold weights, each with a ``manifest.json``: the ones that ship with vp3d (inside the package, or
-``weights/`` of a source checkout) and the user's own (``$VP3D_HOME/weights``, or ``~/.local/share/vp3d/weights``),
-which win where both have a name. An entry may name a ``url`` instead of shipping the file: it is fetched on first
-use into the user's folder; where it serves a zip archive, ``member`` names the file inside.
+There are two folders of weights, each with a ``manifest.json``: that of vp3d (inside the package, or ``weights/`` of a
+source checkout) and that of the user (``$VP3D_HOME/weights``, or ``~/.local/share/vp3d/weights``). Entries of the user
+replace entries of vp3d with the same name. An entry may have a ``url`` instead of a file: the file is downloaded on
+first use into the user's folder. If the URL serves a zip archive, ``member`` is the name of the file inside.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import Any
 from vp3d_cli.errors import WeightsError
 
 MANIFEST = "manifest.json"
-DEFAULT_LIFTER = "default"  # what --lifter takes for the one that suits most videos
-# What `--lifter` takes besides the names in the manifest.
-LIFTER_ALIASES = {DEFAULT_LIFTER: "pose-243", "open": "open-27"}
+DEFAULT_LIFTER = "default"
+# Values of `--lifter` besides the names in the manifest.
+LIFTER_ALIASES = {DEFAULT_LIFTER: "open-243", "open": "open-243", "fast": "open-27"}
 LIFTER_KINDS = ("pose", "trajectory")
 KINDS = ("detector", *LIFTER_KINDS)
 _CHUNK = 1 << 20
-_TIMEOUT_S = 30.0  # without a byte for so long, a download has failed
+_TIMEOUT_S = 30.0  # a download fails after this time without data
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,18 @@ class WeightFile:
     """One entry of a manifest.
 
     Attributes:
-        name: what commands and other modules call it.
-        path: where the file is, or will be once fetched.
+        name: name in the manifest.
+        path: path of the file, also before its download.
         sha256: 64 hexadecimal digits, lower case.
-        bytes: size of the file; 0 for a remote one whose size the manifest does not know.
+        bytes: size of the file; 0 if unknown before the download.
         kind: ``detector``, ``pose`` or ``trajectory``.
         licence: SPDX name, or a few words.
-        source: where the weights come from.
-        trained_on: the data that they were trained on.
-        url: where to fetch the file when it is not there; None for one that ships.
-        member: name of the file in the zip archive that ``url`` serves; None where it serves the file itself.
-        bundled: True for what ships with vp3d, False for what the user added.
+        source: origin of the weights.
+        trained_on: training data.
+        url: download address; None for a file that is part of vp3d or was added by the user.
+        member: name of the file in the zip archive at ``url``; None if ``url`` serves the file itself.
+        bundled: True for an entry of vp3d, False for one of the user.
+        separate: True for weights that are not part of the installed package, because they are not free for any use.
     """
 
     name: str
@@ -63,28 +64,29 @@ class WeightFile:
     url: str | None = None
     bundled: bool = True
     member: str | None = None
+    separate: bool = False
 
     @property
     def present(self) -> bool:
-        """Whether the file is on this machine."""
+        """Whether the file exists on this machine."""
         return self.path.is_file()
 
 
 def weights_dir() -> Path:
-    """Folder of the weights that ship: inside the installed package, else ``weights/`` of the source checkout.
+    """Folder of vp3d's weights: in the package, else ``weights/`` of the source checkout.
 
     Raises:
-        WeightsError: neither is there.
+        WeightsError: neither folder exists.
     """
     package = Path(__file__).resolve().parent
     for folder in (package / "bundled_weights", package.parent / "weights"):
         if (folder / MANIFEST).is_file():
             return folder
-    raise WeightsError(f"vp3d's weights are not beside {package}; install vp3d again")
+    raise WeightsError(f"the weights of vp3d are missing beside {package}; install vp3d again")
 
 
 def user_weights_dir() -> Path:
-    """Folder of the user's own weights; it need not exist yet."""
+    """Folder of the user's own weights; it may not exist yet."""
     if home := os.environ.get("VP3D_HOME"):
         return Path(home).expanduser() / "weights"
     data = os.environ.get("XDG_DATA_HOME")
@@ -92,10 +94,10 @@ def user_weights_dir() -> Path:
 
 
 def read_manifest(folder: Path, *, bundled: bool = True) -> dict[str, WeightFile]:
-    """Entries of ``folder/manifest.json`` by name; empty where there is no such file.
+    """Entries of ``folder/manifest.json`` by name; empty if there is no such file.
 
     Raises:
-        WeightsError: the manifest is broken.
+        WeightsError: the manifest is invalid.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -104,7 +106,7 @@ def read_manifest(folder: Path, *, bundled: bool = True) -> dict[str, WeightFile
         entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         return {name: _entry(folder, name, entry, bundled) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WeightsError(f"{path}: not a manifest of weights ({error!r}); restore or remove it") from error
+        raise WeightsError(f"{path}: invalid manifest of weights ({error!r}); restore or remove it") from error
 
 
 def _entry(folder: Path, name: str, entry: dict[str, Any], bundled: bool) -> WeightFile:
@@ -124,22 +126,23 @@ def _entry(folder: Path, name: str, entry: dict[str, Any], bundled: bool) -> Wei
         url=url,
         bundled=bundled,
         member=entry.get("member"),
+        separate=bool(entry.get("separate", False)),
     )
 
 
 def list_weights() -> list[WeightFile]:
-    """All known weights: what ships, then the user's own; a user's entry replaces one that ships."""
+    """List all weights: vp3d's, then the user's; a user's entry replaces one of the same name."""
     entries = read_manifest(weights_dir())
     entries.update(read_manifest(user_weights_dir(), bundled=False))
     return list(entries.values())
 
 
 def find_weights(name: str, kinds: Collection[str] | None = None) -> WeightFile:
-    """Look up weights by name, fetch them if they are remote and not here yet, and check their hash.
+    """Find weights by name, download them if necessary, and check their hash.
 
     Args:
-        name: in the manifest.
-        kinds: only these; None for all.
+        name: name in the manifest.
+        kinds: accepted kinds; None for all.
 
     Raises:
         WeightsError: unknown name, missing file, failed download or wrong hash.
@@ -155,28 +158,36 @@ def find_weights(name: str, kinds: Collection[str] | None = None) -> WeightFile:
 
 
 def find_lifter(name: str) -> tuple[Path, str, str]:
-    """Where a lifter file is, what it is called, and its sha256 ("" for a file given by its path).
+    """Find a lifter by name or file path.
+
+    Returns:
+        Path, name and sha256 of the file; the hash is "" for a file given by its path.
 
     Raises:
-        WeightsError: unknown, missing or damaged.
+        WeightsError: the lifter is unknown, missing or damaged.
     """
     path = Path(name)
     if path.suffix == ".safetensors" and path.is_file():
-        # Every training run has a "best" and a "last": it is the folder that tells them apart.
+        # Every training run has files "best" and "last", so the name includes the folder.
         own = path.stem.endswith(("best", "last")) and path.resolve().parent.name
         return path, f"{own}/{path.stem}" if own else path.stem, ""
     if path.is_file():
-        raise WeightsError(f"{name} is no lifter file of vp3d; add a checkpoint first: vp3d weights add {name}")
+        raise WeightsError(f"{name} is not a lifter file of vp3d; add a checkpoint first: vp3d weights add {name}")
     entry = find_weights(LIFTER_ALIASES.get(name, name), LIFTER_KINDS)
     return entry.path, entry.name, entry.sha256
 
 
 def check(entry: WeightFile) -> None:
-    """Compare a file with its manifest entry.
+    """Check the hash of a file against its manifest entry.
 
     Raises:
-        WeightsError: the file is missing or is not the one in the manifest.
+        WeightsError: the file is missing or has another hash.
     """
+    if not entry.present and entry.separate:
+        raise WeightsError(
+            f"weights {entry.name} ({entry.licence}) are not part of the installed package; take {entry.path.name} "
+            f"from the weights folder of the source code, then: vp3d weights add {entry.path.name} --name {entry.name}"
+        )
     if not entry.present:
         raise WeightsError(f"weights {entry.name}: {entry.path} is missing; install vp3d again or add the file")
     actual = sha256_of(entry.path)
@@ -188,14 +199,14 @@ def check(entry: WeightFile) -> None:
 
 
 def verify_weights() -> list[tuple[WeightFile, str | None]]:
-    """Check every file on this machine; for each entry the problem, or None.
+    """Check all weight files; returns each entry with its problem, or None.
 
-    Remote weights that were not fetched yet are no problem.
+    Weights that were not downloaded yet, or are not part of the installed package, have no problem.
     """
     results: list[tuple[WeightFile, str | None]] = []
     for entry in list_weights():
         problem = None
-        if entry.present or not entry.url:
+        if entry.present or not (entry.url or entry.separate):
             try:
                 check(entry)
             except WeightsError as error:
@@ -214,17 +225,17 @@ def add_weights(
     trained_on: str = "unknown",
     overwrite: bool = False,
 ) -> WeightFile:
-    """Copy a file into the user's folder and enter it in the user's manifest.
+    """Copy a file into the user's folder and add it to the user's manifest.
 
     Args:
-        path: the file.
+        path: path of the file.
         name: letters, digits, ``.``, ``_`` and ``-``.
         kind: ``detector``, ``pose`` or ``trajectory``.
-        licence, source, trained_on: what ``vp3d weights list`` shows; ``source`` defaults to the path.
+        licence, source, trained_on: shown by ``vp3d weights list``; ``source`` defaults to the path.
         overwrite: replace an entry of the user with this name.
 
     Raises:
-        WeightsError: no such file, bad name or kind, or a name that is taken (see :func:`check_free`).
+        WeightsError: no such file, invalid name or kind, or the name is in use (see :func:`check_free`).
     """
     path = Path(path)
     if not path.is_file():
@@ -244,23 +255,23 @@ def add_weights(
 
 
 def check_free(name: str, overwrite: bool, file: Path | None = None) -> None:
-    """Find out whether weights of the user may have a name.
+    """Check that a name is free for weights of the user.
 
     Args:
-        name: to be given.
-        overwrite: an entry of the user may be replaced.
-        file: that is to be added. The very file of vp3d's may be: so one that is fetched on first use gets onto a
-            machine without a network.
+        name: name to check.
+        overwrite: allow the name of an existing entry of the user.
+        file: file to add. A file with the hash of vp3d's entry may have its name: this installs a downloadable file
+            on a machine without a network.
 
     Raises:
-        WeightsError: vp3d's own weights are called so, or the user's without ``overwrite``.
+        WeightsError: the name belongs to weights of vp3d, or of the user without ``overwrite``.
     """
     shipped = read_manifest(weights_dir()).get(name)
     itself = shipped is not None and file is not None and sha256_of(file) == shipped.sha256
     if name in LIFTER_ALIASES or (shipped is not None and not itself):
-        raise WeightsError(f"weights of vp3d's own are called {name}; give yours another --name")
+        raise WeightsError(f"the name {name} belongs to weights of vp3d; give another --name")
     if not overwrite and name in read_manifest(user_weights_dir(), bundled=False):
-        raise WeightsError(f"weights called {name} exist already; give another --name, or --overwrite to replace them")
+        raise WeightsError(f"weights named {name} already exist; give another --name, or --overwrite to replace them")
 
 
 def add_to_manifest(
@@ -276,16 +287,18 @@ def add_to_manifest(
     member: str | None = None,
     bundled: bool = True,
 ) -> WeightFile:
-    """Enter a file that lies in ``folder`` in its manifest, with its present size and hash; replaces an old entry.
+    """Add a file in ``folder`` to the manifest of the folder, or replace its entry.
+
+    Size and hash are those of the present file.
 
     Raises:
-        WeightsError: no such file, bad name or kind, or a broken manifest.
+        WeightsError: no such file, invalid name or kind, or an invalid manifest.
     """
     _check_name(name, kind)
     path = folder / file
     if not path.is_file():
         raise WeightsError(f"no such weight file: {path}")
-    read_manifest(folder)  # refuse to touch a broken one
+    read_manifest(folder)  # raises for an invalid manifest before anything is written
     manifest = folder / MANIFEST
     entries = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     entry: dict[str, Any] = {"file": file, "sha256": sha256_of(path), "bytes": path.stat().st_size, "kind": kind}
@@ -299,9 +312,9 @@ def add_to_manifest(
 
 def _check_name(name: str, kind: str) -> None:
     if not name or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name.startswith("."):
-        raise WeightsError(f"bad name for weights: {name!r}; use letters, digits, '.', '_' and '-'")
+        raise WeightsError(f"invalid name for weights: {name!r}; use letters, digits, '.', '_' and '-'")
     if kind not in KINDS:
-        raise WeightsError(f"unknown kind of weights {kind!r}; one of {', '.join(KINDS)}")
+        raise WeightsError(f"unknown kind of weights {kind!r}; use one of {', '.join(KINDS)}")
 
 
 def sha256_of(path: Path) -> str:
@@ -321,7 +334,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _download(entry: WeightFile) -> None:
-    """Fetch a remote file; it takes its place only when whole and with the right hash."""
+    """Download a file; the target is written only with the complete file and the right hash."""
     try:
         entry.path.parent.mkdir(parents=True, exist_ok=True)
         with _replacing(entry.path) as temporary:
@@ -335,21 +348,22 @@ def _download(entry: WeightFile) -> None:
             actual = sha256_of(temporary)
             if actual != entry.sha256:
                 raise WeightsError(
-                    f"weights {entry.name}: what {entry.url} serves has sha256 {actual[:12]}..., "
-                    f"expected {entry.sha256[:12]}...; try again later, or add the file by hand"
+                    f"weights {entry.name}: the file at {entry.url} has sha256 {actual[:12]}..., "
+                    f"expected {entry.sha256[:12]}...; try again later, or add the file with vp3d weights add"
                 )
     except (OSError, ValueError) as error:  # URLError is an OSError; ValueError: not a URL
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise WeightsError(
-            f"weights {entry.name}: cannot fetch {entry.url} ({reason}); check the network, or add the file by hand"
+            f"weights {entry.name}: cannot download {entry.url} ({reason}); "
+            "check the network, or add the file with vp3d weights add"
         ) from error
 
 
 def _keep_member(archive: Path, member: str) -> None:
-    """Put a file of a zip archive, in whatever folder of it, in the archive's place.
+    """Replace a zip archive by one of its files, from any folder inside.
 
     Raises:
-        ValueError: this is no archive, or it does not have exactly one such file.
+        ValueError: not a zip archive, or it does not have exactly one such file.
     """
     try:
         with zipfile.ZipFile(archive) as content:
@@ -364,7 +378,7 @@ def _keep_member(archive: Path, member: str) -> None:
 
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary file beside ``target``, which takes its place when the block ends without an exception."""
+    """Yield a temporary file that replaces ``target`` if the block raises nothing."""
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(handle)
     temporary = Path(name)

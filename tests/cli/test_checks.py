@@ -64,6 +64,8 @@ def test_a_lifter_that_is_not_needed_is_not_looked_for(run_cli: RunCli, short_cl
 def test_a_detector_that_is_not_installed(
     run_cli: RunCli, short_clip: Path, tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vp3d_cli.detect.base.DetectorInfo.available", lambda self: f"{self.name} is gone")
+    from vp3d_cli.detect.base import DetectorInfo
+
+    monkeypatch.setattr(DetectorInfo, "available", lambda self: f"{self.name} is gone")
     outcome = run_cli("infer", short_clip, "--out", tmp_path / "p.npz", "--detector", missing)
     assert (outcome.code, outcome.error_lines) == (1, [f"vp3d: error: detector {missing}: {missing} is gone"])

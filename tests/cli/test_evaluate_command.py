@@ -85,10 +85,10 @@ def test_command_on_motion(archive: Path, tmp_path: Path, capsys: pytest.Capture
     [
         ([], "give one of --motion, --data, --calibrated and --truth"),
         (["--motion", "a", "--truth", "b"], "give one of"),
-        (["--motion", "a", "--pose", "b"], "--pose means nothing with --motion"),
-        (["--calibrated", "a", "--fps", "30", "--video", "c"], "--fps means nothing with --calibrated"),
+        (["--motion", "a", "--pose", "b"], "--pose has no effect with --motion"),
+        (["--calibrated", "a", "--fps", "30", "--video", "c"], "--fps has no effect with --calibrated"),
         (["--calibrated", "a"], "--calibrated needs --video or --pose"),
-        (["--calibrated", "a", "--pose", "b", "--weights", "c"], "--weights means nothing with --pose"),
+        (["--calibrated", "a", "--pose", "b", "--weights", "c"], "--weights has no effect with --pose"),
         (["--calibrated", "a", "--pose", "b", "--camera", "c", "--camera", "d"], "2 cameras for 1 files"),
         (["--truth", "a"], "--truth needs --pose"),
         (["--motion", "a", "--smooth", "much"], "no strength"),

@@ -58,7 +58,7 @@ def test_version(run_cli: RunCli) -> None:
         ["infer", "a.mp4", "--fov", "400"],
         ["infer", "a.mp4", "--fov", "60", "--intrinsics", "1000,1000,500,500"],
         ["infer", "a.mp4", "--height", "-1"],
-        ["infer", "a.mp4", "--out", "pose.json"],
+        ["infer", "a.mp4", "--out", "pose.xyz"],
         ["infer", "a.mp4", "--render", "a.mp4"],
         ["infer", "a.mp4", "b.mp4", "--out", "pose.npz"],
         ["infer", "a.mp4", "b/a.mp4"],
@@ -84,21 +84,21 @@ class FakePipeline:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from vp3d_cli.cli import infer
-        from vp3d_cli.pipeline import drawing as pictures
-        from vp3d_cli.pipeline import infer as pipeline
+        from vp3d_cli.pipeline import api, drawing, summary
 
         self.calls: list[dict[str, Any]] = []
         self.rendered: list[Path] = []
         self.errors: dict[str, Exception] = {}
         for check in ("check_models", "check_video"):
             monkeypatch.setattr(infer, check, lambda *args, **options: None)
-        monkeypatch.setattr(pipeline, "infer", self._infer)
-        monkeypatch.setattr(pictures, "render", self._render)
-        monkeypatch.setattr(pipeline, "summarize", lambda pose: pose)
+        monkeypatch.setattr(api, "infer_to_file", self._infer)
+        monkeypatch.setattr(drawing, "render", self._render)
+        monkeypatch.setattr(summary, "summarize", lambda pose: pose)
         monkeypatch.setattr("vp3d_cli.cli.progress.format_summary", lambda name, summary: f"summary of {name}")
 
-    def _infer(self, video: Path, out: Path, **options: Any) -> Any:
-        self.calls.append({"video": video, "out": out, **options})
+    def _infer(self, video: Path, out: Path, settings: Any, run: Any, **options: Any) -> Any:
+        self.calls.append({"video": video, "out": out, "settings": settings, "progress": run.report, **options})
+        run.written.append(out)
         if video.name in self.errors:
             raise self.errors[video.name]
 
@@ -119,12 +119,12 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
 
 
 def test_options_of_infer_reach_the_pipeline(run_cli: RunCli, fake: FakePipeline) -> None:
-    from vp3d_cli.pipeline.infer import InferSettings
+    from vp3d_cli.pipeline.settings import InferSettings
 
     outcome = run_cli(
         "infer", "a.mp4", "--out", "p.npz", "--render", "s.gif", "--detector", "movenet-fast", "--lifter", "mine",
         "--max-people", 2, "--start", "1:05", "--end", "90.5", "--intrinsics", "1500,1501,960,540",
-        "--smooth", "off", "--device", "cpu", "--overwrite", "--height", 1.8, "--no-flip",
+        "--smooth", "off", "--device", "cpu", "--overwrite", "--height", 1.8, "--no-tta",
     )  # fmt: skip
     assert outcome.code == 0, outcome
     assert outcome.stdout.splitlines() == ["p.npz", "s.gif"]
@@ -138,7 +138,7 @@ def test_options_of_infer_reach_the_pipeline(run_cli: RunCli, fake: FakePipeline
         intrinsics=(1500.0, 1501.0, 960.0, 540.0),
         smooth=0.0,
         device="cpu",
-        flip=False,
+        tta=False,
         height_m=1.8,
     )
     assert call["overwrite"] is True
@@ -146,8 +146,23 @@ def test_options_of_infer_reach_the_pipeline(run_cli: RunCli, fake: FakePipeline
     assert fake.rendered == [Path("s.gif")]
 
 
+def test_former_names_of_options_still_work(run_cli: RunCli, fake: FakePipeline) -> None:
+    outcome = run_cli("infer", "a.mp4", "--segment", 5, "--no-flip", "--quiet")
+    assert (outcome.code, outcome.stdout) == (0, "a.npz\n")
+    (call,) = fake.calls
+    assert (call["settings"].chunk_minutes, call["settings"].tta) == (5.0, False)
+    assert outcome.error_lines == [
+        "vp3d: notice: --segment is now called --chunk-minutes",
+        "vp3d: notice: --no-flip is now called --no-tta",
+    ]
+    shown = run_cli("infer", "--help").stdout
+    assert "--chunk-minutes" in shown
+    assert "--segment" not in shown
+    assert "--flip" not in shown
+
+
 def test_defaults_of_infer_are_those_of_the_library(run_cli: RunCli, fake: FakePipeline) -> None:
-    from vp3d_cli.pipeline.infer import InferSettings
+    from vp3d_cli.pipeline.settings import InferSettings
 
     assert run_cli("infer", "clips/a.b.mp4").code == 0
     (call,) = fake.calls

@@ -54,14 +54,19 @@ def test_every_setting_has_an_option() -> None:
     fields = [field.name for field in dataclasses.fields(InferSettings)]
     flags = {options.flag_of(field) for field in fields}
     assert len(flags) == len(fields)
-    assert flags == {f"--{name.replace('_', '-')}" for name in inspect.signature(options.make_settings).parameters}
+    names = inspect.signature(options.make_settings).parameters
+    assert flags == {f"--{name.replace('_', '-')}" for name in names}
 
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # settings, the same as options, what is said of them
     ({"height_m": 9.0}, {"height": 9.0}, "{height_m} must be between 0.3 and 3 metres, got 9.0"),
     ({"max_people": 0}, {"max_people": 0}, "{max_people} must be at least 1, got 0"),
     ({"detect_every": 0}, {"detect_every": 0}, "{detect_every} must be at least 1, got 0"),
-    ({"segment_min": -1.0}, {"segment": -1.0}, "{segment_min} must be a positive number of minutes, got -1.0"),
+    (
+        {"chunk_minutes": -1.0},
+        {"chunk_minutes": -1.0},
+        "{chunk_minutes} must be a positive number of minutes, got -1.0",
+    ),
     ({"fov_deg": 300.0}, {"fov": 300.0}, "{fov_deg}: field of view must be between 1 and 179 degrees, got 300.0"),
     (
         {"intrinsics": (1.0, -1.0, 2.0, 3.0)},
@@ -79,9 +84,9 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # settings, the sam
         "{layout} and {joint_map} describe a keypoint file; give one with {keypoints}",
     ),
     (
-        {"keypoints": "k.npz", "segment_min": 1.0},
-        {"keypoints": Path("k.npz"), "segment": 1.0},
-        "{detect_every} and {segment_min} are for a detector; leave them out with {keypoints}",
+        {"keypoints": "k.npz", "chunk_minutes": 1.0},
+        {"keypoints": Path("k.npz"), "chunk_minutes": 1.0},
+        "{detect_every} and {chunk_minutes} are for a detector; leave them out with {keypoints}",
     ),
 ]
 
@@ -104,7 +109,10 @@ def test_a_wrong_setting_is_named_as_its_user_knows_it(
     ("command", "says"),
     [
         (["infer", "a.mp4", "--height", "9"], "--height must be between"),
-        (["batch", "clips", "--out", "poses", "--segment", "-1"], "--segment must be a positive number of minutes"),
+        (
+            ["batch", "clips", "--out", "poses", "--chunk-minutes", "-1"],
+            "--chunk-minutes must be a positive number of minutes",
+        ),
         (["evaluate", "--truth", "t.npz", "--pose", "p.npz", "--fov", "300"], "--fov: field of view must be between"),
         (["bench", "--device", "abacus"], "unknown device 'abacus'"),
     ],

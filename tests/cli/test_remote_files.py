@@ -10,10 +10,10 @@ import failing_detector
 import numpy as np
 import pytest
 from conftest import RunCli
+from vp3d_cli.jobs.remote import Url
 
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.jobs import remote
-from vp3d_cli.jobs.remote import Url
 from vp3d_cli.plugins import DETECTORS
 
 LAB = Url("memory://lab")
@@ -37,7 +37,7 @@ def _lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ffmpeg: Callable[..., 
     remote.remove(LAB)
 
 
-OPTIONS = ("--detector", failing_detector.NAME, "--no-flip")
+OPTIONS = ("--detector", failing_detector.NAME, "--no-tta")
 
 
 def test_from_a_url_to_a_url(run_cli: RunCli) -> None:

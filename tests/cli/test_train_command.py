@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from conftest import RunCli
-from tests.test_semi import write_people
 
 from tests.motions import write_archive
-from tests.small_dataset import write_dataset
+from tests.small_dataset import write_dataset, write_people
 
 SMALL = (
     "--set", "model.options.widths=[3, 3]", "--set", "model.options.channels=8", "--set", "train.validation_windows=32",

@@ -1,4 +1,4 @@
-"""What every detector of the registry must do, whatever is behind it: one case for each, and none may be missing.
+"""Contract test of every detector in the registry.
 
 Detectors whose weights cannot ship run with weights made here. That a mirrored frame gives mirrored keypoints is
 tested where it can hold: tests/detect/test_registry.py (trained weights) and
@@ -76,21 +76,21 @@ def detector(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dete
 
 @pytest.fixture(scope="module")
 def footage(demo: Path) -> list[FrameBGR]:
-    """A man stands on a wall, a woman walks."""
+    """Frames of a man on a wall and a walking woman."""
     with VideoReader(demo, 2.8, 2.86) as reader:
         return [frame.image for frame in reader][:2]
 
 
 @pytest.fixture
 def frames(name: str, footage: list[FrameBGR]) -> list[FrameBGR]:
-    """Two frames with people whom this detector can see."""
+    """Two frames with people that this detector can find."""
     if name != "rtmpose":
         return footage
     return [draw((640, 480), [place((200 + 9 * step, 90), 1.5)]) for step in range(2)]
 
 
 def check(people: Keypoints2D, frame: FrameBGR) -> None:
-    """What must hold for the people in one frame."""
+    """Check the properties of the people in one frame."""
     count = len(people)
     assert people.keypoints.shape == (count, COCO17.num_joints, 2)
     assert people.boxes_xyxy.shape == (count, 4)
@@ -109,7 +109,7 @@ def check(people: Keypoints2D, frame: FrameBGR) -> None:
 
 
 def test_contract(detector: Detector, name: str, frames: list[FrameBGR]) -> None:
-    """Shapes, types and ranges; nobody in an empty frame; batches do not matter; reset starts anew."""
+    """Shapes, types, ranges; empty frames; independence of the batch size; reset."""
     assert detector.name == name
     assert all(len(part) == 64 for part in detector.sha256.split("+"))
     assert detector.batch_size >= 1

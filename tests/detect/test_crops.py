@@ -1,4 +1,4 @@
-"""detect/crops.py: affine maps between images and network inputs."""
+"""Geometry of crops: affine transforms between images and network inputs."""
 
 from __future__ import annotations
 
@@ -7,46 +7,50 @@ import math
 import numpy as np
 import pytest
 
-from vp3d_cli.detect.crops import crop_map, cut, invert, map_points
+from vp3d_cli.detect.crops import crop_transform, extract_crop, invert_transform, transform_points
 
 BOX = np.array([100.0, 50.0, 160.0, 200.0])
 WH = (192, 256)
 
 
 def test_box_is_grown_and_fits() -> None:
-    """60 x 150 grows to 72 x 195; the input's ratio makes it 146.25 x 195, centre kept."""
-    matrix = crop_map(BOX, WH, (0.10, 0.15))
-    corners = map_points(invert(matrix), np.array([[0, 0], [192, 256]]))
+    """A box of 60 x 150 grows to 72 x 195, then to the input ratio: 146.25 x 195, same centre."""
+    matrix = crop_transform(BOX, WH, (0.10, 0.15))
+    corners = transform_points(invert_transform(matrix), np.array([[0, 0], [192, 256]]))
     np.testing.assert_allclose(corners, [[130 - 146.25 / 2, 125 - 97.5], [130 + 146.25 / 2, 125 + 97.5]])
 
 
 def test_wide_box_is_limited_by_its_width() -> None:
-    matrix = crop_map(np.array([0.0, 0.0, 300.0, 100.0]), WH, (0.0, 0.0))
-    corners = map_points(invert(matrix), np.array([[0, 0], [192, 256]]))
+    matrix = crop_transform(np.array([0.0, 0.0, 300.0, 100.0]), WH, (0.0, 0.0))
+    corners = transform_points(invert_transform(matrix), np.array([[0, 0], [192, 256]]))
     np.testing.assert_allclose(corners, [[0, -150], [300, 250]])
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_inverse_undoes(mirror: bool) -> None:
-    matrix = crop_map(BOX, WH, (0.1, 0.15), zoom=1.3, angle=0.4, mirror=mirror)
+def test_inverse_transform(mirror: bool) -> None:
+    matrix = crop_transform(BOX, WH, (0.1, 0.15), zoom=1.3, angle=0.4, mirror=mirror)
     points = np.random.default_rng(0).uniform(0, 300, (5, 2))
-    np.testing.assert_allclose(map_points(invert(matrix), map_points(matrix, points)), points)
+    np.testing.assert_allclose(transform_points(invert_transform(matrix), transform_points(matrix, points)), points)
 
 
 def test_angle_zoom_and_mirror() -> None:
-    plain = crop_map(BOX, WH, (0, 0))
+    plain = crop_transform(BOX, WH, (0, 0))
     scale = plain[0, 0]
     right = np.array([130 + 10, 125])  # of the centre
     middle = np.array([96, 128])
-    np.testing.assert_allclose(map_points(plain, right), middle + (10 * scale, 0))
-    np.testing.assert_allclose(map_points(crop_map(BOX, WH, (0, 0), zoom=2), right), middle + (20 * scale, 0))
-    np.testing.assert_allclose(map_points(crop_map(BOX, WH, (0, 0), mirror=True), right), middle - (10 * scale, 0))
-    clockwise = crop_map(BOX, WH, (0, 0), angle=math.pi / 2)  # y down: right goes down
-    np.testing.assert_allclose(map_points(clockwise, right), middle + (0, 10 * scale), atol=1e-9)
+    np.testing.assert_allclose(transform_points(plain, right), middle + (10 * scale, 0))
+    np.testing.assert_allclose(
+        transform_points(crop_transform(BOX, WH, (0, 0), zoom=2), right), middle + (20 * scale, 0)
+    )
+    np.testing.assert_allclose(
+        transform_points(crop_transform(BOX, WH, (0, 0), mirror=True), right), middle - (10 * scale, 0)
+    )
+    clockwise = crop_transform(BOX, WH, (0, 0), angle=math.pi / 2)  # y down: right goes down
+    np.testing.assert_allclose(transform_points(clockwise, right), middle + (0, 10 * scale), atol=1e-9)
 
 
 def blob(size_wh: tuple[int, int], at: tuple[float, float], sigma: float) -> np.ndarray:
-    """A bright spot at a continuous position."""
+    """Image of a bright spot at a continuous position."""
     x, y = np.meshgrid(np.arange(size_wh[0]) + 0.5, np.arange(size_wh[1]) + 0.5)
     spot = 255 * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * sigma**2))
     return np.repeat(spot[..., None], 3, axis=2).round().astype(np.uint8)
@@ -60,26 +64,26 @@ def centroid(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [60, 150, 700, 2000])
 @pytest.mark.parametrize("turn", [{}, {"angle": 0.5}, {"mirror": True}])
-def test_picture_goes_where_points_go(size: int, turn: dict[str, float]) -> None:
-    """Shrunk, enlarged, turned or mirrored: what is at a point is at the mapped point, to a tenth of a pixel."""
+def test_image_content_moves_with_points(size: int, turn: dict[str, float]) -> None:
+    """Image content moves with the transformed points, to a tenth of a pixel."""
     at = (0.55 * size + 33.3, 0.45 * size + 20.6)
     image = blob((size + 60, size + 40), at, size / 40)
-    matrix = crop_map(np.array([20.0, 10.0, 20 + size, 10 + size]), WH, (0.1, 0.1), **turn)  # type: ignore[arg-type]
-    result = cut(image, matrix, WH)
-    np.testing.assert_allclose(centroid(result), map_points(matrix, np.array(at)), atol=0.1)
+    matrix = crop_transform(np.array([20.0, 10.0, 20 + size, 10 + size]), WH, (0.1, 0.1), **turn)  # type: ignore[arg-type]
+    result = extract_crop(image, matrix, WH)
+    np.testing.assert_allclose(centroid(result), transform_points(matrix, np.array(at)), atol=0.1)
 
 
-def test_outside_is_border() -> None:
+def test_outside_of_the_image_is_border() -> None:
     image = np.full((100, 100, 3), 200, np.uint8)
-    beside = cut(image, crop_map(np.array([500.0, 500.0, 560.0, 580.0]), WH, (0, 0)), WH, (1, 2, 3))
+    beside = extract_crop(image, crop_transform(np.array([500.0, 500.0, 560.0, 580.0]), WH, (0, 0)), WH, (1, 2, 3))
     assert beside.shape == (256, 192, 3)
     assert (beside == (1, 2, 3)).all()
-    partly = cut(image, crop_map(np.array([-48.0, 20.0, 48.0, 148.0]), WH, (0, 0)), WH, (1, 2, 3))
+    partly = extract_crop(image, crop_transform(np.array([-48.0, 20.0, 48.0, 148.0]), WH, (0, 0)), WH, (1, 2, 3))
     assert (partly[50, 10] == (1, 2, 3)).all()
     assert (partly[50, 150] == 200).all()
 
 
-def test_far_away_person_in_a_huge_box() -> None:
-    """A box many times the image: shrunk to less than a pixel, it is all border."""
+def test_a_box_much_larger_than_the_image() -> None:
+    """An image that shrinks to less than a pixel gives only the border colour."""
     image = np.full((4, 4, 3), 200, np.uint8)
-    assert (cut(image, crop_map(np.array([0.0, 0.0, 1e5, 1e5]), WH, (0, 0)), WH) == 0).all()
+    assert (extract_crop(image, crop_transform(np.array([0.0, 0.0, 1e5, 1e5]), WH, (0, 0)), WH) == 0).all()

@@ -1,4 +1,4 @@
-"""detect/base.py: options that follow a detector's name on the command line."""
+"""Detector options on the command line."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_parse(text: str, name: str, options: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["cpn:", "cpn:x.pth", "cpn:=x", "cpn:weights=a,weights=b"])
-def test_parse_refuses(text: str) -> None:
+def test_parse_rejects_invalid_text(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^detector 'cpn:") as caught:
         parse_detector(text)
     assert "\n" not in str(caught.value)
 
 
 class _Loaded:
-    """Stands for a detector; holds what its loader got."""
+    """Detector that stores the options of its loader."""
 
     name, sha256, batch_size = "loaded", "", 1
 
@@ -65,7 +65,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_registered")
-def test_text_becomes_what_the_loader_asks_for() -> None:
+def test_text_is_converted_to_annotated_types() -> None:
     loaded: Any = load_detector("loaded:path=7,count=3,share=0.25,flip=false,limit=9,plain=5")
     assert loaded.options == {"path": "7", "count": 3, "share": 0.25, "flip": False, "limit": 9, "plain": "5"}
     loaded = load_detector("loaded:flip=YES", count=4, limit=None)
@@ -80,13 +80,13 @@ def test_text_becomes_what_the_loader_asks_for() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("loaded:count=1.5", "detector loaded: option count: '1.5' is no whole number"),
-        ("loaded:share=much", "detector loaded: option share: 'much' is no number"),
-        ("loaded:flip=maybe", "detector loaded: option flip: 'maybe' is neither true nor false"),
+        ("loaded:count=1.5", "detector loaded: option count: invalid value '1.5'; use a whole number"),
+        ("loaded:share=much", "detector loaded: option share: invalid value 'much'; use a number"),
+        ("loaded:flip=maybe", "detector loaded: option flip: invalid value 'maybe'; use true or false"),
         ("loaded:speed=1", "detector loaded has no option speed; it has path, count, share, flip, limit, plain"),
     ],
 )
-def test_wrong_values_are_refused(text: str, message: str) -> None:
+def test_invalid_values_raise(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_detector(text)
     assert str(caught.value) == message
@@ -100,7 +100,7 @@ def test_detectors_command_shows_how_options_are_given(run_cli: RunCli) -> None:
     assert "NAME:KEY=VALUE,KEY=VALUE" in help_text
 
 
-def test_infer_says_what_a_detector_needs(run_cli: RunCli, demo: Any, tmp_path: Any) -> None:
+def test_infer_names_missing_requirements(run_cli: RunCli, demo: Any, tmp_path: Any) -> None:
     failed = run_cli("infer", demo, "--detector", "cpn", "--out", tmp_path / "x.npz", "--quiet")
     assert failed.code == 1
     [line] = failed.error_lines

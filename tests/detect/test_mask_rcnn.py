@@ -1,4 +1,4 @@
-"""detect/mask_rcnn*.py: detectron2 through a stand-in of its public interface, torchvision for real where it is."""
+"""Keypoint R-CNN: a fake detectron2, and torchvision itself if installed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def frames(count: int = 3) -> list[FrameBGR]:
 
 
 @pytest.mark.skipif(HAS_DETECTRON2, reason="detectron2 is there")
-def test_absence_of_detectron2_is_one_clear_line() -> None:
+def test_missing_detectron2_is_one_clear_line() -> None:
     with pytest.raises(MissingDependencyError) as caught:
         load_detector("mask-rcnn")
     message = str(caught.value)
@@ -56,12 +56,12 @@ def test_absence_of_detectron2_is_one_clear_line() -> None:
 
 
 @pytest.mark.skipif(HAS_TORCHVISION, reason="torchvision is there")
-def test_absence_of_torchvision_is_one_clear_line() -> None:
+def test_missing_torchvision_is_one_clear_line() -> None:
     with pytest.raises(MissingDependencyError, match="torchvision is not installed; install it with: pip"):
         load_detector("mask-rcnn-torchvision")
 
 
-def test_one_never_stands_in_for_the_other(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_replaces_the_other(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_detector("mask-rcnn", "cpu").name == "mask-rcnn"
     assert DETECTORS.get("mask-rcnn").available() is None
     for name in [name for name in sys.modules if name.startswith("detectron2")]:
@@ -72,7 +72,7 @@ def test_one_never_stands_in_for_the_other(built: list[Any], monkeypatch: pytest
 
 
 @pytest.mark.parametrize("model", ["R101", "R50"])
-def test_detectron2_sees_people(built: list[fake_detectron2.KeypointRcnn], zoo: Path, model: str) -> None:
+def test_detectron2_finds_people(built: list[fake_detectron2.KeypointRcnn], zoo: Path, model: str) -> None:
     detector = load_detector(f"mask-rcnn:model={model}", "cpu")
     [network] = built
     assert network.config.merged == f"COCO-Keypoints/keypoint_rcnn_R_{model[1:]}_FPN_3x.yaml"
@@ -96,7 +96,7 @@ def test_detectron2_sees_people(built: list[fake_detectron2.KeypointRcnn], zoo: 
     assert first["image"][:, 0, 0].tolist() == images[0][0, 0].tolist()  # BGR stays BGR
 
 
-def test_detectron2_gets_the_colours_it_wants(
+def test_detectron2_gets_its_colour_order(
     built: list[fake_detectron2.KeypointRcnn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = fake_detectron2.get_cfg()
@@ -131,7 +131,7 @@ def test_detectron2_weights_of_the_user(built: list[Any], tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("built")
 def test_detectron2_weights_that_do_not_fill_the_model(tmp_path: Path) -> None:
-    """detectron2 would run on with random values."""
+    """detectron2 itself would use random values."""
     partial = tmp_path / "partial.pkl"
     partial.write_bytes(pickle.dumps(fake_detectron2.weights(**{"head.bias": None})))
     with pytest.raises(WeightsError, match=r"does not hold detectron2's keypoint_rcnn R101: head\.bias missing"):
@@ -141,9 +141,9 @@ def test_detectron2_weights_that_do_not_fill_the_model(tmp_path: Path) -> None:
         load_detector(f"mask-rcnn:weights={partial}", "cpu")
 
 
-def test_detectron2_zoo_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detectron2_model_zoo_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_detectron2.install(monkeypatch, None)
-    with pytest.raises(WeightsError, match=r"cannot fetch https://zoo\.example/.* give weights=FILE"):
+    with pytest.raises(WeightsError, match=r"cannot download https://zoo\.example/.* give weights=FILE"):
         load_detector("mask-rcnn", "cpu")
 
 
@@ -158,12 +158,12 @@ def test_detectron2_without_keypoints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mask_rcnn.MODELS, "R50", "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml")
     monkeypatch.setattr(sys.modules["detectron2"].model_zoo, "get_checkpoint_url",
                         lambda name: "https://zoo.example/COCO-Keypoints/keypoint_rcnn_R_x")  # fmt: skip
-    with pytest.raises(ShapeError, match="gives no keypoints; take a keypoint_rcnn model"):
+    with pytest.raises(ShapeError, match="gives no keypoints; use a keypoint_rcnn model"):
         load_detector("mask-rcnn:model=R50", "cpu").detect(frames(1))
 
 
 @pytest.mark.usefixtures("built")
-def test_wrong_options_are_refused() -> None:
+def test_invalid_options_raise() -> None:
     with pytest.raises(ConfigError, match="unknown model 'R18' of mask-rcnn; choose one of R101, R50"):
         load_detector("mask-rcnn:model=R18")
     with pytest.raises(ConfigError, match="min_score must be within 0 and 1"):
@@ -194,7 +194,7 @@ torchvision_only = pytest.mark.skipif(not HAS_TORCHVISION, reason="needs torchvi
 
 @pytest.fixture(scope="module")
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of a Keypoint R-CNN whose classifier finds people everywhere."""
+    """Random weights of a Keypoint R-CNN that classifies everything as a person."""
     return save_keypoint_rcnn(tmp_path_factory.mktemp("torchvision") / "random.pth")
 
 
@@ -266,7 +266,7 @@ def test_torchvision_wrong_weights(tmp_path: Path, random_weights: Path) -> None
 def test_torchvision_weights_of_its_hub(
     random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: FrameBGR
 ) -> None:
-    """Its own weights are fetched by its hub; here a file in the hub's folder stands for them."""
+    """torchvision's own weights come from its hub, here from a file in the hub's folder."""
     from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
@@ -278,7 +278,7 @@ def test_torchvision_weights_of_its_hub(
     assert len(detector.detect([frame])[0]) > 0
     (tmp_path / "checkpoints" / name).unlink()
     monkeypatch.setattr(torch.hub, "download_url_to_file", _no_network)
-    with pytest.raises(WeightsError, match=r"cannot fetch https://.*no network.*give weights=FILE"):
+    with pytest.raises(WeightsError, match=r"cannot download https://.*no network.*give weights=FILE"):
         load_detector("mask-rcnn-torchvision", "cpu")
 
 

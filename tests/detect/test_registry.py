@@ -1,4 +1,4 @@
-"""detect/base.py: the registry, and the contract that every installed detector keeps."""
+"""Registry of detectors, and the contract of the included ones."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def read_frames(start: int, count: int) -> list[FrameBGR]:
 
 @pytest.fixture(scope="module")
 def frames() -> list[FrameBGR]:
-    """One man stands on a wall, a woman walks."""
+    """Frames of a man on a wall and a walking woman."""
     return read_frames(84, 3)
 
 
 @pytest.fixture(scope="module", params=EMBEDDED)
 def detector(request: pytest.FixtureRequest) -> Detector:
-    """Each embedded detector."""
+    """Each included detector."""
     return load_detector(request.param, "cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
 def seen(detector: Detector, frames: list[FrameBGR]) -> list[Keypoints2D]:
-    """What the detector sees in the frames."""
+    """Detections of the frames."""
     detector.reset()
     return detector.detect(frames)
 
@@ -74,7 +74,7 @@ def test_contract_shapes_and_ranges(detector: Detector, seen: list[Keypoints2D],
         assert (y1 < 1.1 * height).all()
 
 
-def test_contract_people_stand_where_they_are(seen: list[Keypoints2D]) -> None:
+def test_contract_boxes_are_at_the_people(seen: list[Keypoints2D]) -> None:
     """Hand-placed boxes of the two people in frame 84 of the example."""
     truth = np.array([[600, 98, 716, 445], [1110, 560, 1246, 930]])
     people = seen[0]
@@ -121,7 +121,7 @@ def test_contract_batches_do_not_matter(detector: Detector, seen: list[Keypoints
 
 
 class _Nobody:
-    """A detector without weights, as another package may bring one."""
+    """A detector of another package, without weights."""
 
     name, sha256, batch_size = "nobody", "", 4
 
@@ -136,7 +136,7 @@ class _Nobody:
 
 
 def load_nobody(device: str, *, strictness: float = 0.5) -> Detector:
-    """What an entry point's DetectorInfo names as its loader."""
+    """Loader of an entry point's DetectorInfo."""
     return _Nobody(device, strictness)
 
 
@@ -175,7 +175,7 @@ def test_registry_lines_are_complete() -> None:
 
 
 @pytest.mark.usefixtures("plugins")
-def test_entry_points_are_listed_after_ours() -> None:
+def test_entry_points_are_listed_after_included_detectors() -> None:
     found = list_detectors()
     assert list(found) == [*BUILT_IN, "nobody", "number", "gone"]
     assert found["movenet"] is DETECTORS.get("movenet")
@@ -204,14 +204,14 @@ def test_loader_may_be_a_function() -> None:
     assert len(info.load("cpu").detect([np.zeros((8, 8, 3), np.uint8)])[0]) == 0
 
 
-def test_unknown_names_and_devices_are_refused() -> None:
+def test_unknown_names_and_devices_raise() -> None:
     with pytest.raises(ConfigError, match="unknown detector 'yolo'; known: movenet, movenet-fast"):
         load_detector("yolo")
     with pytest.raises(ConfigError, match="unknown device 'tpu'; choose one of auto, cpu, cuda"):
         load_detector("movenet", "tpu")
 
 
-def test_missing_package_says_what_to_install() -> None:
+def test_a_missing_package_names_the_install_command() -> None:
     info = DetectorInfo("x", "x", "MIT", "none:none", extra="pip install none", requires=("no_such_module_at_all",))
     assert info.available() == "no_such_module_at_all is not installed; install it with: pip install none"
     with pytest.raises(MissingDependencyError, match="detector x: no_such_module_at_all is not installed"):

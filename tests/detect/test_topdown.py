@@ -1,10 +1,10 @@
-"""detect/topdown.py: which part of the image a network for keypoints gets to see."""
+"""Boxes around whole people for top-down pose networks."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vp3d_cli.detect.topdown import person_boxes
+from vp3d_cli.detect.crops import person_boxes
 from vp3d_cli.types import Keypoints2D
 
 CORNERS = np.array([[10, 20], [110, 220]], np.float32)
@@ -26,7 +26,7 @@ def test_a_box_around_keypoints_grows() -> None:
 
 
 def test_a_box_around_some_of_the_keypoints_grows() -> None:
-    """MoveNet draws its box around the keypoints that it is sure of."""
+    """MoveNet draws its box around its confident keypoints."""
     [box] = person_boxes(people((20, 20, 70, 120), keypoints()))
     np.testing.assert_allclose(box, [15, 10, 75, 130])
 

@@ -14,7 +14,7 @@ from poses import arrays_of, walking_pose, with_arrays
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate import evaluate_calibrated, read_calibrated
 from vp3d_cli.evaluate.calibrated import find_person
-from vp3d_cli.evaluate.pair import evaluate_pair
+from vp3d_cli.evaluate.pose_files import evaluate_pair
 from vp3d_cli.skeletons import H36M_LIMBS, LIMB_JOINTS
 
 

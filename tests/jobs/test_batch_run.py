@@ -10,25 +10,24 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from batch_stub import options_of, plan_of, statuses, use_stub, write, write_video
 from conftest import RunCli
+from poses import walking_pose
 from rich.console import Console
 
 from vp3d_cli.cli.batch_display import BatchDisplay
 from vp3d_cli.errors import OutputError, Vp3dError, WeightsError
-from vp3d_cli.io.poses.npz import read_npz
+from vp3d_cli.io.poses.npz import read_npz, write_npz
 from vp3d_cli.jobs.inputs import STATE, BatchInput, find_inputs
-from vp3d_cli.jobs.journal import History, read_history
-from vp3d_cli.jobs.plan import BatchItem, judge, plan_items
-from vp3d_cli.jobs.run import BatchOptions, judge_batch, run_batch
-from vp3d_cli.jobs.schedule import Listener
-from vp3d_cli.pipeline.settings import InferSettings
-
-MADE = {"path": "/a", "size": 1, "mark": "", "sha256": ""}
+from vp3d_cli.jobs.plan import BatchItem, _difference, plan_items
+from vp3d_cli.jobs.run import BatchOptions, Listener, check_batch, run_batch
+from vp3d_cli.pipeline.settings import InferSettings, naming
 
 
 @pytest.fixture(autouse=True)
@@ -90,16 +89,14 @@ def test_what_can_happen_to_a_video_happens_to_it_alone(tmp_path: Path) -> None:
     assert "status 7" in told["f"].reason
     assert "changed while it was read" in told["g"].reason
     assert "cannot be read as a video" in told["y"].reason
-    assert sorted(path.name for path in out.iterdir()) == [STATE, "a.npz", "batch.csv", "batch.jsonl", "h.npz", "z.npz"]
-    assert sorted(path.name for path in (out / STATE).iterdir()) == ["journal.jsonl", "lock"]
+    assert sorted(path.name for path in out.iterdir()) == [STATE, "a.npz", "batch.csv", "h.npz", "z.npz"]
+    assert sorted(path.name for path in (out / STATE).iterdir()) == ["lock", "nobody"]
     for name in ("a", "h", "z"):
         assert read_npz(out / f"{name}.npz").num_people == 1
 
-    stored = [json.loads(line) for line in (out / "batch.jsonl").read_text().splitlines()]
-    assert [entry["reason"] for entry in stored] == [row.reason for row in rows]
     with (out / "batch.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [entry["status"] for entry in table] == [row.status for row in rows]
+    assert [(entry["status"], entry["reason"]) for entry in table] == [(row.status, row.reason) for row in rows]
 
 
 def test_only_what_is_missing_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,38 +133,39 @@ def test_only_what_is_missing_is_done_again(tmp_path: Path, monkeypatch: pytest.
     shutil.move(out, tmp_path / "moved")
     shutil.copytree(clips, tmp_path / "copied")
     roots = {"pose": tmp_path / "moved"}
-    items = plan_items(find_inputs([tmp_path / "copied"]), tmp_path / "moved", roots=roots, suffixes={"pose": ".npz"})
-    verdicts = judge_batch(items, tmp_path / "moved", options_of(settings=InferSettings(smooth=2.0)))
-    assert [verdict.needed for verdict in verdicts] == [()] * 6
+    items = plan_items(find_inputs([tmp_path / "copied"]), roots=roots, suffixes={"pose": ".npz"})
+    decisions = check_batch(items, tmp_path / "moved", options_of(settings=InferSettings(smooth=2.0)))
+    assert [decision.needed for decision in decisions] == [()] * 6
 
 
 def test_a_dry_run_says_why_and_writes_nothing(tmp_path: Path) -> None:
     clips, out = tmp_path / "clips", tmp_path / "out"
     write_video(clips / "a.mkv")
-    assert [verdict.why for verdict in judge_batch(plan_of(clips, out), out, options_of())] == ["new"]
+    assert [decision.why for decision in check_batch(plan_of(clips, out), out, options_of())] == ["new"]
     assert not out.exists()
     run(clips, out)
     write_video(clips / "b.mkv", "nobody")
     run(clips, out)
     before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
     fast = options_of(settings=InferSettings(smooth=3.0, flip=False))
-    told = [verdict.because() for verdict in judge_batch(plan_of(clips, out), out, fast)]
+    told = [decision.because() for decision in check_batch(plan_of(clips, out), out, fast)]
     assert told == ["flip, smooth changed", "new"]
     assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
 
 
 def test_what_changed_is_told_once_and_as_the_user_knows_it() -> None:
-    def told(**now: Any) -> str:
-        before = {"settings": {"lifter": "a", "fov_deg": 60}, "lifter": "1", "detector": "d 1", "version": "1"}
-        history = History()
-        history.made["a.npz"] = {"kind": "pose", "recipe": before, "input": MADE, "output": MADE}
-        item = BatchItem(BatchInput(Path("/a"), PurePosixPath("a"), 1), {"pose": Path("/")}, {}, {"pose": "a.npz"})
-        return judge(item, history, {**before, **now}).because(lambda field: f"--{field}")
+    weights = {"lifter": "1", "detector": "d 1"}
 
-    assert told(settings={"lifter": "b", "fov_deg": 70}, lifter="2") == "--fov_deg, --lifter changed"
-    assert told(lifter="2") == "the weights of the lifter changed"
-    assert told(version="2", detector="", keypoints="9") == "the keypoints, vp3d itself changed"
-    assert told(settings={"lifter": "a", "fov_deg": 60, "flip": True}) == "--flip changed"
+    def told(**now: Any) -> str:
+        before = {"settings": {"detector": "a", "fov_deg": 60}, "weights": weights, "version": "1"}
+        return naming(_difference(before, {**before, **now}), lambda field: f"--{field}")
+
+    assert told(settings={"detector": "b", "fov_deg": 70}, weights={**weights, "detector": "e"}) == (
+        "--detector, --fov_deg changed"
+    )
+    assert told(weights={**weights, "lifter": "2"}) == "the weights of the lifter changed"
+    assert told(version="2", weights={"lifter": "1"}, keypoints="9") == "the keypoints, vp3d itself changed"
+    assert told(settings={"detector": "a", "fov_deg": 60, "flip": True}) == "--flip changed"
 
 
 def test_poses_of_one_folder_do_not_replace_those_of_another(tmp_path: Path) -> None:
@@ -190,6 +188,7 @@ def test_poses_of_one_folder_do_not_replace_those_of_another(tmp_path: Path) -> 
     assert statuses(run(tmp_path / "copy", out)[0]) == {"a.mkv": "skipped"}
     # One that has gone can be replaced, and so can any with --overwrite.
     shutil.rmtree(tmp_path / "copy")
+    (tmp_path / "link").unlink()
     assert statuses(run(two, out)[0]) == {"a.mkv": "done", "b.mkv": "done"}
     assert statuses(run(one, out, options_of(overwrite=True))[0]) == {"a.mkv": "done"}
 
@@ -201,13 +200,59 @@ def test_a_link_that_leads_nowhere_fails(tmp_path: Path) -> None:
     assert statuses(rows) == {"a.mkv": "done", "b.mkv": "failed"}
 
 
-def test_a_journal_knows_results_by_relative_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_known_however_their_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_video(Path("clips/a.mkv"))
     run(Path("clips"), Path("out"), render=Path("drawn"))
-    assert set(read_history(Path("out")).made) == {"a.npz", "../drawn/a.mp4"}
     rows, started = run(tmp_path / "clips", tmp_path / "out", render=tmp_path / "drawn")
     assert (statuses(rows), started) == ({"a.mkv": "skipped"}, [])
+
+
+def test_a_folder_of_an_older_version_is_made_anew_and_nothing_else_replaced(tmp_path: Path) -> None:
+    """Its poses say nothing of the video's content, its drawings nothing at all; a journal lists them."""
+    clips, out, drawn = tmp_path / "clips", tmp_path / "out", tmp_path / "drawn"
+    for name in "abc":
+        write_video(clips / f"{name}.mkv", note=name)
+    old = walking_pose(1, 3)
+    out.mkdir()
+    provenance = {"version": "0.1.0", "video": str(clips / "a.mkv"), "settings": {}}
+    write_npz(replace(old, provenance=provenance), out / "a.npz")
+    old_bytes = (out / "a.npz").read_bytes()
+    for name in "abc":
+        write(drawn / f"{name}.mp4", b"an old drawing")
+    mine = write(out / "c.npz", b"precious")
+    entries = [
+        {"event": "started", "video": str(clips / "a.mkv"), "results": ["pose a.npz", "render ../drawn/a.mp4"]},
+        {"event": "made", "kind": "pose", "key": "a.npz"},
+        {"event": "started", "video": str(clips / "b.mkv"), "results": ["pose b.npz", "render ../drawn/b.mp4"]},
+    ]
+    lines = "".join(f"{json.dumps(entry)}\n" for entry in entries)
+    journal = write(out / STATE / "journal.jsonl", f'{lines}{{"event": "ma'.encode())
+    before = journal.read_bytes()
+    decisions = check_batch(plan_of(clips, out, drawn), out, options_of())
+    assert [decision.because() for decision in decisions[:2]] == ["it was made by an older version", "new"]
+    assert (out / "a.npz").read_bytes() == old_bytes
+    write_video(clips / "a.mkv", "crash", note="a")
+    run(clips, out, render=drawn)
+    assert (out / "a.npz").read_bytes() == old_bytes  # it stays until the new one is whole
+    write_video(clips / "a.mkv", note="a")
+    rows, _ = run(clips, out, render=drawn)
+    assert statuses(rows) == {"a.mkv": "done", "b.mkv": "skipped", "c.mkv": "failed"}
+    assert "not of this batch" in rows[2].reason
+    assert (mine.read_bytes(), (drawn / "c.mp4").read_bytes()) == (b"precious", b"an old drawing")
+    assert journal.read_bytes() == before
+
+
+def test_what_infer_made_is_used_if_it_is_the_same_and_else_left_alone(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    write_video(clips / "a.mkv")
+    run(clips, out)
+    pose = read_npz(out / "a.npz")
+    write_npz(replace(pose, provenance={**pose.provenance, "command": "vp3d infer a.mkv"}), out / "a.npz", True)
+    assert statuses(run(clips, out)[0]) == {"a.mkv": "skipped"}
+    rows, started = run(clips, out, options_of(settings=InferSettings(smooth=3.0)))
+    assert started == []
+    assert rows[0].reason == f"{out}/a.npz was made by vp3d infer (<smooth> changed); move it away, or pass --overwrite"
 
 
 def test_nobody_is_not_looked_for_twice(tmp_path: Path) -> None:
@@ -239,8 +284,8 @@ def test_what_was_made_before_a_crash_is_kept(tmp_path: Path) -> None:
     rows, _ = run(clips, out, render=drawn)
     assert rows[0].status == "failed"
     assert rows[0].results == (str(out / "a.npz"),)
-    (verdict,) = judge_batch(plan_of(clips, out, drawn), out, options_of())
-    assert verdict.needed == ("render",)
+    (decision,) = check_batch(plan_of(clips, out, drawn), out, options_of())
+    assert decision.needed == ("render",)
     assert not list(drawn.rglob("*.mp4"))
 
 
@@ -284,26 +329,33 @@ def test_a_video_may_not_take_longer_than_it_may(tmp_path: Path) -> None:
     assert rows[0].reason.startswith("took longer than 0.5 s (--timeout) while finding people, frame 0")
 
 
-def test_fewer_workers_do_where_no_more_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_whose_worker_cannot_load_the_models_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clips, out = tmp_path / "clips", tmp_path / "out"
     for name in "abcd":
-        write_video(clips / f"{name}.mkv", step_s=0.05)
+        write_video(clips / f"{name}.mkv", step_s=0.3)
     monkeypatch.setenv("STUB_ONLY_ONCE", str(tmp_path / "loaded"))
-    rows, _ = run(clips, out, options_of(jobs=3))
-    assert [row.status for row in rows] == ["done"] * 4
+    rows, _ = run(clips, out, options_of(jobs=2, retries=0))
+    failed = [row for row in rows if row.status == "failed"]
+    assert len(failed) < 4
+    assert all("FileExistsError" in row.reason for row in failed)
+    monkeypatch.delenv("STUB_ONLY_ONCE")
+    assert {row.status for row in run(clips, out, options_of(jobs=1))[0]} <= {"done", "skipped"}
 
 
-def test_weights_that_change_meanwhile_end_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_change_meanwhile_make_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips, out = tmp_path / "clips", tmp_path / "out"
-    for name in "ab":
-        write_video(clips / f"{name}.mkv", step_s=60.0)  # the second worker loads before the first is through
+    write_video(clips / "a.mkv", "crash once")
 
     class Changer(Recorder):
-        def planned(self, todo: Any, settled: Any, jobs: int, threads: int) -> None:
+        def postponed(self, item: BatchItem, reason: str) -> None:
             monkeypatch.setenv("STUB_WEIGHTS", "2")
 
-    with pytest.raises(Vp3dError, match="were changed while the batch ran"):
-        run_batch(plan_of(clips, out), out, options_of(), Changer())
+    (row,) = run_batch(plan_of(clips, out), out, options_of(jobs=1, retries=1), Changer())
+    assert (row.status, row.attempts) == ("failed", 2)
+    assert row.reason.startswith("the weights are others than when the batch began")
+    assert not (out / "a.npz").exists()
 
 
 def test_fail_fast_begins_nothing_more(tmp_path: Path) -> None:
@@ -333,15 +385,14 @@ def test_a_full_disk_ends_the_batch_and_costs_nothing(tmp_path: Path, monkeypatc
     clips, out = tmp_path / "clips", tmp_path / "out"
     for name in "ab":
         write_video(clips / f"{name}.mkv", note=name)
-    real, asked = os.statvfs, []
+    real, asked = shutil.disk_usage, []
 
-    def statvfs(path: Any) -> Any:
+    def disk_usage(path: Any) -> Any:
         asked.append(path)
-        status = real(path)
-        return status if len(asked) == 1 else os.statvfs_result([*status[:4], 0, *status[5:]])
+        return real(path) if len(asked) == 1 else SimpleNamespace(free=0)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "statvfs", statvfs)
+        patched.setattr(shutil, "disk_usage", disk_usage)
         with pytest.raises(OutputError, match="its disk is full"):
             run(clips, out, options_of(jobs=1))
     assert (out / "a.npz").exists()
@@ -359,7 +410,8 @@ def test_workers_do_not_import_from_the_current_folder(tmp_path: Path, monkeypat
 
 
 def test_the_module_of_batches_is_light() -> None:
-    code = "import sys, vp3d_cli.jobs; print([m for m in ('torch', 'cv2', 'onnxruntime', 'rich') if m in sys.modules])"
+    heavy = ("torch", "cv2", "onnxruntime", "rich")
+    code = f"import sys, vp3d_cli.jobs.run; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
 
@@ -370,9 +422,9 @@ def test_the_module_of_batches_is_light() -> None:
 @pytest.fixture
 def vp3d(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunCli:
     """The command line in an empty folder, with the stub."""
-    import vp3d_cli.jobs
+    import vp3d_cli.jobs.run
 
-    monkeypatch.setattr(vp3d_cli.jobs, "BatchOptions", BatchOptions)
+    monkeypatch.setattr(vp3d_cli.jobs.run, "BatchOptions", BatchOptions)
     use_stub()
     monkeypatch.chdir(tmp_path)
     return run_cli
@@ -392,7 +444,7 @@ def test_batch_prints_a_table_and_ends_with_0_if_all_is_done(vp3d: RunCli) -> No
     assert lines[2].startswith("[1/2] ")
     assert "time left" not in lines[3]
     assert "vp3d: warning: warning of cam/b.mkv" in lines
-    assert lines[-1] == "2 done; see poses/batch.csv and batch.jsonl"
+    assert lines[-1] == "2 done; see poses/batch.csv"
     assert sorted(str(path) for path in Path("drawn").rglob("*.mp4")) == ["drawn/a.mp4", "drawn/cam/b.mp4"]
 
     outcome = vp3d("batch", "clips", "--out", "poses", "--render", "drawn", "--quiet")
@@ -461,7 +513,7 @@ def test_bars_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) ->
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(columns))
     videos = [BatchInput(Path(f"/{name}"), PurePosixPath(name * 50), 9) for name in "ab"]
-    items = plan_items(videos, Path("out"), roots={"pose": Path("out")}, suffixes={"pose": ".npz"})
+    items = plan_items(videos, roots={"pose": Path("out")}, suffixes={"pose": ".npz"})
     display = BatchDisplay(quiet=False)
     bars = display._progress
     assert bars is not None
@@ -500,4 +552,4 @@ def test_names_that_are_no_text(vp3d: RunCli) -> None:
         assert outcome.code == 0, outcome
         assert len(outcome.stdout.splitlines()) == 4
     assert vp3d("batch", "clips", "--out", "poses", "--dry-run").stdout.count("skip") == 2
-    assert len(Path("poses/batch.jsonl").read_bytes().splitlines()) == 2
+    assert len(list(csv.DictReader(io.StringIO(Path("poses/batch.csv").read_bytes().decode("utf-8", "replace"))))) == 2

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of, read_cameras
-from vp3d_cli.paper.datasets.splits import DATASETS, action_name, dataset_spec, select_joints
+from vp3d_cli.paper.datasets.specs import DATASETS, action_name, dataset_spec, select_joints
 
 # Where world's origin is in camera axes, millimetres, in the calibration that github.com/karfly/
 # human36m-camera-parameters took from the data set's metadata.xml; ours came another way.
@@ -189,7 +189,7 @@ def test_unknown_data_sets_and_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_cameras(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(InputError, match="not a file of cameras"):
+    with pytest.raises(InputError, match="not a camera file"):
         read_cameras(tmp_path / "bad.json")
     with pytest.raises(InputError, match="unknown data set 'mpi'"):
         dataset_spec("mpi")

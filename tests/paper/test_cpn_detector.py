@@ -316,7 +316,7 @@ def test_on_the_people_of_the_embedded_detector(weights_file: Path, demo: Path) 
 
 
 def test_wrong_options_are_refused(weights_file: Path) -> None:
-    with pytest.raises(ConfigError, match="boxes=cpn: cpn needs the people of another detector"):
+    with pytest.raises(ConfigError, match="boxes=cpn: cpn needs the boxes of another detector"):
         load_detector(f"cpn:weights={weights_file},boxes=cpn")
     with pytest.raises(ConfigError, match="crops must be at least 1"):
         load_detector("cpn:crops=0")

@@ -20,8 +20,7 @@ from vp3d_cli.detect.base import load_detector
 from vp3d_cli.detect.cpn.detector import GROW_XY, to_input
 from vp3d_cli.detect.cpn.heatmaps import read_keypoints
 from vp3d_cli.detect.cpn.network import STRIDE, Cpn, CpnConfig
-from vp3d_cli.detect.crops import crop_map, map_points
-from vp3d_cli.detect.topdown import person_boxes
+from vp3d_cli.detect.crops import crop_transform, person_boxes, transform_points
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, InputError, TrainingError, WeightsError
 from vp3d_cli.paper.cpn.coco import read_people
@@ -167,7 +166,7 @@ def test_mirrored_sample_swaps_sides(data: Path) -> None:
         _, targets, _ = make_sample(person, WH, only_flip, np.random.default_rng(seed))
         points, _ = read_keypoints(targets[-1:].numpy())
         left, right = points[0, COCO17.index("left_wrist")], points[0, COCO17.index("right_wrist")]
-        expected = map_points(crop_map(person.box_xyxy, WH, GROW_XY), person.keypoints[[9, 10]])
+        expected = transform_points(crop_transform(person.box_xyxy, WH, GROW_XY), person.keypoints[[9, 10]])
         mirrored = expected[::-1] * (-1, 1) + (192, 0)
         for name, pair in (("plain", expected), ("mirrored", mirrored)):
             if np.abs(np.stack([left, right]) - pair).max() < 3:
@@ -295,7 +294,7 @@ def test_resumed_run_equals_an_uninterrupted_one(data: Path, tmp_path: Path, sho
 
     with pytest.raises(_Stop):
         go("parts", on_validation=stop)
-    with pytest.raises(TrainingError, match="holds another run; --resume goes on"):
+    with pytest.raises(TrainingError, match="holds another run; continue it with --resume"):
         go("parts")
     resumed = go("parts", resume=True)
     for name, tensor in whole.items():
@@ -375,8 +374,8 @@ def test_input_of_training_is_that_of_detection(data: Path) -> None:
     person = read_people(data / "labels.json", data / "images")[0]
     image, _, _ = make_sample(person, WH, NO_AUGMENTATION, np.random.default_rng(0))
     from vp3d_cli.detect.cpn.detector import BORDER_BGR
-    from vp3d_cli.detect.crops import cut
+    from vp3d_cli.detect.crops import extract_crop
 
     picture = cv2.imread(str(person.image))
-    crop = cut(picture, crop_map(person.box_xyxy, WH, GROW_XY), WH, BORDER_BGR)
+    crop = extract_crop(picture, crop_transform(person.box_xyxy, WH, GROW_XY), WH, BORDER_BGR)
     torch.testing.assert_close(image, to_input(crop[None])[0])

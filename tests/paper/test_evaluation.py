@@ -24,11 +24,11 @@ from vp3d_cli.paper.datasets.archives import (
     write_positions_3d,
 )
 from vp3d_cli.paper.datasets.cameras import cameras_of
-from vp3d_cli.paper.evaluation import DatasetExam, evaluate_dataset
+from vp3d_cli.paper.evaluation import DatasetProtocol, evaluate_dataset
 from vp3d_cli.paper.published import Experiment, published, published_for
-from vp3d_cli.paper.reproduce.rows import SEMI as SEMI_GROUP
-from vp3d_cli.paper.reproduce.rows import all_rows
-from vp3d_cli.paper.training import open_dataset
+from vp3d_cli.paper.reproduce.table_rows import SEMI as SEMI_GROUP
+from vp3d_cli.paper.reproduce.table_rows import all_rows
+from vp3d_cli.paper.training import read_dataset
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.config import parse_config
 from vp3d_cli.weights import find_lifter
@@ -95,7 +95,7 @@ def plain_figures(folder: Path, file: Path, flip: bool, step: int = 1) -> dict[s
 @pytest.mark.parametrize(("flip", "causal", "step"), [(True, False, 1), (False, True, 1), (True, False, 2)])
 def test_figures_are_those_of_a_plain_loop(folder: Path, tmp_path: Path, flip: bool, causal: bool, step: int) -> None:
     file = write_lifter(tmp_path / "lifter.safetensors", causal=causal, rate_hz=50.0 / step)
-    exam = DatasetExam(folder, keypoints="cpn_ft_h36m_dbb", flip_test=flip)
+    exam = DatasetProtocol(folder, keypoints="cpn_ft_h36m_dbb", flip_test=flip)
     result = evaluate_dataset(Lifter(file, "cpu"), exam)
     expected = plain_figures(folder, file, flip, step)
     assert [score.name for score in result.scores] == ["Eating", "Walking", "mean"]
@@ -111,7 +111,7 @@ def test_figures_are_those_of_a_plain_loop(folder: Path, tmp_path: Path, flip: b
 
 
 def test_other_frame_rates_are_resampled(folder: Path, tmp_path: Path) -> None:
-    exam = DatasetExam(folder, keypoints="gt")
+    exam = DatasetProtocol(folder, keypoints="gt")
     at_50 = evaluate_dataset(Lifter(write_lifter(tmp_path / "a.safetensors", widths=[1]), "cpu"), exam)
     at_30 = evaluate_dataset(Lifter(write_lifter(tmp_path / "b.safetensors", widths=[1], rate_hz=30.0), "cpu"), exam)
     # The same weights, which see one frame: only interpolation is between them.
@@ -124,7 +124,7 @@ def test_other_frame_rates_are_resampled(folder: Path, tmp_path: Path) -> None:
 def test_trajectory(folder: Path, tmp_path: Path, root: str) -> None:
     file = write_lifter(tmp_path / "lifter.safetensors", task="trajectory", root=root)
     lifter = Lifter(file, "cpu")
-    scores = evaluate_dataset(lifter, DatasetExam(folder, keypoints="gt", flip_test=False)).scores
+    scores = evaluate_dataset(lifter, DatasetProtocol(folder, keypoints="gt", flip_test=False)).scores
     archive = read_positions_2d(folder / "data_2d_h36m_gt.npz")
     errors = []
     for subject in ("S9", "S11"):
@@ -142,14 +142,14 @@ EVA = ("coco17", "humaneva15", 17, 15)
 
 def test_humaneva_by_subject(tmp_path: Path) -> None:
     file = write_lifter(tmp_path / "eva.safetensors", skeletons=EVA, rate_hz=60.0, widths=[3, 3, 3])
-    result = evaluate_dataset(Lifter(file, "cpu"), DatasetExam(write_humaneva(tmp_path)))  # it is the lifter's
+    result = evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(write_humaneva(tmp_path)))  # it is the lifter's
     names = [f"{subject} {action}" for subject in ("S1", "S2", "S3") for action in ("Walking", "Box")]
     assert [score.name for score in result.scores] == [*names, "mean"]
     assert result.scores[0].frames == 3 * (20 + 9)
     assert result.scores[0].joints[1] == "thorax"
     ray = write_lifter(tmp_path / "ray.safetensors", skeletons=EVA, rate_hz=60.0, normalization="ray")
     with pytest.raises(InputError, match=r"ray needs the intrinsics of the cameras, but .*--cameras FILE"):
-        evaluate_dataset(Lifter(ray, "cpu"), DatasetExam(tmp_path, "humaneva"))
+        evaluate_dataset(Lifter(ray, "cpu"), DatasetProtocol(tmp_path, "humaneva"))
 
 
 def test_published_numbers_beside_ours(
@@ -186,7 +186,7 @@ def trained(folder: Path, **changes: Any) -> dict[str, object]:
 @pytest.mark.parametrize(("changes", "known"), [({}, True), ({"subset": 0.1}, False), ({"train": ["S1"]}, False)])
 def test_keypoints_are_those_of_the_run(folder: Path, tmp_path: Path, changes: dict[str, Any], known: bool) -> None:
     file = write_lifter(tmp_path / "own.safetensors", widths=[3] * 5, training=trained(folder, **changes))
-    result = evaluate_dataset(Lifter(file, "cpu"), DatasetExam(folder))
+    result = evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(folder))
     assert result.keypoints == "gt"
     assert (result.published is not None) == known
 
@@ -215,11 +215,11 @@ def test_few_labels_are_told_apart(
     training = {**trained(folder, **changes), "semi": semi}
     rate = 50.0 / changes.get("downsample", 1)
     file = write_lifter(tmp_path / "own.safetensors", widths=[3] * 3, rate_hz=rate, training=training)
-    result = evaluate_dataset(Lifter(file, "cpu"), DatasetExam(folder))
+    result = evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(folder))
     assert (None if result.published is None else result.published.figures["mpjpe"]) == known
-    said = any("not quite the paper's" in note for note in result.notes)
+    said = any("differs from the paper's" in note for note in result.notes)
     assert said == (known is not None and bool(semi["subjects"]))
-    assert evaluate_dataset(Lifter(file, "cpu"), DatasetExam(folder, subjects=("S9",))).published is None
+    assert evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(folder, subjects=("S9",))).published is None
 
 
 def test_every_row_with_few_labels_finds_its_figure(folder: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_every_row_with_few_labels_finds_its_figure(folder: Path, tmp_path: Path
         file = write_lifter(
             tmp_path / "own.safetensors", widths=list(config.model.options["widths"]), training=config.as_dict()
         )
-        result = evaluate_dataset(Lifter(file, "cpu"), DatasetExam(folder))
+        result = evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(folder))
         assert result.published is published(name), name
 
 
@@ -255,12 +255,12 @@ def test_what_is_published_is_consistent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lifter", "exam", "error", "says"),
+    ("lifter", "protocol", "error", "says"),
     [
         ({}, {"subjects": ("S9", "S5")}, InputError, "no joints of S5, but of S1, S9, S11"),
         ({}, {"keypoints": "sh_pt_mpii"}, InputError, "--keypoints NAME takes cpn_ft_h36m_dbb, gt"),
         ({}, {"keypoints": ""}, InputError, "does not say which keypoints .* one of cpn_ft_h36m_dbb, gt"),
-        ({}, {"actions": ("Juggling",)}, InputError, "nothing of S9, S11 is Juggling"),
+        ({}, {"actions": ("Juggling",)}, InputError, "no sequences of S9, S11 with Juggling"),
         ({}, {"dataset": "humaneva"}, InputError, "no data_3d_humaneva15.npz"),
         ({"skeletons": EVA}, {}, InputError, "no data_3d_humaneva15.npz"),
         ({}, {"dataset": "mpi"}, InputError, "unknown data set 'mpi'; known: human36m, humaneva"),
@@ -274,11 +274,11 @@ def test_what_is_published_is_consistent() -> None:
     ],
 )
 def test_what_does_not_fit(
-    folder: Path, tmp_path: Path, lifter: dict[str, Any], exam: dict[str, Any], error: type[Exception], says: str
+    folder: Path, tmp_path: Path, lifter: dict[str, Any], protocol: dict[str, Any], error: type[Exception], says: str
 ) -> None:
     file = write_lifter(tmp_path / "lifter.safetensors", **lifter)
     with pytest.raises(error, match=says):
-        evaluate_dataset(Lifter(file, "cpu"), DatasetExam(**{"folder": folder, "keypoints": "gt", **exam}))
+        evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(**{"folder": folder, "keypoints": "gt", **protocol}))
 
 
 def test_wrong_joint_counts(folder: Path, tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_wrong_joint_counts(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "data_2d_h36m_gt.npz").write_bytes((folder / "data_2d_h36m_gt.npz").read_bytes())
     file = write_lifter(tmp_path / "lifter.safetensors")
     with pytest.raises(InputError, match=r"S9, Walking: 20 joints, but Human3.6M has 17 or 32"):
-        evaluate_dataset(Lifter(file, "cpu"), DatasetExam(tmp_path))
+        evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -314,10 +314,10 @@ def test_values_that_are_none(folder: Path, tmp_path: Path, change: str, says: s
     write_positions_2d(tmp_path / "data_2d_h36m_gt.npz", seen, "h36m17")
     file = write_lifter(tmp_path / "lifter.safetensors")
     with pytest.raises(InputError, match=says):
-        evaluate_dataset(Lifter(file, "cpu"), DatasetExam(tmp_path))
+        evaluate_dataset(Lifter(file, "cpu"), DatasetProtocol(tmp_path))
     values = {"folder": str(tmp_path), "train": ["S1"], "test": ["S9"]}
     with pytest.raises(InputError, match=says):
-        open_dataset(parse_config({"dataset": values}, "test"))
+        read_dataset(parse_config({"dataset": values}, "test"))
 
 
 def test_failures_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,8 +333,8 @@ def test_failures_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.Ca
         assert captured.err.count("\n") == 1
         assert not (tmp_path / "out.json").exists()
     for arguments, says in (
-        (("--data", folder, "--fps", 30), "--fps means nothing with --data"),
-        (("--motion", folder, "--subjects", "S9"), "--subjects means nothing with this form; it belongs to --data"),
+        (("--data", folder, "--fps", 30), "--fps has no effect with --data"),
+        (("--motion", folder, "--subjects", "S9"), "--subjects has no effect with this ground truth, only with --data"),
     ):
         assert run(*arguments) == 2
         assert says in " ".join(capsys.readouterr().err.split()).replace("│ ", "").replace(" │", "")

@@ -24,8 +24,8 @@ from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.lifter import load_lifter
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.paper.networks.simple import SimpleConfig, SimpleModel
-from vp3d_cli.paper.official_checkpoints import add_official, convert, read_official, recognise, write_official
-from vp3d_cli.train.start import start_with
+from vp3d_cli.paper.official_checkpoints import add_official, convert, infer_architecture, read_official, write_official
+from vp3d_cli.train.networks import initialize_from
 from vp3d_cli.weights import find_weights, list_weights
 
 
@@ -311,12 +311,12 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
             "shrink.bias has values that are not",
         ),
         (lambda state: state.update({"shrink.weight": torch.ones(50, 16, 1)}), "unknown shapes"),
-        (lambda state: state.update({"shrink.weight": torch.ones(60, 16, 1)}), "answers with 20 joints"),
+        (lambda state: state.update({"shrink.weight": torch.ones(60, 16, 1)}), "predicts 20 joints"),
         (
             lambda state: state.update({"expand_conv.weight": torch.ones(16, 36, 3)}),
             "takes 18 keypoints, but h36m17 has 17",
         ),
-        (lambda state: state.update({"epoch": 3}), "holds 'epoch', which is no tensor"),
+        (lambda state: state.update({"epoch": 3}), "holds 'epoch', which is not a tensor"),
     ],
 )
 def test_checkpoints_that_do_not_fit(tmp_path: Path, change: Callable[[Any], Any], message: str) -> None:
@@ -332,8 +332,8 @@ def test_other_checkpoints_and_the_ablation_without_dilation(tmp_path: Path) -> 
         read_official(tmp_path / "cpn.bin")
     dense = published_state((3, 7, 19), 17, 17)
     with pytest.raises(WeightsError, match="without dilation"):
-        recognise(tmp_path, dense)
-    assert recognise(tmp_path, published_state((3, 5, 3), 17, 17)).widths == (3, 5, 3)
+        infer_architecture(tmp_path, dense)
+    assert infer_architecture(tmp_path, published_state((3, 5, 3), 17, 17)).widths == (3, 5, 3)
 
 
 def test_export_gives_names_and_shapes_back(tmp_path: Path) -> None:
@@ -465,14 +465,14 @@ def test_evaluation_on_motion_gives_every_kind_its_own_keypoints(tmp_path: Path,
     )
     assert done.exit_code == 0, done.output
     assert "MPJPE" in done.stdout
-    unsaid = CliRunner().invoke(app, ["evaluate", "--motion", str(archive), "--weights", name])
-    assert "give --hold-out REGEX" in unsaid.stderr
+    options_not_stored = CliRunner().invoke(app, ["evaluate", "--motion", str(archive), "--weights", name])
+    assert "give --hold-out REGEX" in options_not_stored.stderr
 
 
 def test_a_checkpoint_that_was_not_added_says_how(tmp_path: Path) -> None:
     path = save_published(tmp_path / "a.bin", published_state((3, 3), 17, 17))
     with pytest.raises(
-        WeightsError, match=r"a\.bin is no lifter file of vp3d; add a checkpoint first: vp3d weights add"
+        WeightsError, match=r"a\.bin is not a lifter file of vp3d; add a checkpoint first: vp3d weights add"
     ):
         load_lifter(str(path))
 
@@ -488,5 +488,5 @@ def test_training_starts_from_a_checkpoint_by_its_name(tmp_path: Path, monkeypat
     assert done.exit_code == 0, done.output
     assert seen["start_from"] == added.path
     model = TemporalModel(TemporalConfig((3, 3), 16))
-    start_with(model, load_lifter_file(seen["start_from"])[0], "official")
+    initialize_from(model, load_lifter_file(seen["start_from"])[0], "official")
     assert torch.equal(model.state_dict()["shrink.bias"], state["shrink.bias"])

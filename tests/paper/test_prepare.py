@@ -25,7 +25,7 @@ from vp3d_cli.paper.datasets.archives import (
 from vp3d_cli.paper.datasets.cameras import cameras_of
 from vp3d_cli.paper.datasets.prepare import exact_keypoints, prepare
 from vp3d_cli.paper.datasets.sequences import Archives
-from vp3d_cli.paper.datasets.splits import DATASETS, select_joints
+from vp3d_cli.paper.datasets.specs import DATASETS, select_joints
 from vp3d_cli.types import FloatArray
 
 SPEC = DATASETS["human36m"]
@@ -391,7 +391,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     place = tmp_path / "loose"
     place.mkdir()
     (place / "Eating.cdf.mat").write_bytes(mat_of(joints_mm()))
-    with pytest.raises(InputError, match="no folder says whose it is"):
+    with pytest.raises(InputError, match="no folder names its subject"):
         prepare("human36m", place, make_out(tmp_path))
     twice = write_mat(tmp_path / "twice", ("S1",))
     (twice / "copy/S1").mkdir(parents=True)

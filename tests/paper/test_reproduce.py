@@ -17,13 +17,14 @@ from tests.motions import write_archive
 from tests.tiny_human36m import write_dataset, write_humaneva
 from vp3d_cli.cli.main import main
 from vp3d_cli.errors import ConfigError, InputError, OutputError, TrainingError
+from vp3d_cli.paper.datasets.archives import SYNTHETIC_NOTE
 from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.paper.published import published
 from vp3d_cli.paper.reproduce import run as reproduce_run
-from vp3d_cli.paper.reproduce.journal import FILE, Journal, RowResult, open_journal
 from vp3d_cli.paper.reproduce.report import compose
-from vp3d_cli.paper.reproduce.rows import GROUPS, all_rows, select_rows
-from vp3d_cli.paper.reproduce.run import Listener, Outcome, Plan, reproduce
+from vp3d_cli.paper.reproduce.results import FILE, Results, RowResult, open_results
+from vp3d_cli.paper.reproduce.run import Callbacks, Outcome, Plan, reproduce
+from vp3d_cli.paper.reproduce.table_rows import GROUPS, all_rows, select_rows
 from vp3d_cli.train.config import read_config
 from vp3d_cli.train.mocap.motion import read_motion
 from vp3d_cli.train.recipes import find_recipe
@@ -88,7 +89,7 @@ def test_rows_are_the_papers(folder: Path) -> None:
     assert (short.model.options["channels"], list(short.model.options["widths"])) == (32, [3, 3, 3])
 
 
-@pytest.mark.parametrize(("pattern", "says"), [("(", "not a regular expression"), ("h37m", "no row's name matches")])
+@pytest.mark.parametrize(("pattern", "says"), [("(", "not a regular expression"), ("h37m", "no row matches")])
 def test_rows_that_are_not_there(pattern: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         select_rows(pattern)
@@ -146,11 +147,11 @@ def test_report(made: tuple[Path, Outcome]) -> None:
     ours = outcome.results["h36m-cpn-1"].figure("mpjpe")
     assert (cells[3], cells[4]) == (f"{ours:.1f}", "51.8")
     assert "skipped: no data_2d_h36m_sh_ft_h36m.npz" in text
-    assert "1 epoch and 8 channels, not as in the paper" in text
-    assert "made-up" not in text
+    assert "1 epoch and 8 channels, unlike the paper" in text
+    assert "synthetic" not in text
     # What is not the paper's stands where its figure does.
     semi = text.index("| semi-s1-10 |")
-    assert semi < text.index("the loss is not the paper's") < text.index("## How the models were trained")
+    assert semi < text.index("the loss differs from the paper's") < text.index("## How the models were trained")
     for picture in re.findall(r"\((plots/.*?)\)", text):
         assert (out / picture).read_bytes().startswith(PNG)
     content = json.loads((out / FILE).read_text())
@@ -183,7 +184,7 @@ def test_models_that_are_there_are_only_evaluated(made: tuple[Path, Outcome], fo
     name = "h36m-gt-27-no-flip-test"
     shutil.copytree(out / "runs" / "h36m-gt-27", tmp_path / "runs" / "h36m-gt-27")
     steps: list[int] = []
-    again = reproduce(plan(folder, tmp_path, f"^{name}$"), Listener(step=lambda step, *_: steps.append(step)))
+    again = reproduce(plan(folder, tmp_path, f"^{name}$"), Callbacks(step=lambda step, *_: steps.append(step)))
     assert steps == []
     assert again.results[name] == outcome.results[name]
 
@@ -204,14 +205,14 @@ def test_stopped_within_a_row_and_gone_on(folder: Path, tmp_path: Path) -> None:
         if step == 2:
             signal.raise_signal(signal.SIGINT)
 
-    stopped = reproduce(plan(folder, tmp_path / "parts", pattern, epochs=3), Listener(step=interrupt))
+    stopped = reproduce(plan(folder, tmp_path / "parts", pattern, epochs=3), Callbacks(step=interrupt))
     assert not stopped.finished
     assert stopped.results["h36m-gt-27-no-flip-test"].status == "waiting"
     check = (tmp_path / "parts" / "report.md").read_text(encoding="utf-8")
     assert "0 of 0 rows are done" in check
     steps: list[int] = []
     after = reproduce(
-        plan(folder, tmp_path / "parts", pattern, epochs=3), Listener(step=lambda step, *_: steps.append(step))
+        plan(folder, tmp_path / "parts", pattern, epochs=3), Callbacks(step=lambda step, *_: steps.append(step))
     )
     assert after.finished
     assert steps[0] == 3
@@ -236,7 +237,7 @@ def test_a_row_that_fails_does_not_stop_the_others(
     lines = captured.err.strip().splitlines()
     assert lines[0] == "1/2  h36m-cpn-1  failed: the loss is not finite"
     assert re.match(r"2/2  h36m-gt-27-no-flip-test  MPJPE [\d.]+  P-MPJPE [\d.]+  \(\d:\d\d\)", lines[1])
-    assert lines[2].startswith("vp3d: error: 1 of 2 rows failed: h36m-cpn-1; the same command tries them again")
+    assert lines[2].startswith("vp3d: error: 1 of 2 rows failed: h36m-cpn-1; the same command retries them")
     monkeypatch.setattr(reproduce_run, "train", real)
     assert run(*arguments, "-q") == 0
     assert capsys.readouterr().err == ""
@@ -256,14 +257,14 @@ def test_subjects_that_are_missing_are_skipped(tmp_path: Path, capsys: pytest.Ca
     assert run(data, "--out", tmp_path / "out", "--rows", "h36m-gt-243$", "--epochs", 1) == 1
     error = capsys.readouterr().err
     assert "skipped: no S11, S6, S7, S8 in the archives" in error
-    assert "nothing could be done" in error
+    assert "no row could be done" in error
 
 
 def test_other_settings_and_other_data(made: tuple[Path, Outcome], folder: Path, tmp_path: Path) -> None:
     out, _ = made
-    with pytest.raises(ConfigError, match=r"was begun with --epochs 1; give the same again, or choose another --out"):
+    with pytest.raises(ConfigError, match=r"was started with --epochs 1; give the same again, or choose another --out"):
         reproduce(plan(folder, out, PATTERN, epochs=2))
-    with pytest.raises(ConfigError, match="was begun with --channels 8"):
+    with pytest.raises(ConfigError, match="was started with --channels 8"):
         reproduce(plan(folder, out, PATTERN, channels=None))
     other = tmp_path / "other"
     other.mkdir()
@@ -279,7 +280,14 @@ def test_other_settings_and_other_data(made: tuple[Path, Outcome], folder: Path,
 def test_what_is_no_journal(text: str, folder: Path, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(InputError, match="not the results of vp3d reproduce"):
-        open_journal(tmp_path, folder, 1, 8)
+        open_results(tmp_path, folder, 1, 8)
+
+
+def test_notes_of_older_versions_about_synthetic_data_are_recognized(folder: Path, tmp_path: Path) -> None:
+    old = RowResult("done", notes=["made-up data: results on it say nothing about the real data set"])
+    Results(str(folder), rows={"h36m-gt-243": old}).write(tmp_path)
+    read = open_results(tmp_path, folder, None, None)
+    assert read.rows["h36m-gt-243"].notes == [SYNTHETIC_NOTE]
 
 
 def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,7 +314,7 @@ def test_damaged_archives_are_failures(folder: Path, tmp_path: Path) -> None:
 
 
 def test_text_of_others_is_text() -> None:
-    journal = Journal("<data>", rows={"h36m-cpn-1": RowResult("failed", "<script>alert(1)</script> | x")})
+    journal = Results("<data>", rows={"h36m-cpn-1": RowResult("failed", "<script>alert(1)</script> | x")})
     document = compose(journal, {})
     page = document.html("title")
     assert "<script>" not in page
@@ -322,7 +330,8 @@ def test_the_whole_way_on_a_made_up_data_set(tmp_path: Path, capsys: pytest.Capt
     assert run(*arguments, "--rows", "^h36m-gt-27-no-flip-test$|^semi-s1-1$", "-q") == 0
     page = Path(capsys.readouterr().out.strip())
     check_page(page)
-    assert page.read_text(encoding="utf-8").count("made-up data: ours say nothing about the real data set") == 1
+    note = "synthetic data: the results say nothing about the real data set"
+    assert page.read_text(encoding="utf-8").count(note) == 1
     content = json.loads((tmp_path / "out" / FILE).read_text())
     done = [name for name, row in content["rows"].items() if row["status"] == "done"]
     assert done[0] == "h36m-gt-27-no-flip-test"

@@ -19,10 +19,10 @@ from vp3d_cli.paper.datasets.archives import (
     write_positions_3d,
 )
 from vp3d_cli.paper.datasets.cameras import cameras_of
+from vp3d_cli.paper.datasets.capture_area import keep_in_capture_area
 from vp3d_cli.paper.datasets.prepare import exact_keypoints, prepare
 from vp3d_cli.paper.datasets.sequences import Archives
-from vp3d_cli.paper.datasets.splits import DATASETS, select_joints
-from vp3d_cli.paper.datasets.steering import steer
+from vp3d_cli.paper.datasets.specs import DATASETS, select_joints
 from vp3d_cli.paper.datasets.synthetic import synthesize
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion
@@ -61,16 +61,16 @@ def test_schema_of_the_real_one(joints: Positions3D, exact: Positions2D, made: P
 
 
 def test_it_says_of_itself_that_it_is_made_up(made: Path, joints: Positions3D, tmp_path: Path) -> None:
-    assert joints.made_up
-    assert Archives(made, "human36m", "gt").notes(("S9",))[0].startswith("made-up data")
+    assert joints.synthetic
+    assert Archives(made, "human36m", "gt").notes(("S9",))[0].startswith("synthetic data")
     # Also after it was prepared once more; VideoPose3D, which looks for nothing else, finds the joints.
     again = prepare("human36m", made / "data_3d_h36m.npz", tmp_path / "out")
-    assert again.notes[0].startswith("made-up data")
+    assert again.notes[0].startswith("synthetic data")
     assert again.files[0].read_bytes() == (made / "data_3d_h36m.npz").read_bytes()
     with np.load(again.files[0], allow_pickle=True) as archive:
         assert tuple(archive["positions_3d"].item()) == SPEC.subjects
     write_positions_3d(tmp_path / "data_3d_h36m.npz", joints.subjects)
-    assert not read_positions_3d(tmp_path / "data_3d_h36m.npz").made_up
+    assert not read_positions_3d(tmp_path / "data_3d_h36m.npz").synthetic
 
 
 def test_exact_keypoints_are_what_preparation_would_make(joints: Positions3D, exact: Positions2D) -> None:
@@ -185,7 +185,7 @@ def test_what_cannot_be_made(tmp_path: Path) -> None:
 
 def test_steering_turns_a_straight_walk_into_a_small_space() -> None:
     joints = walk(1500, 50.0, 1.0)  # 36 metres straight on
-    steered = steer(joints, 50.0)
+    steered = keep_in_capture_area(joints, 50.0)
     radius = np.linalg.norm(steered[:, 0, :2], axis=1)
     assert radius.max() <= 1.2 + 1e-6
     # Bodies are turned, not bent, and steps stay as long, but for the few that are held back.
@@ -196,7 +196,7 @@ def test_steering_turns_a_straight_walk_into_a_small_space() -> None:
     np.testing.assert_array_equal(steered[..., 2], joints[..., 2])
     # One who stays is left alone.
     still = joints[:100] - joints[:100, :1] * np.array([1, 1, 0], np.float32)
-    np.testing.assert_allclose(steer(still, 50.0), still, atol=1e-6)
+    np.testing.assert_allclose(keep_in_capture_area(still, 50.0), still, atol=1e-6)
 
 
 def test_command(tmp_path: Path) -> None:

@@ -20,15 +20,15 @@ from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.temporal import TemporalConfig
 from vp3d_cli.paper.datasets.archives import read_positions_2d, write_positions_2d, write_positions_3d
 from vp3d_cli.paper.datasets.cameras import cameras_of
-from vp3d_cli.paper.training import open_dataset
+from vp3d_cli.paper.training import read_dataset
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.config import LoopConfig, TrainConfig, parse_config
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.networks import build_networks
-from vp3d_cli.train.reprojection import project_through
-from vp3d_cli.train.schedule import Schedule
-from vp3d_cli.train.views.sequences import LabelledSequences, Shuffled, UnlabelledSequences
-from vp3d_cli.train.views.views import Views
+from vp3d_cli.train.optimization import Schedule
+from vp3d_cli.train.reprojection import project_points
+from vp3d_cli.train.sequences.view import ViewStore
+from vp3d_cli.train.sequences.windows import EpochOrder, LabelledWindows, UnlabelledWindows
 
 RULE = InputRule("screen", False, 50.0, "h36m17", "h36m17")
 
@@ -42,9 +42,9 @@ def config_for(folder: Path, **changes: Any) -> TrainConfig:
     return parse_config(values_for(folder, **changes), "test")
 
 
-def training_views(folder: Path, **dataset: Any) -> Views:
+def training_views(folder: Path, **dataset: Any) -> ViewStore:
     values = {**values_for(folder)["dataset"], **dataset}
-    return Views(open_dataset(config_for(folder, dataset=values)).labelled, RULE)
+    return ViewStore(read_dataset(config_for(folder, dataset=values)).labelled, RULE)
 
 
 def screen(keypoints: Any, width: int, height: int) -> Any:
@@ -81,7 +81,7 @@ def test_labels_project_onto_the_keypoints(folder: Path) -> None:
     views = training_views(folder)
     frames = torch.arange(0, len(views), 7)
     labels, seen = (take(frames, 1, 1, 1, 1) for take in (views.labelled, views.unlabelled))
-    pixels = project_through(labels.joints + labels.root[:, :, None], seen.lens)
+    pixels = project_points(labels.joints + labels.root[:, :, None], seen.cameras)
     assert (pixels - seen.keypoints).abs().max() < 0.02
 
 
@@ -90,18 +90,18 @@ def test_dense_windows_answer_for_every_frame_once(folder: Path) -> None:
     for outputs, stride in ((5, 1), (3, 9), (64, 1)):
         starts = views.starts(outputs, stride)
         assert starts is not None
-        answered = views._answered(starts, views._view_of(starts), outputs, stride)
-        assert set(answered.flatten().tolist()) == set(range(len(views)))
+        predicted = views._output_frames(starts, views._view_of(starts), outputs, stride)
+        assert set(predicted.flatten().tolist()) == set(range(len(views)))
         batch = views.labelled(starts, 4, 4 + (outputs - 1) * stride, outputs, stride)
         assert batch.features.shape[1] == 9 + (outputs - 1) * stride
-        single = views.labelled(answered[:, -1].contiguous(), 4, 4, 1, 1)
+        single = views.labelled(predicted[:, -1].contiguous(), 4, 4, 1, 1)
         torch.testing.assert_close(batch.joints[:, -1:], single.joints)
 
 
 def test_mirrored_windows(folder: Path) -> None:
     loop = LoopConfig(batch=4000, flips=True)
     views = training_views(folder)
-    source = LabelledSequences(views, RULE, TemporalConfig(widths=(3,)), loop, 2 * len(views))
+    source = LabelledWindows(views, RULE, TemporalConfig(widths=(3,)), loop, 2 * len(views))
     frames, mirrored = source.chosen(0)
     assert source.epoch == 2 * len(views)
     assert mirrored.sum() == len(views)
@@ -113,53 +113,53 @@ def test_mirrored_windows(folder: Path) -> None:
     torch.testing.assert_close(batch.features[mirrored][..., order, 0], -plain.features[mirrored][..., 0])
     torch.testing.assert_close(batch.root[mirrored][..., 0], -plain.root[mirrored][..., 0])
     # The mirrored camera sees the mirrored joints where the mirrored keypoints are.
-    seen = UnlabelledSequences(views, RULE, TemporalConfig(widths=(3,)), loop, 2 * len(views))
-    seen._stream = source._stream
+    seen = UnlabelledWindows(views, RULE, TemporalConfig(widths=(3,)), loop, 2 * len(views))
+    seen._order = source._order
     unlabelled = seen.batch(0)
-    pixels = project_through(batch.joints + batch.root[:, :, None], unlabelled.lens)
+    pixels = project_points(batch.joints + batch.root[:, :, None], unlabelled.cameras)
     assert (pixels - unlabelled.keypoints).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("normalization", ["screen", "box", "ray"])
 def test_every_input_rule_mirrors_what_was_seen(folder: Path, normalization: Any) -> None:
     rule = InputRule(normalization, False, 50.0, "h36m17", "h36m17")
-    views = Views(open_dataset(config_for(folder)).labelled, rule)
-    source = UnlabelledSequences(views, rule, TemporalConfig(widths=(3,)), LoopConfig(), 512)
+    views = ViewStore(read_dataset(config_for(folder)).labelled, rule)
+    source = UnlabelledWindows(views, rule, TemporalConfig(widths=(3,)), LoopConfig(), 512)
     batch = source.batch(0)
-    labels = LabelledSequences(views, rule, TemporalConfig(widths=(3,)), LoopConfig(), 512)
-    labels._stream = source._stream
-    answers = labels.batch(0)
-    points = answers.joints + answers.root[:, :, None]
+    labels = LabelledWindows(views, rule, TemporalConfig(widths=(3,)), LoopConfig(), 512)
+    labels._order = source._order
+    labelled = labels.batch(0)
+    points = labelled.joints + labelled.root[:, :, None]
     if batch.rotations is not None:
         points = points @ batch.rotations
     # In the mirror, the principal point of the label's axes is where the camera's is: within a few pixels.
-    assert (project_through(points, batch.lens) - batch.keypoints).abs().max() < 0.05
+    assert (project_points(points, batch.cameras) - batch.keypoints).abs().max() < 0.05
 
 
 def test_an_epoch_has_everything_once() -> None:
-    stream = Shuffled(10, 3)
+    stream = EpochOrder(10, 3)
     whole = stream.take(0, 30)
     for epoch in range(3):
         assert sorted(whole[10 * epoch : 10 * epoch + 10].tolist()) == list(range(10))
     assert whole[:10].tolist() != whole[10:20].tolist()
-    assert torch.equal(Shuffled(10, 3).take(7, 16), whole[7:23])
-    assert Shuffled(10, 4).take(0, 10).tolist() != whole[:10].tolist()
+    assert torch.equal(EpochOrder(10, 3).take(7, 16), whole[7:23])
+    assert EpochOrder(10, 4).take(0, 10).tolist() != whole[:10].tolist()
 
 
 def test_subset_and_the_rest_of_it(folder: Path) -> None:
     config = config_for(folder, dataset={**values_for(folder)["dataset"], "subset": 0.25}, semi={"subjects": ["S1"]})
-    opened = open_dataset(config)
+    opened = read_dataset(config)
     count = {name: sum(len(view.keypoints) for view in getattr(opened, name)) for name in ("labelled", "unlabelled")}
     assert count == {"labelled": 2 * 4 * (10 + 8), "unlabelled": 4 * (30 + 23)}
     assert all(view.joints is None for view in opened.unlabelled)
     labelled = {view.keypoints.tobytes() for view in opened.labelled}
-    again = {view.keypoints.tobytes() for view in open_dataset(config).labelled}
+    again = {view.keypoints.tobytes() for view in read_dataset(config).labelled}
     assert labelled == again
 
 
 def test_downsampling_sets_the_frame_rate(folder: Path) -> None:
     config = config_for(folder, dataset={**values_for(folder)["dataset"], "downsample": 5})
-    opened = open_dataset(config)
+    opened = read_dataset(config)
     assert opened.rule.rate_hz == 10.0
     assert {len(view.keypoints) for view in opened.labelled} == {8, 7}
 

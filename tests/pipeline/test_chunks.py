@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import RunCli
+from vp3d_cli.pipeline.chunk_processes import run_in_processes
 
 from tests.clips import FRAMES, VARIABLE_RATE, make_clip, make_codec_clip
 from vp3d_cli.errors import ConfigError, Vp3dError
 from vp3d_cli.jobs.run import BatchOptions, _recipe
 from vp3d_cli.pipeline import chunks as segments
-from vp3d_cli.pipeline.chunk_processes import run_in_processes
 from vp3d_cli.pipeline.chunks import Segment, detect_segment, join_segments, plan_segments
 from vp3d_cli.pipeline.detection import Seen, detect
 from vp3d_cli.pipeline.infer import InferSettings, infer
@@ -83,7 +83,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_frame_is_lost_or_seen_twice(name: str, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "WARM_UP_S", 0.13)
     video = make_codec_clip(clips, name)
-    settings = InferSettings(segment_min=0.2 / 60)
+    settings = InferSettings(chunk_minutes=0.2 / 60)
     parts, joined = in_parts(video, settings)
     assert len(parts) == 4
     assert len(joined.times_s) == FRAMES
@@ -99,7 +99,7 @@ def test_seams_fall_between_frames_of_a_varying_rate(
     video = clips / "varying.mp4"
     if not video.exists():
         make_clip(video, "-c:v", "libx264", "-pix_fmt", "yuv420p", filters=VARIABLE_RATE)
-    settings = InferSettings(segment_min=seconds / 60)
+    settings = InferSettings(chunk_minutes=seconds / 60)
     parts, joined = in_parts(video, settings)
     assert len(parts) > 1
     assert all(part.end_s == after.start_s for part, after in pairwise(parts))
@@ -109,7 +109,7 @@ def test_seams_fall_between_frames_of_a_varying_rate(
 def test_a_part_of_a_video_in_parts(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "WARM_UP_S", 0.1)
     video = make_codec_clip(clips, "h264.mp4")
-    settings = InferSettings(segment_min=0.15 / 60, start_s=0.2, end_s=0.6)
+    settings = InferSettings(chunk_minutes=0.15 / 60, start_s=0.2, end_s=0.6)
     assert_same(in_one_piece(video, settings), in_parts(video, settings)[1])
 
 
@@ -117,7 +117,7 @@ def test_a_folder_of_images_in_parts(clips: Path) -> None:
     folder = clips / "images"
     folder.mkdir()
     make_clip(folder / "%03d.png", frames=9)
-    settings = InferSettings(segment_min=0.1 / 60)
+    settings = InferSettings(chunk_minutes=0.1 / 60)
     assert_same(in_one_piece(folder, settings), in_parts(folder, settings)[1])
 
 
@@ -125,7 +125,7 @@ def test_a_folder_of_images_in_parts(clips: Path) -> None:
 def test_every_nth_frame_is_the_same_one_in_parts(every: int, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "WARM_UP_S", 0.1)
     video = make_codec_clip(clips, "h264.mp4")
-    settings = InferSettings(segment_min=0.3 / 60, detect_every=every)
+    settings = InferSettings(chunk_minutes=0.3 / 60, detect_every=every)
     whole = in_one_piece(video, settings)
     parts, joined = in_parts(video, settings)
     assert whole.looked is not None
@@ -139,17 +139,17 @@ def test_every_nth_frame_is_the_same_one_in_parts(every: int, clips: Path, monke
 def test_short_videos_stay_in_one_piece(clips: Path) -> None:
     video = make_codec_clip(clips, "h264.mp4")
     assert plan_segments(video, InferSettings()) == []
-    assert plan_segments(video, InferSettings(segment_min=1)) == []
-    for options in ({"segment_min": 1.0}, {"detect_every": 2}):
+    assert plan_segments(video, InferSettings(chunk_minutes=1)) == []
+    for options in ({"chunk_minutes": 1.0}, {"detect_every": 2}):
         with pytest.raises(ConfigError, match="leave them out with keypoints"):
             InferSettings(keypoints="k.npz", **options)
     for minutes in (0.0, -1.0, float("nan")):
         with pytest.raises(ConfigError, match="minutes"):
-            InferSettings(segment_min=minutes)
+            InferSettings(chunk_minutes=minutes)
 
 
 def test_parts_of_different_weights_are_not_joined(clips: Path) -> None:
-    part = plan_segments(make_codec_clip(clips, "h264.mp4"), InferSettings(segment_min=0.3 / 60))[0]
+    part = plan_segments(make_codec_clip(clips, "h264.mp4"), InferSettings(chunk_minutes=0.3 / 60))[0]
     seen = [Seen(np.array([float(i)]), [Keypoints2D.empty()], [], {"detector": i}) for i in range(2)]
     with pytest.raises(Vp3dError, match="different weights"):
         join_segments([part, part], seen)
@@ -217,7 +217,7 @@ def test_results_know_how_they_were_looked_for() -> None:
     """A batch does again what was made with other settings."""
     recipes = [
         _recipe(BatchOptions(settings=settings))
-        for settings in (InferSettings(), InferSettings(detect_every=2), InferSettings(segment_min=5))
+        for settings in (InferSettings(), InferSettings(detect_every=2), InferSettings(chunk_minutes=5))
     ]
     assert recipes[0]["settings"]["detect_every"] == 1
     assert all(one != other for i, one in enumerate(recipes) for other in recipes[:i])
@@ -225,14 +225,14 @@ def test_results_know_how_they_were_looked_for() -> None:
 
 def test_infer_does_parts_in_processes(run_cli: RunCli, short_clip: Path, tmp_path: Path) -> None:
     files = [tmp_path / "whole.npz", tmp_path / "parts.npz"]
-    for file, options in zip(files, [[], ["--segment", "0.004"]], strict=True):
+    for file, options in zip(files, [[], ["--chunk-minutes", "0.004"]], strict=True):
         outcome = run_cli("infer", short_clip, "--out", file, "--keypoints-only", "--quiet", *options)
         assert (outcome.code, outcome.stdout) == (0, f"{file}\n"), outcome
     whole, parts = (np.load(file, allow_pickle=False) for file in files)
-    assert len(plan_segments(short_clip, InferSettings(segment_min=0.004))) == 2
+    assert len(plan_segments(short_clip, InferSettings(chunk_minutes=0.004))) == 2
     for name in ("frame_times_s", "person_ids", "keypoints_2d"):
         np.testing.assert_array_equal(parts[name], whole[name])  # warming up began with the video: the same frames
-    outcome = run_cli("infer", short_clip, "--out", tmp_path / "x.npz", "--segment", "-1")
+    outcome = run_cli("infer", short_clip, "--out", tmp_path / "x.npz", "--chunk-minutes", "-1")
     assert outcome.code == 2
     assert "positive number of minutes" in outcome.stderr
 
@@ -243,7 +243,7 @@ def test_a_long_video_in_parts_gives_the_same_motion(tmp_path: Path, demo: Path,
     looped = tmp_path / "looped.mp4"
     ffmpeg("-stream_loop", 2, "-i", demo, "-an", "-vf", "scale=960:-2", "-r", 30, "-pix_fmt", "yuv420p", looped)
     whole = infer(looped, settings=InferSettings())
-    settings = InferSettings(segment_min=8 / 60)
+    settings = InferSettings(chunk_minutes=8 / 60)
     parts = plan_segments(looped, settings)
     pieces = infer(looped, settings=settings)
     assert len(parts) == 3

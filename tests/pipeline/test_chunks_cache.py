@@ -19,25 +19,25 @@ import pytest
 from batch_stub import options_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
+from vp3d_cli.jobs.journal import STATE
+from vp3d_cli.jobs.remote import Place, Url
+from vp3d_cli.pipeline.chunk_processes import run_in_processes
 
 from vp3d_cli.errors import ConfigError, DetectorError, NobodyFoundError, StoppedError, Vp3dError
 from vp3d_cli.jobs import BatchItem, folder_afar, plan_items, remote, run_batch
 from vp3d_cli.jobs.inputs import find_inputs
-from vp3d_cli.jobs.journal import STATE
-from vp3d_cli.jobs.remote import Place, Url
 from vp3d_cli.jobs.run import PIPELINE
 from vp3d_cli.pipeline import chunk_processes as processes
 from vp3d_cli.pipeline import chunks as segments
 from vp3d_cli.pipeline import detection_cache as resumable
 from vp3d_cli.pipeline import infer as pipeline
-from vp3d_cli.pipeline.chunk_processes import run_in_processes
 from vp3d_cli.pipeline.chunks import Segment, detect_segment
 from vp3d_cli.pipeline.detection import Progress, Seen
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.types import Keypoints2D
 
-SETTINGS = InferSettings(detector="flaky", flip=False, segment_min=3 / 60)  # three parts
+SETTINGS = InferSettings(detector="flaky", flip=False, chunk_minutes=3 / 60)  # three parts
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,16 @@ def test_the_command_goes_on_with_the_parts_that_are_missing(
 ) -> None:
     """In processes of their own, with a detector out of a package."""
     monkeypatch.chdir(tmp_path)
-    command = ("infer", clip, "--keypoints-only", "--detector", "flaky", "--segment", SETTINGS.segment_min, "--out")
+    command = (
+        "infer",
+        clip,
+        "--keypoints-only",
+        "--detector",
+        "flaky",
+        "--chunk-minutes",
+        SETTINGS.chunk_minutes,
+        "--out",
+    )
     assert run_cli(*command, "whole.npz").code == 0
     assert frames_in(looked) == [*range(30), *range(60), *range(30, 90)]  # three seconds before each part, too
     monkeypatch.setenv("FAIL_AT", "50")
@@ -125,7 +134,16 @@ def interrupt_when(file: Path, has: int = 0) -> None:
 def test_ctrl_c_says_what_is_kept(clip: Path, tmp_path: Path, run_cli: RunCli, looked: Path) -> None:
     out = tmp_path / "pose.npz"
     kept = tmp_path / "pose.npz.partial-detections"
-    command = ("infer", clip, "--keypoints-only", "--detector", "flaky", "--segment", 5 / 60, "--out")  # two parts
+    command = (
+        "infer",
+        clip,
+        "--keypoints-only",
+        "--detector",
+        "flaky",
+        "--chunk-minutes",
+        5 / 60,
+        "--out",
+    )  # two parts
     interrupt_when(looked, has=3 * 46)  # at the second one
     outcome = run_cli(*command, out, "--quiet")
     assert outcome.code == 130
@@ -147,14 +165,19 @@ def test_ctrl_c_while_lifting_says_what_is_kept(
     monkeypatch.setattr(pipeline, "lift_person", lift)
     monkeypatch.setattr(segments, "in_processes", one_by_one)
     command = ("infer", clip, "--detector", "flaky", "--out", tmp_path / "pose.npz", "--quiet")
-    outcome = run_cli(*command, "--segment", SETTINGS.segment_min)
+    outcome = run_cli(*command, "--chunk-minutes", SETTINGS.chunk_minutes)
     assert outcome.code == 130
     assert "stopped by Ctrl-C; what was found so far is kept in" in outcome.stderr
     outcome = run_cli(*command)  # in one piece nothing is kept
     assert outcome.error_lines == ["vp3d: error: stopped by Ctrl-C"]
 
 
-OTHERS: list[dict[str, Any]] = [{"segment_min": 5 / 60}, {"detect_every": 2}, {"end_s": 8.0}, {"detector": "forgetful"}]
+OTHERS: list[dict[str, Any]] = [
+    {"chunk_minutes": 5 / 60},
+    {"detect_every": 2},
+    {"end_s": 8.0},
+    {"detector": "forgetful"},
+]
 
 
 @pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: next(iter(changes)))
@@ -181,7 +204,7 @@ def test_warnings_of_the_run_that_failed_are_told(
 ) -> None:
     images = tmp_path / "images"
     write_images(clip, images, ffmpeg, broken=(5, 80))
-    out, settings = tmp_path / "pose.npz", {"segment_min": 1 / 60}
+    out, settings = tmp_path / "pose.npz", {"chunk_minutes": 1 / 60}
     monkeypatch.setattr(segments, "WARM_UP_S", 0.1)
     monkeypatch.setattr(resumable, "WARM_UP_S", 0.1)
     undisturbed = find(images, tmp_path / "whole.npz", **settings)
@@ -318,9 +341,9 @@ def test_what_was_kept_of_something_else_is_not_used(
     fail()
     assert looks(smooth=2.0) == 11  # does not matter to the detector: frames 79 to 89
     fail()
-    assert looks(segment_min=None) == FRAMES
+    assert looks(chunk_minutes=None) == FRAMES
     fail()
-    assert looks(segment_min=5 / 60) == 45 + 15 + 60
+    assert looks(chunk_minutes=5 / 60) == 45 + 15 + 60
     fail()
     (kept / "part-1.npz").write_bytes(b"PK torn")
     assert looks() == 30 + 11
@@ -393,7 +416,7 @@ def test_the_next_attempt_of_a_batch_goes_on(
 def test_a_batch_whose_results_are_elsewhere_goes_on(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Path, in_parts: bool
 ) -> None:
-    changes: dict[str, Any] = {} if in_parts else {"segment_min": None}
+    changes: dict[str, Any] = {} if in_parts else {"chunk_minutes": None}
     (tmp_path / "shelf").mkdir()
     monkeypatch.setenv("SHELF", str(tmp_path / "shelf"))
     monkeypatch.setenv(

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import infer
 
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.pipeline.detection import Seen, detect
-from vp3d_cli.pipeline.infer import InferSettings, infer
+from vp3d_cli.pipeline.detection import detect_frames, tracks_of
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.preprocess import fill_gaps
-from vp3d_cli.types import Frame, FrameBGR, Keypoints2D
+from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, VideoInfo
 
+INFO = VideoInfo(Path("walker.mp4"), 256, 144, 30.0, None, None)
 SHOTS = (0, 11, 25)  # frames that begin a shot, and the end
 
 
@@ -65,47 +67,46 @@ class Walker:
 @pytest.mark.parametrize("every", [1, 2, 4, 30])
 def test_which_frames_are_looked_at(every: int, batch_size: int) -> None:
     detector = Walker(batch_size)
-    seen = detect(frames_of(), detector, every=every)
+    seen = detect_frames(frames_of(), detector, every=every)
     expected = {n for n in range(25) if n % every == 0} | {0, 10, 11, 24}
     assert detector.asked == (list(range(25)) if every == 1 else sorted(expected))
     assert max(detector.calls) <= batch_size
-    assert seen.cuts == [11]
-    assert len(seen.people) == len(seen.times_s) == 25
-    assert [len(people) for people in seen.people] == [int(n in detector.asked) for n in range(25)]
+    assert seen.shot_starts == (11,)
+    assert len(seen) == len(seen.frame_times_s) == 25
+    assert [len(people) for people in seen] == [int(n in detector.asked) for n in range(25)]
     assert detector.resets == [0, 11 // every]
 
 
 def test_who_is_seen_now_and_then_is_one_person() -> None:
     frames = frames_of((0, 61))
-    seen = detect(frames, Walker(), every=5)
-    [track] = seen.tracks((256, 144))
+    seen = detect_frames(frames, Walker(), info=INFO, every=5)
+    [track] = tracks_of(seen)
     assert len(track) == 61
     assert np.flatnonzero(track.present).tolist() == list(range(0, 61, 5))
-    filled = fill_gaps(track, seen.times_s)
+    filled = fill_gaps(track, seen.frame_times_s)
     assert not filled.observed[1].any()
-    truth = detect(frames, Walker()).tracks((256, 144))[0].keypoints
+    truth = tracks_of(detect_frames(frames, Walker(), info=INFO))[0].keypoints
     np.testing.assert_allclose(filled.keypoints, truth, atol=0.5)
 
 
 def test_nobody_is_followed_across_a_cut() -> None:
-    seen = detect(frames_of((0, 40, 80)), Walker(), every=4)
-    tracks = seen.tracks((256, 144))
+    seen = detect_frames(frames_of((0, 40, 80)), Walker(), info=INFO, every=4)
+    tracks = tracks_of(seen)
     assert sorted((track.frames.start, track.frames.stop) for track in tracks) == [(0, 40), (40, 80)]
 
 
 def test_the_progress_counts_all_frames() -> None:
     told: list[tuple[str, int, int | None]] = []
-    detect(frames_of(), Walker(4), lambda *said: told.append(said), total=20, every=3)
+    detect_frames(frames_of(), Walker(4), lambda *said: told.append(said), total=20, every=3)
     assert told[0] == ("detect", 0, 20)
     assert told[-1] == ("detect", 25, 25)
     assert all(before[1] <= after[1] for before, after in pairwise(told))
 
 
 def test_an_empty_part_has_seen_nothing() -> None:
-    seen = detect([], Walker(), every=3)
-    assert isinstance(seen, Seen)
-    assert len(seen.times_s) == 0
-    assert seen.tracks((10, 10)) == []
+    seen = detect_frames([], Walker(), every=3)
+    assert len(seen.frame_times_s) == 0
+    assert tracks_of(seen) == []
 
 
 def test_every_second_frame_of_a_video(short_clip: Path) -> None:

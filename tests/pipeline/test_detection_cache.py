@@ -13,22 +13,22 @@ from typing import Any
 import failing_detector
 import numpy as np
 import pytest
+import running as pipeline
 from batch_stub import options_of, plan_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
 
 from vp3d_cli.errors import DetectorError, OutputError
 from vp3d_cli.io.poses.npz import read_npz
-from vp3d_cli.jobs import run_batch
-from vp3d_cli.jobs.journal import STATE
-from vp3d_cli.pipeline import detection as seeing
-from vp3d_cli.pipeline import detection_cache as resumable
-from vp3d_cli.pipeline import infer as pipeline
+from vp3d_cli.jobs.inputs import STATE
+from vp3d_cli.jobs.run import run_batch
+from vp3d_cli.pipeline import api, detection, detection_cache
+from vp3d_cli.pipeline.run import Models
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.video import VideoReader
 
-SETTINGS = InferSettings(detector=failing_detector.NAME, flip=False)
+SETTINGS = InferSettings(detector=failing_detector.NAME, tta=False)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     failing_detector.register()
     monkeypatch.setenv("FAILED", str(tmp_path / "failed"))
     monkeypatch.delenv("FAIL_AT", raising=False)
-    monkeypatch.setattr(resumable, "WARM_UP_S", failing_detector.WARM_UP_S)
+    monkeypatch.setattr(detection_cache, "WARM_UP_S", failing_detector.WARM_UP_S)
     return tmp_path / "failed"
 
 
@@ -68,7 +68,7 @@ def test_the_next_run_goes_on_and_the_result_is_the_same(
     whole = pipeline.infer(clip, settings=SETTINGS)
     assert whole.num_frames == FRAMES
     out = tmp_path / "pose.npz"
-    kept = tmp_path / "pose.npz.partial-detections.npz"
+    kept = tmp_path / "pose.npz.detections.npz"
     monkeypatch.setenv("FAIL_AT", at)
     for number in at.split(","):
         with pytest.raises(DetectorError, match=r"RuntimeError: CUDA out of memory") as raised:
@@ -79,7 +79,7 @@ def test_the_next_run_goes_on_and_the_result_is_the_same(
             assert f"the {had} frames before are kept in {kept}: run the same command again" in str(raised.value)
         assert kept.exists() == (number != "2")
         assert not out.exists()
-    models = pipeline.Models(SETTINGS)
+    models = Models(SETTINGS)
     pose = pipeline.infer(clip, out, settings=SETTINGS, models=models)
     assert_equal(pose, whole)
     assert_equal(read_npz(out), whole)
@@ -101,7 +101,7 @@ def test_a_detector_that_tells_its_memory_looks_at_nothing_twice(
 
     name = failing_detector.NAME
     monkeypatch.setitem(DETECTORS._registered, name, dataclasses.replace(DETECTORS.get(name), loader=make))
-    monkeypatch.setattr(resumable, "WARM_UP_S", 1.0)
+    monkeypatch.setattr(detection_cache, "WARM_UP_S", 1.0)
     settings = dataclasses.replace(SETTINGS, detect_every=every)
     whole = pipeline.infer(clip, settings=settings)
     looks = made.pop().seen
@@ -124,7 +124,7 @@ class CtrlC:
         self.after, self.lines = after, 0
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        if frame.f_code.co_filename != seeing.__file__:
+        if frame.f_code.co_filename != detection.__file__:
             return None
         if event == "line":
             self.lines += 1
@@ -154,13 +154,13 @@ def test_ctrl_c_loses_nothing_wherever_it_comes(
     out = tmp_path / "points.npz"
     failing = dataclasses.replace(DETECTORS.get(SETTINGS.detector), loader=make)
     monkeypatch.setitem(DETECTORS._registered, SETTINGS.detector, failing)
-    monkeypatch.setattr(resumable, "_WORTH_KEEPING_S", 0.0)
+    monkeypatch.setattr(detection_cache, "_WORTH_KEEPING_S", 0.0)
     settings = dataclasses.replace(SETTINGS, detect_every=every)
 
     def find() -> None:
         pipeline.find_keypoints(clip, out, settings=settings, overwrite=True)
 
-    whole, counted = pipeline.watch(clip, settings, pipeline.silent), CtrlC(-1)
+    (_, whole), counted = pipeline.detect_and_track(clip, settings), CtrlC(-1)
     looks = made.pop().seen
     counted.run(find)
     for after in np.random.default_rng(every).choice(counted.lines, 8, replace=False) + 1:
@@ -168,12 +168,12 @@ def test_ctrl_c_loses_nothing_wherever_it_comes(
         with contextlib.suppress(KeyboardInterrupt):
             CtrlC(int(after)).run(find)
             pytest.fail(f"line {after} was never reached")
-        seen = pipeline.watch(clip, settings, pipeline.silent, keep=resumable.partial_of(out))
-        for track, undisturbed in zip(seen.tracks, whole.tracks, strict=True):
+        _, seen = pipeline.detect_and_track(clip, settings, cache=detection_cache.cache_path(out))
+        for track, undisturbed in zip(seen, whole, strict=True):
             np.testing.assert_array_equal(track.keypoints, undisturbed.keypoints)
-        np.testing.assert_array_equal(seen.times_s, whole.times_s)
+            assert track.frames == undisturbed.frames
         assert looks <= sum(detector.seen for detector in made) <= looks + 3  # those that the detector had at the time
-        resumable.forget(resumable.partial_of(out))
+        detection_cache.delete_cache(detection_cache.cache_path(out))
 
 
 def test_ctrl_c_says_what_is_kept_and_keeps_nothing_of_a_moment(
@@ -191,14 +191,14 @@ def test_ctrl_c_says_what_is_kept_and_keeps_nothing_of_a_moment(
     outcome = run_cli(*command)
     assert (outcome.code, outcome.error_lines) == (130, ["vp3d: error: stopped by Ctrl-C"])
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(resumable, "_WORTH_KEEPING_S", 0.0)
+    monkeypatch.setattr(detection_cache, "_WORTH_KEEPING_S", 0.0)
     outcome = run_cli(*command)
     assert outcome.code == 130
     assert outcome.error_lines == [
-        "vp3d: error: stopped by Ctrl-C; the 48 frames before are kept in pose.npz.partial-detections.npz: run the "
+        "vp3d: error: stopped by Ctrl-C; the 48 frames before are kept in pose.npz.detections.npz: run the "
         "same command again to go on from there, or remove that file to begin anew"
     ]
-    assert [path.name for path in tmp_path.iterdir()] == ["pose.npz.partial-detections.npz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pose.npz.detections.npz"]
 
 
 def test_what_was_found_is_kept_until_the_result_is_written(
@@ -209,11 +209,11 @@ def test_what_was_found_is_kept_until_the_result_is_written(
 
     whole, out = pipeline.infer(clip, settings=SETTINGS), tmp_path / "pose.npz"
     with monkeypatch.context() as context:
-        context.setattr(resumable, "_WORTH_KEEPING_S", 0.0)
-        context.setattr(pipeline, "export_pose", full)
+        context.setattr(detection_cache, "_WORTH_KEEPING_S", 0.0)
+        context.setattr(api, "export_pose", full)
         with pytest.raises(OutputError, match="No space"):
             pipeline.infer(clip, out, settings=SETTINGS)
-    models = pipeline.Models(SETTINGS)
+    models = Models(SETTINGS)
     assert_equal(pipeline.infer(clip, out, settings=SETTINGS, models=models), whole)
     assert models.detector.seen <= failing_detector.MEMORY + 1  # type: ignore[attr-defined]
     assert [path.name for path in tmp_path.iterdir()] == ["pose.npz"]
@@ -222,7 +222,7 @@ def test_what_was_found_is_kept_until_the_result_is_written(
 @pytest.mark.parametrize("at", ["10", "20"])
 def test_frames_between_those_looked_at(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     settings = dataclasses.replace(SETTINGS, detect_every=3)
-    monkeypatch.setattr(resumable, "WARM_UP_S", 100.0)
+    monkeypatch.setattr(detection_cache, "WARM_UP_S", 100.0)
     whole = pipeline.infer(clip, settings=settings)
     monkeypatch.setenv("FAIL_AT", at)
     with pytest.raises(DetectorError):
@@ -233,7 +233,7 @@ def test_frames_between_those_looked_at(clip: Path, tmp_path: Path, monkeypatch:
 def test_what_was_kept_of_something_else_is_not_used(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: Path
 ) -> None:
-    out, kept = tmp_path / "pose.npz", tmp_path / "pose.npz.partial-detections.npz"
+    out, kept = tmp_path / "pose.npz", tmp_path / "pose.npz.detections.npz"
     monkeypatch.setenv("FAIL_AT", "50")
 
     def fail() -> None:
@@ -243,7 +243,7 @@ def test_what_was_kept_of_something_else_is_not_used(
             pipeline.infer(clip, out, settings=SETTINGS, overwrite=True)
 
     def seen(video: Path = clip, settings: InferSettings = SETTINGS) -> int:
-        models = pipeline.Models(settings)
+        models = Models(settings)
         pipeline.infer(video, out, settings=settings, models=models, overwrite=True)
         assert not kept.exists()
         return int(models.detector.seen)  # type: ignore[attr-defined]
@@ -271,17 +271,17 @@ def test_the_command_says_so_on_one_line(
 ) -> None:
     monkeypatch.setenv("FAIL_AT", "50")
     monkeypatch.chdir(tmp_path)
-    command = ("infer", clip, "--out", "pose.npz", "--detector", failing_detector.NAME, "--no-flip", "--quiet")
+    command = ("infer", clip, "--out", "pose.npz", "--detector", failing_detector.NAME, "--no-tta", "--quiet")
     outcome = run_cli(*command)
     assert outcome.code == 1
     assert outcome.error_lines == [
         "vp3d: error: the detector forgetful failed at frame 48 (RuntimeError: CUDA out of memory); the 48 frames "
-        "before are kept in pose.npz.partial-detections.npz: run the same command again to go on from there, or "
+        "before are kept in pose.npz.detections.npz: run the same command again to go on from there, or "
         "remove that file to begin anew"
     ]
     outcome = run_cli(*command[:-1])
     assert outcome.code == 0
-    assert "vp3d: warning: pose.npz.partial-detections.npz had the first 48 frames from a run that did not end" in (
+    assert "vp3d: warning: pose.npz.detections.npz had the first 48 frames from a run that did not end" in (
         outcome.stderr
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["failed", "pose.npz"]
@@ -294,7 +294,7 @@ def test_keypoints_alone_go_on_too(clip: Path, tmp_path: Path, monkeypatch: pyte
         pipeline.find_keypoints(clip, out, settings=SETTINGS)
     (warning,) = pipeline.find_keypoints(clip, out, settings=SETTINGS)
     assert "had the first 48 frames" in warning
-    assert not resumable.partial_of(out).exists()
+    assert not detection_cache.cache_path(out).exists()
 
 
 def test_warnings_of_the_run_that_failed_are_told(
@@ -302,7 +302,7 @@ def test_warnings_of_the_run_that_failed_are_told(
 ) -> None:
     images = tmp_path / "images"
     write_images(clip, images, ffmpeg, broken=(5, 80))
-    monkeypatch.setattr(resumable, "WARM_UP_S", 0.1)
+    monkeypatch.setattr(detection_cache, "WARM_UP_S", 0.1)
     monkeypatch.setenv("FAIL_AT", "45,60")
     for _ in range(2):
         with pytest.raises(DetectorError):
@@ -326,33 +326,33 @@ def test_times_out_of_order_in_the_run_that_failed_are_told(
 
     real = VideoReader._deliver
     monkeypatch.setattr(VideoReader, "_deliver", deliver)
-    monkeypatch.setattr(resumable, "WARM_UP_S", 0.1)
+    monkeypatch.setattr(detection_cache, "WARM_UP_S", 0.1)
     monkeypatch.setenv("FAIL_AT", "50")
     with pytest.raises(DetectorError):
         pipeline.find_keypoints(clip, tmp_path / "points.npz", settings=SETTINGS)
     assert pipeline.find_keypoints(clip, tmp_path / "points.npz", settings=SETTINGS)[:-1] == ["of the first frames"]
 
 
-@pytest.mark.parametrize("name", ["walk.npz.partial-detections.npz", "walk", ".walk", "walk.2"])
-def test_the_folder_for_parts_is_no_file_of_the_whole(tmp_path: Path, name: str) -> None:
-    keep = tmp_path / name
-    parts = resumable.parts_of(keep)
-    assert parts != keep
-    assert parts.parent == keep.parent
-    parts.mkdir()
-    (parts / "part-1.npz").touch()
-    keep.touch()
-    assert resumable.kept_files(keep) == [keep, parts / "part-1.npz"]
-    resumable.forget(keep)
+@pytest.mark.parametrize("name", ["walk.npz.detections.npz", "walk", ".walk", "walk.2"])
+def test_the_folder_for_chunks_is_no_file_of_the_whole(tmp_path: Path, name: str) -> None:
+    cache = tmp_path / name
+    folder = detection_cache.chunk_folder(cache)
+    assert folder != cache
+    assert folder.parent == cache.parent
+    folder.mkdir()
+    (folder / "chunk-1.npz").touch()
+    cache.touch()
+    assert detection_cache.cache_files(cache) == [cache, folder / "chunk-1.npz"]
+    detection_cache.delete_cache(cache)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_no_further_trouble(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setenv("FAIL_AT", "50")
-    monkeypatch.setattr(resumable, "write_partial", full)
+    monkeypatch.setattr(detection_cache, "write_detections", full)
     with pytest.raises(DetectorError, match=r"out of memory\); what was found before could not be kept .*No space"):
         pipeline.infer(clip, tmp_path / "pose.npz", settings=SETTINGS)
 
@@ -373,16 +373,16 @@ def test_the_next_attempt_of_a_batch_goes_on(clip: Path, tmp_path: Path, monkeyp
     assert (row.status, row.attempts) == ("done", 1)
     assert any("had the first" in warning for warning in row.warnings)
     assert_equal(read_npz(out / "cam1" / "clip.npz"), whole)
-    assert not list((out / STATE / "kept").iterdir())
+    assert not [file for file in (out / STATE / "kept").rglob("*") if file.is_file()]
 
 
 @pytest.mark.slow
 def test_the_embedded_detector_knows_again_whom_it_followed(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = InferSettings(detector="movenet-fast", start_s=2.0, end_s=5.0, flip=False)
-    models = pipeline.Models(settings)
-    whole = pipeline.watch(demo, settings, pipeline.silent, models)
+    settings = InferSettings(detector="movenet-fast", start_s=2.0, end_s=5.0, tta=False)
+    models = Models(settings)
+    _, whole = pipeline.detect_and_track(demo, settings, models)
     real, calls = models.detector.detect, []
     keep = tmp_path / "kept.npz"
 
@@ -395,10 +395,9 @@ def test_the_embedded_detector_knows_again_whom_it_followed(
     with monkeypatch.context() as patched:
         patched.setattr(models.detector, "detect", detect)
         with pytest.raises(DetectorError, match="unplugged"):
-            pipeline.watch(demo, settings, pipeline.silent, models, keep=keep)
-    again = pipeline.watch(demo, settings, pipeline.silent, pipeline.Models(settings), keep=keep)
-    np.testing.assert_array_equal(again.times_s, whole.times_s)
-    assert len(again.tracks) == len(whole.tracks)
-    for ours, theirs in zip(again.tracks, whole.tracks, strict=True):
+            pipeline.detect_and_track(demo, settings, models, keep)
+    _, again = pipeline.detect_and_track(demo, settings, Models(settings), keep)
+    assert len(again) == len(whole)
+    for ours, theirs in zip(again, whole, strict=True):
         np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
         np.testing.assert_array_equal(ours.scores, theirs.scores)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import RunCli
+from running import find_keypoints, infer
 
 from tests.motions import ARCHIVE_JOINTS, walk
 from vp3d_cli import metrics
@@ -18,11 +19,16 @@ from vp3d_cli.camera import Intrinsics, project
 from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError, WeightsError
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.lift.lifter import load_lifter
+from vp3d_cli.pipeline import api
 from vp3d_cli.pipeline import infer as pipeline
 from vp3d_cli.pipeline.drawing import preview, render
-from vp3d_cli.pipeline.infer import InferSettings, find_keypoints, infer, lift_person, summarize
+from vp3d_cli.pipeline.infer import lift_person
+from vp3d_cli.pipeline.run import Models, Run
+from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.pipeline.summary import summarize
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
-from vp3d_cli.types import DoubleArray, Pose3D, Track2D
+from vp3d_cli.types import DoubleArray, Track2D
 
 COCO_NAMES = [name.replace("left_", "l").replace("right_", "r") for name in COCO17.joints]
 CAMERA = Intrinsics.from_fov(60, (1280, 720)).as_tuple()
@@ -31,7 +37,8 @@ CAMERA = Intrinsics.from_fov(60, (1280, 720)).as_tuple()
 @pytest.fixture(scope="session")
 def demo_pose(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Pose3D:
     out = tmp_path_factory.mktemp("demo") / "pose.npz"
-    infer(demo, out, command="the tests")
+    settings = InferSettings()
+    api.infer_to_file(demo, out, settings, Run(Models(settings), provenance={"command": "the tests"}))
     return read_npz(out)
 
 
@@ -106,8 +113,7 @@ def test_keypoints_written_and_read_again_give_the_same_motion(short_clip: Path,
     find_keypoints(short_clip, tmp_path / "k.npz")
     again = infer(short_clip, settings=InferSettings(smooth=0, keypoints=str(tmp_path / "k.npz")))
     np.testing.assert_allclose(again.joints_3d, pose.joints_3d, atol=2e-4)
-    assert again.provenance["keypoints"]["layout"] == "coco17"
-    assert "detector" not in again.provenance
+    assert again.provenance["detector"] == pose.provenance["detector"]
 
 
 def test_info_knows_keypoint_files(short_clip: Path, tmp_path: Path, run_cli: RunCli) -> None:
@@ -137,7 +143,7 @@ def test_preview_is_a_picture(short_clip: Path, tmp_path: Path) -> None:
 
 
 def test_a_part_of_the_video_keeps_its_times(demo: Path) -> None:
-    pose = infer(demo, settings=InferSettings(start_s=1.0, end_s=1.2, flip=False))
+    pose = infer(demo, settings=InferSettings(start_s=1.0, end_s=1.2, tta=False))
     np.testing.assert_allclose(pose.frame_times_s, 1.0 + np.arange(6) / 30, atol=1e-3)
 
 
@@ -229,9 +235,9 @@ def test_what_was_lifted_is_brought_onto_the_keypoints_and_keeps_its_bones(monke
 
     off, stretch = measured()
     with monkeypatch.context() as context:
-        context.setattr(pipeline, "anchor", lambda joints, root, *_: (joints, root))
+        context.setattr(pipeline, "refine_reprojection", lambda joints, root, *_: (joints, root))
         assert off < 0.9 * measured()[0]
-    monkeypatch.setattr(pipeline, "steady_bones", lambda joints: joints)
+    monkeypatch.setattr(pipeline, "refine_bone_lengths", lambda joints: joints)
     assert stretch < 0.9 * measured()[1]
 
 

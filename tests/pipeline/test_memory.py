@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from test_infer import CAMERA, walking_track
 
+from vp3d_cli.io.detections import Detections
 from vp3d_cli.io.poses.npz import read_npz, write_npz
-from vp3d_cli.pipeline.detection import Seen
-from vp3d_cli.pipeline.infer import Motion, stand
+from vp3d_cli.pipeline.detection import tracks_of
+from vp3d_cli.pipeline.infer import Motion, place_in_world
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.view import choose_view
 from vp3d_cli.skeletons import COCO17, H36M17
-from vp3d_cli.types import Keypoints2D, Pose3D
+from vp3d_cli.types import Keypoints2D
 
 PEOPLE = 60
 SHOT_FRAMES = 15
@@ -23,14 +25,15 @@ SIZE_WH = (1280, 720)
 DENSE_BYTES = PEOPLE * FRAMES * (2 * 17 * 3 + 3 + 17 * 2 + 17 + 4) * 4
 
 
-def passers_by() -> Seen:
+def passers_by() -> Detections:
     """One after the other, each in a camera shot of half a second."""
     track, _, _ = walking_track(30.0, SHOT_FRAMES / 30.0)
     shot = [
         Keypoints2D(track.boxes_xyxy[i, None], track.keypoints[i, None], track.scores[i, None], np.ones(1, np.float32))
         for i in range(SHOT_FRAMES)
     ]
-    return Seen(np.arange(FRAMES) / 30.0, shot * PEOPLE, list(range(SHOT_FRAMES, FRAMES, SHOT_FRAMES)), {})
+    starts = tuple(range(SHOT_FRAMES, FRAMES, SHOT_FRAMES))
+    return Detections(shot * PEOPLE, np.arange(FRAMES) / 30.0, 30.0, SIZE_WH, starts)
 
 
 def test_passers_by_take_memory_for_the_time_they_are_in_view(tmp_path: Path) -> None:
@@ -39,11 +42,11 @@ def test_passers_by_take_memory_for_the_time_they_are_in_view(tmp_path: Path) ->
     joints, root = joints.astype(np.float32), np.tile(np.float32([0.0, 0.3, 5.0]), (SHOT_FRAMES, 1))
     tracemalloc.start()
     try:
-        tracks = seen.tracks(SIZE_WH)
+        tracks = tracks_of(seen)
         motions = [Motion(track, joints, root, np.ones(SHOT_FRAMES, np.float32)) for track in tracks]
-        people = stand(motions, seen.times_s)
+        people = place_in_world(motions, seen.frame_times_s)
         names = (H36M17.joints, H36M17.parents, COCO17.joints)
-        pose = Pose3D(people, seen.times_s, 30.0, SIZE_WH, CAMERA, *names)
+        pose = Pose3D(people, seen.frame_times_s, 30.0, SIZE_WH, CAMERA, *names)
         write_npz(pose, tmp_path / "pose.npz")
         again = read_npz(tmp_path / "pose.npz")
         choose_view(again, SIZE_WH)

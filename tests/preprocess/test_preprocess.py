@@ -1,4 +1,4 @@
-"""Gap filling, repair and smoothing of tracks: what must hold for any motion, at any frame rate."""
+"""Gap filling, outlier correction and smoothing at any frame rate."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, InputError, ShapeError
-from vp3d_cli.preprocess import LOW_CONFIDENCE, body_size, fill_gaps, smooth, smooth_joints
+from vp3d_cli.preprocess import LOW_CONFIDENCE, body_scale, fill_gaps, smooth, smooth_joints
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import Track2D
 
 Array = NDArray[np.float64]
 LEFT_WRIST, RIGHT_WRIST = COCO17.index("left_wrist"), COCO17.index("right_wrist")
 LEFT_ELBOW, LEFT_ANKLE, RIGHT_ANKLE = (COCO17.index(n) for n in ("left_elbow", "left_ankle", "right_ankle"))
-# Somebody who stands facing the camera, 1.7 m at 200 pixels per metre.
+# A person who stands facing the camera, 1.7 m at 200 pixels per metre.
 STANDING = 200 * np.array([
     (0.0, 0.15), (0.03, 0.12), (-0.03, 0.12), (0.08, 0.14), (-0.08, 0.14), (0.18, 0.35), (-0.18, 0.35), (0.25, 0.62),
     (-0.25, 0.62), (0.28, 0.87), (-0.28, 0.87), (0.12, 0.85), (-0.12, 0.85), (0.13, 1.25), (-0.13, 1.25),
@@ -31,7 +31,7 @@ def times(frames: int, fps: float = 30.0) -> Array:
 
 
 def make_track(keypoints: Array, scores: Array | float = 0.8) -> Track2D:
-    """A track of someone seen in all frames in which they have a keypoint."""
+    """A track that is observed in all frames with a keypoint."""
     seen = np.isfinite(keypoints).all(axis=-1)
     scores = np.where(seen, scores, 0.0)
     boxes = np.full((len(keypoints), 4), np.nan)
@@ -47,7 +47,7 @@ def still(frames: int, noise_px: float = 0.0, seed: int = 0) -> Array:
 
 
 def walking(frames: int, fps: float = 30.0) -> Array:
-    """Limbs swing, the body goes to the right and bobs."""
+    """A walk to the right with swinging limbs."""
     t = times(frames, fps)[:, None]
     swing = np.zeros((frames, 17, 2))
     for name, size, phase in (
@@ -107,7 +107,7 @@ def test_times_are_checked() -> None:
         smooth(track, np.array([0.0, np.nan, 0.2, 0.3]))
 
 
-def test_repeated_timestamps_are_survived() -> None:
+def test_repeated_timestamps_are_accepted() -> None:
     at = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 6]) / 30
     result = smooth(make_track(still(10, 1.0)), at)
     assert np.abs(result.keypoints - still(10)).max() < 5
@@ -120,7 +120,7 @@ def test_jitter_at_rest_goes_and_fast_motion_stays() -> None:
     assert jitter(smooth(rest, times(120)).keypoints) < 0.1 * jitter(rest.keypoints)
     flip = back_flip(25, 30.0)
     result = smooth(make_track(flip), times(25)).keypoints
-    size = float(np.median(body_size(flip, np.ones(flip.shape[:2]), times(25))))
+    size = float(np.median(body_scale(flip, np.ones(flip.shape[:2]), times(25))))
     assert np.linalg.norm(result - flip, axis=-1).max() < 0.03 * size
 
 
@@ -132,7 +132,7 @@ def test_stronger_is_smoother_and_weak_is_close_to_off() -> None:
 
 
 def test_no_lag() -> None:
-    """Time backwards gives the same, backwards."""
+    """Reversed time gives the reversed result."""
     rng = np.random.default_rng(5)
     keypoints = walking(60) + rng.normal(0, 2, (60, 17, 2))
     scores = rng.uniform(0.3, 0.9, (60, 17))
@@ -144,7 +144,7 @@ def test_no_lag() -> None:
 
 @settings(max_examples=20)
 @given(scale=st.floats(0.05, 20), shift=st.floats(-500, 500))
-def test_smooth_knows_no_resolution(scale: float, shift: float) -> None:
+def test_smoothing_is_independent_of_resolution(scale: float, shift: float) -> None:
     keypoints = walking(40) + still(40, 2.0) - still(40)
     plain = smooth(make_track(keypoints), times(40)).keypoints
     other = smooth(make_track(keypoints * scale + shift), times(40)).keypoints
@@ -152,7 +152,7 @@ def test_smooth_knows_no_resolution(scale: float, shift: float) -> None:
 
 
 def test_strength_does_not_depend_on_the_frame_rate() -> None:
-    """The same slow motion at 30 and at 120 frames per second, cut the same; noise then falls with the rate."""
+    """The same slow motion is smoothed alike at 30 and 120 frames per second."""
     slow = np.sin(2 * np.pi * 3.0 * times(481, 120))[:, None, None] * 0.4  # so little that the cutoff is that of rest
     fine = smooth(make_track(STANDING + 300 + slow + np.zeros((481, 17, 2))), times(481, 120)).keypoints
     coarse = smooth(make_track((STANDING + 300 + slow + np.zeros((481, 17, 2)))[::4]), times(121)).keypoints
@@ -170,7 +170,7 @@ def test_confident_keypoints_are_trusted_more() -> None:
     assert abs(pulled[1] - truth) < 0.2 * abs(pulled[0] - truth)
 
 
-def test_nothing_is_smoothed_across_a_gap() -> None:
+def test_smoothing_does_not_cross_gaps() -> None:
     keypoints = walking(60)
     keypoints[25:35] = np.nan
     changed = keypoints.copy()
@@ -201,7 +201,7 @@ def test_smooth_joints_in_metres() -> None:
     np.testing.assert_array_equal(smooth_joints(values, times(90), 0.0), values.astype(np.float32))
 
 
-def test_depth_is_smoothed_by_a_strength_of_its_own() -> None:
+def test_depth_has_its_own_strength() -> None:
     body = np.concatenate([STANDING / 200, np.zeros((17, 1))], axis=1)
     values = body + 0.01 * np.random.default_rng(0).standard_normal((90, 17, 3))
     once, both = smooth_joints(values, times(90), 1.5), smooth_joints(values, times(90), 0.5, depth=3.0)
@@ -211,36 +211,36 @@ def test_depth_is_smoothed_by_a_strength_of_its_own() -> None:
         smooth_joints(values, times(90), depth=-1.0)
 
 
-def test_smooth_joints_asks_for_what_it_needs() -> None:
+def test_smooth_joints_rejects_invalid_arguments() -> None:
     path = np.cumsum(np.full((20, 1, 3), 0.05), axis=0)
-    with pytest.raises(ConfigError, match="body_size_m"):
+    with pytest.raises(ConfigError, match="body_scale_m"):
         smooth_joints(path, times(20))
     with pytest.raises(ConfigError, match="must be positive"):
-        smooth_joints(path, times(20), body_size_m=0.0)
+        smooth_joints(path, times(20), body_scale_m=0.0)
     with pytest.raises(ShapeError, match="values"):
         smooth_joints(path[:, 0], times(20))
-    np.testing.assert_allclose(smooth_joints(path, times(20), body_size_m=0.5), path, atol=1e-5)
+    np.testing.assert_allclose(smooth_joints(path, times(20), body_scale_m=0.5), path, atol=1e-5)
 
 
-# --- body_size ---
+# --- body_scale ---
 
 
-def test_body_size_scales_and_ignores_what_is_unsure() -> None:
+def test_body_scale_ignores_low_confidence() -> None:
     keypoints, scores = walking(60), np.full((60, 17), 0.8)
-    plain = body_size(keypoints, scores, times(60))
-    np.testing.assert_allclose(body_size(3 * keypoints, scores, times(60)), 3 * plain, rtol=1e-6)
+    plain = body_scale(keypoints, scores, times(60))
+    np.testing.assert_allclose(body_scale(3 * keypoints, scores, times(60)), 3 * plain, rtol=1e-6)
     assert 0.4 < np.median(plain) / 200 < 0.55  # metres
     scores[:, LEFT_ANKLE] = LOW_CONFIDENCE / 2
     far = keypoints.copy()
     far[:, LEFT_ANKLE] += 5000
-    np.testing.assert_array_equal(body_size(keypoints, scores, times(60)), body_size(far, scores, times(60)))
-    assert (body_size(np.full((5, 17, 2), np.nan), np.zeros((5, 17)), times(5)) == 1).all()
+    np.testing.assert_array_equal(body_scale(keypoints, scores, times(60)), body_scale(far, scores, times(60)))
+    assert (body_scale(np.full((5, 17, 2), np.nan), np.zeros((5, 17)), times(5)) == 1).all()
 
 
 # --- fill_gaps ---
 
 
-def test_a_good_track_is_left_alone() -> None:
+def test_a_reliable_track_is_unchanged() -> None:
     for keypoints, fps in ((walking(60), 30.0), (back_flip(25, 30.0), 30.0), (back_flip(20, 24.0), 24.0),
                            (back_flip(50, 60.0), 60.0), (walking(30, 10.0), 10.0)):  # fmt: skip
         track = make_track(keypoints)
@@ -273,7 +273,7 @@ def test_confidence_falls_towards_the_middle_of_a_gap() -> None:
     assert scores[10] < 0.2 * scores[0]
 
 
-def test_what_the_detector_is_unsure_of_is_replaced() -> None:
+def test_low_confidence_is_interpolated() -> None:
     keypoints, scores = walking(60), np.full((60, 17), 0.8)
     keypoints[20:25, LEFT_ANKLE] += (0, -150)
     scores[20:25, LEFT_ANKLE] = 0.05
@@ -282,7 +282,7 @@ def test_what_the_detector_is_unsure_of_is_replaced() -> None:
     assert not result.observed[20:25, LEFT_ANKLE].any()
 
 
-def test_in_a_long_gap_the_detectors_guess_takes_over() -> None:
+def test_long_gaps_follow_low_confidence_detections() -> None:
     keypoints, scores = still(150), np.full((150, 17), 0.8)
     keypoints[20:130, LEFT_WRIST] += (-40, -60)
     scores[20:130, LEFT_WRIST] = 0.15
@@ -292,7 +292,7 @@ def test_in_a_long_gap_the_detectors_guess_takes_over() -> None:
     assert 0 < result.scores[75, LEFT_WRIST] < LOW_CONFIDENCE
 
 
-def test_joints_that_are_never_sure_stay_as_they_are() -> None:
+def test_joints_that_are_never_reliable_are_unchanged() -> None:
     keypoints, scores = still(30, 1.0), np.full((30, 17), 0.8)
     scores[:, 13:] = 0.03
     track = make_track(keypoints, scores)
@@ -321,7 +321,7 @@ def test_only_short_absences_are_filled() -> None:
     np.testing.assert_array_equal(none.keypoints, make_track(keypoints).keypoints)
 
 
-def test_an_absence_cuts_the_track_in_two() -> None:
+def test_a_long_absence_splits_the_track() -> None:
     keypoints = walking(120)
     keypoints[50:80] = np.nan
     keypoints[40:50, LEFT_WRIST] = np.nan
@@ -337,17 +337,17 @@ def test_fill_gaps_rejects_gap(gap: float) -> None:
         fill_gaps(make_track(still(3)), times(3), max_gap_s=gap)
 
 
-def test_nobody() -> None:
+def test_empty_tracks() -> None:
     result = fill_gaps(make_track(np.full((10, 17, 2), np.nan)), times(10))
     assert np.isnan(result.keypoints).all()
     assert not result.observed.any()
 
 
-# --- repair ---
+# --- correct_outliers ---
 
 
 @pytest.mark.parametrize("fps", [24.0, 30.0, 60.0])
-def test_left_and_right_are_put_back(fps: float) -> None:
+def test_swaps_are_corrected(fps: float) -> None:
     truth = walking(90, fps)
     keypoints = truth.copy()
     pair, crossed = [LEFT_ANKLE, RIGHT_ANKLE], [RIGHT_ANKLE, LEFT_ANKLE]
@@ -359,7 +359,7 @@ def test_left_and_right_are_put_back(fps: float) -> None:
     assert result.observed.all()
 
 
-def test_flickering_names_are_settled() -> None:
+def test_flickering_labels_are_corrected() -> None:
     truth = walking(60)
     keypoints, scores = truth.copy(), np.full((60, 17), 0.8)
     scores[:, LEFT_ANKLE] = 0.6
@@ -372,8 +372,8 @@ def test_flickering_names_are_settled() -> None:
     np.testing.assert_allclose(result.scores[:, LEFT_ANKLE], 0.6, rtol=1e-6)
 
 
-def test_a_swapped_leg_is_put_back_as_a_whole() -> None:
-    """Also where the knee is off besides, so that it alone would not tell: no leg that crosses the other."""
+def test_a_swapped_leg_is_corrected_as_a_whole() -> None:
+    """Knee and ankle are swapped together, also where the knee position is noisy."""
     truth = walking(60)
     keypoints = truth.copy()
     swapped = slice(22, 25)
@@ -396,8 +396,8 @@ def test_a_jump_is_dropped_and_filled(length: int) -> None:
     assert result.observed.sum() == 60 * 17 - length
 
 
-def test_a_punch_is_no_jump() -> None:
-    """Out and back within a quarter of a second, 0.6 m: slower to come than a fault, so it stays."""
+def test_a_punch_is_not_a_jump() -> None:
+    """A hand moves 0.6 m out and back in a quarter of a second, slower than a jump."""
     truth = still(60)
     reach = 120 * np.exp(-(((times(60) - 1.0) / 0.06) ** 2))
     truth[:, RIGHT_WRIST, 0] += reach
@@ -422,7 +422,7 @@ def any_track(draw: st.DrawFn) -> tuple[Track2D, Array]:
 
 @settings(max_examples=60)
 @given(made=any_track())
-def test_whatever_comes_in(made: tuple[Track2D, Array]) -> None:
+def test_any_track_gives_a_valid_track(made: tuple[Track2D, Array]) -> None:
     track, at = made
     before = replace(track, keypoints=track.keypoints.copy(), scores=track.scores.copy())
     filled = fill_gaps(track, at)
@@ -437,6 +437,6 @@ def test_whatever_comes_in(made: tuple[Track2D, Array]) -> None:
     assert (filled.scores[known & ~filled.observed] > 0).all()
     # What was there is still there, unless it was a jump, which is filled.
     assert known[np.isfinite(track.keypoints).all(axis=-1) & (track.scores > 0)].all()
-    size = float(body_size(track.keypoints, track.scores, at).max())
+    size = float(body_scale(track.keypoints, track.scores, at).max())
     span = np.nanmax(track.keypoints, initial=0) - np.nanmin(track.keypoints, initial=0) + 10 * size
     assert np.nanmax(np.abs(result.keypoints), initial=0) < 3 * span + 1000

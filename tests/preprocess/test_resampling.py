@@ -1,4 +1,4 @@
-"""Resampling between frame rates, and the spline under the whole package."""
+"""Resampling between frame rates, and the smoothing spline."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_uniform_times_cover_the_span(steps: list[float], start: float, rate: fl
     assert old[-1] - 0.06 / rate < new[-1] < old[-1] + 1.01 / rate
 
 
-def test_uniform_times_forgive_rounded_timestamps() -> None:
+def test_uniform_times_tolerate_rounded_timestamps() -> None:
     exact = np.arange(300) / 30
     for old in (exact, np.round(exact, 3), np.round(exact, 3) + 5.0004):
         assert len(uniform_times(old, 30.0)) == 300
 
 
-def test_uniform_times_refuse() -> None:
+def test_uniform_times_reject_invalid_input() -> None:
     for rate in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="rate_hz"):
             uniform_times(np.arange(3.0), rate)
@@ -57,8 +57,8 @@ def test_uniform_times_refuse() -> None:
 
 
 @pytest.mark.parametrize(("rate", "error"), [(60.0, 0.006), (120.0, 0.006), (25.0, 0.01), (29.97, 0.01), (10.0, 0.015)])
-def test_there_and_back(rate: float, error: float) -> None:
-    """A movement of 2 Hz goes through 30 Hz and comes back."""
+def test_round_trip(rate: float, error: float) -> None:
+    """A 2 Hz movement survives resampling to 30 Hz and back."""
     old = np.arange(int(4 * rate)) / rate
     values = wave(old, 2.0)
     lifter = uniform_times(old, 30.0)
@@ -68,7 +68,7 @@ def test_there_and_back(rate: float, error: float) -> None:
     assert np.abs(back - values).max() < 0.08
 
 
-def test_there_and_back_with_uneven_frames() -> None:
+def test_round_trip_with_uneven_frames() -> None:
     rng = np.random.default_rng(0)
     old = np.cumsum(rng.choice([1 / 60, 1 / 30, 1 / 24], 200))
     lifter = uniform_times(old, 30.0)
@@ -83,7 +83,7 @@ def test_same_times_change_nothing() -> None:
     np.testing.assert_allclose(resample(values, at, at), values, atol=1e-9)
 
 
-def test_what_a_lower_rate_cannot_show_is_removed() -> None:
+def test_frequencies_above_the_new_rate_are_removed() -> None:
     old = np.arange(480) / 120
     new = uniform_times(old, 30.0)
     inner = slice(10, -10)
@@ -122,7 +122,7 @@ def test_gaps_stay_gaps() -> None:
     np.testing.assert_allclose(resample(other, old, uniform_times(old, 30.0))[:10, 0], down[:10, 0], atol=1e-9)
 
 
-def test_one_frame_and_none() -> None:
+def test_one_frame_and_no_frames() -> None:
     one = np.array([[1.0, 2.0]])
     np.testing.assert_array_equal(resample(one, np.array([5.0]), np.array([5.0])), one)
     np.testing.assert_array_equal(resample(one, np.array([5.0]), np.array([5.0, 5.1])), [[1, 2], [1, 2]])
@@ -132,8 +132,8 @@ def test_one_frame_and_none() -> None:
     np.testing.assert_allclose(resample(two, np.array([0.0, 1.0]), np.array([0.0, 0.25, 1.0]))[:, 0], [0, 0.25, 1])
 
 
-def test_beyond_the_record() -> None:
-    """One step is straight on, more is missing."""
+def test_extrapolation_is_limited_to_one_step() -> None:
+    """One step beyond the end is extrapolated; later times are NaN."""
     old = np.arange(10) / 10
     result = resample(old[:, None].copy(), old, np.array([-0.2, -0.1, 0.0, 0.9, 1.0, 1.1, 1.2]))[:, 0]
     np.testing.assert_allclose(result, [np.nan, -0.1, 0.0, 0.9, 1.0, np.nan, np.nan], atol=1e-9)
@@ -147,7 +147,7 @@ def test_type_and_shape_are_kept() -> None:
     assert resample(np.zeros(12), np.arange(12.0), np.arange(5.0)).shape == (5,)
 
 
-def test_resample_refuses() -> None:
+def test_resample_rejects_invalid_input() -> None:
     with pytest.raises(ShapeError, match="one time per frame"):
         resample(np.zeros((3, 2)), np.arange(4.0), np.arange(3.0))
     with pytest.raises(InputError, match="earlier"):
@@ -165,7 +165,7 @@ def test_resample_refuses() -> None:
     level=st.floats(-1e4, 1e4),
 )
 def test_straight_lines_stay_straight(seed: int, frames: int, rate: float, slope: float, level: float) -> None:
-    """At any pair of rates, even or uneven, whatever is missing."""
+    """At any pair of rates, even or uneven, with any missing frames."""
     rng = np.random.default_rng(seed)
     old = np.cumsum(rng.uniform(0.01, 0.05, frames))
     values = (level + slope * old)[:, None] * np.ones(3)
@@ -193,7 +193,7 @@ def test_polynomials_pass_unchanged(order: int) -> None:
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("fps", [60.0, 240.0])
 def test_frequency_response(order: int, fps: float) -> None:
-    """Half the amplitude at the cutoff, and the slope of a filter of that order, in phase."""
+    """Half the amplitude at the cutoff, the slope of a filter of that order, and no phase shift."""
     at = np.arange(int(6 * fps)) / fps
     for hz in (1.0, 2.0, 4.0, 8.0):
         fitted = fit_spline(wave(at, hz), at, np.ones(len(at)), np.zeros(len(at)), 4.0, order=order)
@@ -204,7 +204,7 @@ def test_frequency_response(order: int, fps: float) -> None:
         np.testing.assert_allclose(across, 0, atol=0.01)
 
 
-def test_series_do_not_touch() -> None:
+def test_series_are_independent() -> None:
     rng = np.random.default_rng(0)
     lengths = (1, 2, 3, 7, 30, 1)
     parts = [rng.normal(size=(n, 2)) for n in lengths]
@@ -225,7 +225,7 @@ def test_series_do_not_touch() -> None:
     assert fit_spline(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0), 1.0).shape == (0, 2)
 
 
-def test_a_gap_is_bridged_smoothly_and_without_swinging() -> None:
+def test_a_gap_is_bridged_smoothly_and_without_oscillation() -> None:
     at = np.arange(90) / 30
     values = np.where(at < 1.5, at, 3 - at)[:, None] * 100  # up, then down: the turn is hidden
     weights = ((at < 1.2) | (at > 1.8)).astype(float)
@@ -237,7 +237,7 @@ def test_a_gap_is_bridged_smoothly_and_without_swinging() -> None:
 
 
 def test_extreme_settings_stay_exact() -> None:
-    """Ten minutes at 240 frames per second under the lowest cutoff: still positive definite, still a mean."""
+    """Ten minutes at 240 frames per second with the lowest cutoff stay positive definite."""
     count = 20_000
     at = np.arange(count) / 240
     values = 5e3 + np.random.default_rng(0).normal(size=(count, 1))

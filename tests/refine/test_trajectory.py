@@ -1,4 +1,4 @@
-"""Where the root is: recovered from projections, and smoothed."""
+"""Root trajectory: fit to projections, and smoothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def scene(frames: int = FRAMES) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
     return joints.astype(np.float32), root, keypoints.astype(np.float32), scores.astype(np.float32)
 
 
-def test_a_known_root_is_found_to_a_millimetre() -> None:
+def test_the_root_is_found_to_a_millimetre() -> None:
     joints, root, keypoints, scores = scene()
     found, weight = fit_trajectory(joints, keypoints, scores, CAMERA)
     assert np.linalg.norm(found - root, axis=1).max() < 1e-3
@@ -36,7 +36,7 @@ def test_a_known_root_is_found_to_a_millimetre() -> None:
 
 
 @pytest.mark.parametrize("joint", ["left_wrist", "right_ankle", "left_hip"])
-def test_one_wrong_joint_does_little_harm(joint: str) -> None:
+def test_one_wrong_joint_has_little_effect(joint: str) -> None:
     joints, root, keypoints, scores = scene()
     keypoints[:, COCO17.index(joint)] += [180.0, -90.0]
     scores[:] = np.where(scores > 0, 0.8, 0.0)
@@ -48,7 +48,7 @@ def test_one_wrong_joint_does_little_harm(joint: str) -> None:
     assert (weight < exact).all()
 
 
-def test_a_joint_of_no_confidence_does_none() -> None:
+def test_a_joint_of_zero_confidence_has_no_effect() -> None:
     joints, root, keypoints, scores = scene()
     wrist = COCO17.index("left_wrist")
     keypoints[:, wrist] += 300.0
@@ -69,7 +69,7 @@ def test_frames_with_too_few_joints_are_unknown() -> None:
     assert np.linalg.norm(found[9] - root[9]) < 0.01  # three joints are enough
 
 
-def test_nobody_stands_behind_the_camera() -> None:
+def test_roots_are_in_front_of_the_camera() -> None:
     joints, _, keypoints, scores = scene(4)
     keypoints = keypoints[:, ::-1].copy()  # joints of the wrong place: any depth might fit best
     found, _ = fit_trajectory(joints, keypoints, scores[:, ::-1].copy(), CAMERA)
@@ -105,7 +105,7 @@ def test_depth_is_smoothed_more_than_place() -> None:
     np.testing.assert_allclose(smoothed[[94, 106]], step[[94, 106]], atol=5e-3)
 
 
-def test_frames_of_little_trust_are_drawn_to_the_others() -> None:
+def test_frames_of_low_weight_follow_the_others() -> None:
     root = np.tile([0.0, 0.0, 4.0], (61, 1))
     root[30] = [0.5, 0.0, 6.0]
     weights = np.ones(61)
@@ -114,7 +114,7 @@ def test_frames_of_little_trust_are_drawn_to_the_others() -> None:
     assert np.abs(smoothed - [0.0, 0.0, 4.0]).max() < 0.01
 
 
-def test_gaps_are_filled_and_the_rest_is_as_without_them() -> None:
+def test_gaps_are_filled_without_changing_other_frames() -> None:
     s = np.arange(150) / 30.0
     truth = np.stack([-1 + 0.5 * s, 0.3 * np.sin(3 * s), np.full(150, 4.0)], axis=1)
     weights = np.ones(150)
@@ -130,7 +130,7 @@ def test_gaps_are_filled_and_the_rest_is_as_without_them() -> None:
     np.testing.assert_allclose(smoothed[away], whole[away], atol=1e-3)
 
 
-def test_a_long_gap_does_not_blur_what_is_far_from_it() -> None:
+def test_a_long_gap_does_not_change_distant_frames() -> None:
     s = np.arange(400) / 30.0
     truth = np.stack([0.2 * np.sin(6 * s), 0 * s, np.full(400, 4.0)], axis=1)
     weights = np.ones(400)
@@ -142,7 +142,7 @@ def test_a_long_gap_does_not_blur_what_is_far_from_it() -> None:
 
 
 @pytest.mark.parametrize("depth", [-0.4, 0.0, np.nan, np.inf, -np.inf])
-def test_a_frame_that_is_not_in_front_of_the_camera_spoils_no_other(depth: float) -> None:
+def test_a_frame_behind_the_camera_changes_no_other(depth: float) -> None:
     s = np.arange(60) / 30.0
     truth = np.stack([0.3 * s, 0.1 + 0 * s, 3.0 + 0.5 * s], axis=1)
     root = truth.copy()
@@ -166,7 +166,7 @@ def test_short_clips(frames: int) -> None:
         np.testing.assert_allclose(smoothed, root, atol=2e-3)
 
 
-def test_a_single_known_frame_serves_all() -> None:
+def test_a_single_known_frame_fills_all() -> None:
     root = np.full((20, 3), np.nan)
     root[6] = [0.3, 0.1, 4.0]
     weights = np.zeros(20)
@@ -175,7 +175,7 @@ def test_a_single_known_frame_serves_all() -> None:
 
 
 def test_long_videos_need_little_memory() -> None:
-    """Ten hours at 30 frames per second; anything that grows with the square of it would not fit."""
+    """Ten hours at 30 frames per second: memory must not grow with the square of the length."""
     frames = 200_000
     root = np.tile([0.0, 0.0, 4.0], (frames, 1))
     weights = np.ones(frames)

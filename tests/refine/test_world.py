@@ -1,4 +1,4 @@
-"""World space: which way is up, where the floor is, and feet that stay where they stand."""
+"""World space: gravity direction, floor and foot locking."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def leg(hip: Array, ankle: Array, ahead: Array) -> Array:
 
 
 def person(root: Array, ankles: dict[str, Array], heading: float = 0.0) -> Array:
-    """(T, 17, 3) world, z up: a body that leans forward as people do, on given ankles (T, 3)."""
+    """Body (T, 17, 3) in world space with a natural forward lean, on given ankles (T, 3)."""
     ahead = np.array([math.cos(heading), math.sin(heading), 0.0])
     left = np.array([-math.sin(heading), math.cos(heading), 0.0])
     body = np.zeros((len(root), 17, 3))
@@ -65,7 +65,7 @@ def walk(
     heading: float = 0.0,
     start: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Array, Array]:
-    """Someone who walks with feet that truly stand: joints (T, 17, 3) and which feet stand (T, 2)."""
+    """A walk with exact foot contacts: joints (T, 17, 3) and contacts (T, 2)."""
     times = np.arange(round(seconds * fps)) / fps
     ahead = np.array([math.cos(heading), math.sin(heading), 0.0])
     left = np.array([-math.sin(heading), math.cos(heading), 0.0])
@@ -86,7 +86,7 @@ def walk(
 
 
 def stand(seconds: float = 3.0, fps: float = FPS, height: float = 0.0, start: tuple[float, float] = (0, 0)) -> Array:
-    """Someone who stands still, on something ``height`` metres high."""
+    """A person who stands still on a level ``height`` metres above the floor."""
     root = np.tile([start[0], start[1], 0.92 + height], (round(seconds * fps), 1))
     ankles = {
         side: np.tile([start[0], start[1] + 0.12 * sign, ANKLE + height], (len(root), 1))
@@ -113,7 +113,7 @@ def film(people: Array, pitch: float, roll: float = 0.0, distance: float = 5.0) 
 
 
 def estimate(cam: Array, seed: int, fps: float = FPS, drift: float = 0.05, jitter: float = 0.01) -> tuple[Array, Array]:
-    """What a lifter says: depth that drifts by 5 % over seconds and jitters by 1 %, joints off by a centimetre."""
+    """Simulated lifting: depth drifts by 5 % and jitters by 1 %, joints have errors of 1 cm."""
     rng = np.random.default_rng(seed)
     people, frames = cam.shape[:2]
     slow = rng.normal(size=(people, frames + int(12 * fps)))
@@ -128,7 +128,7 @@ def estimate(cam: Array, seed: int, fps: float = FPS, drift: float = 0.05, jitte
 
 
 class World(NamedTuple):
-    """What :func:`to_world` says of people who are all there from first to last, (P, T, ...)."""
+    """Result of :func:`to_world` for people who are in view in all frames, (P, T, ...)."""
 
     joints_world: Array
     rotation: Array
@@ -148,14 +148,14 @@ def tilt_deg(world: World, rotation: Array) -> float:
 
 
 def skate_cm_s(joints: Array, standing: Array, fps: float = FPS) -> float:
-    """Mean horizontal speed of ankles (T, 17, 3) while both this frame and the next belong to a contact."""
+    """Mean horizontal speed of ankles (T, 17, 3) between neighbouring contact frames."""
     speed = np.linalg.norm(np.diff(joints[:, ANKLES, :2], axis=0), axis=-1) * fps * 100
     return float(speed[standing[1:] & standing[:-1]].mean())
 
 
 @pytest.mark.parametrize("roll", [-20, 0, 20])
 @pytest.mark.parametrize("pitch", [-30, 0, 30, 60])
-def test_up_is_found_whatever_way_the_camera_is_held(pitch: float, roll: float) -> None:
+def test_up_is_found_at_any_pitch_and_roll(pitch: float, roll: float) -> None:
     errors = []
     for seed in range(3):
         body, _ = walk(heading=0.7 + 2.0 * seed)
@@ -166,7 +166,7 @@ def test_up_is_found_whatever_way_the_camera_is_held(pitch: float, roll: float) 
 
 
 @pytest.mark.parametrize("pitch", [5, 25])
-def test_standing_feet_stop_sliding(pitch: float) -> None:
+def test_feet_in_contact_do_not_slide(pitch: float) -> None:
     body, standing = walk(heading=0.5)
     cam, rotation, place = film(body[None], pitch, roll=5)
     relative, root = estimate(cam, seed=1)
@@ -209,7 +209,7 @@ def test_frame_rate_does_not_matter() -> None:
 
 
 def leap(height: float, turn: float = 0.0) -> tuple[Array, Array]:
-    """Stands, leaps (with a backward turn of ``turn`` radians about the hip), stands; joints and whether in the air."""
+    """A jump with a backward rotation of ``turn`` radians: joints, and whether in the air."""
     flight = 2 * math.sqrt(2 * height / 9.81)
     body = stand(2.5)
     times = np.arange(len(body)) / FPS - 1.0
@@ -234,7 +234,7 @@ def test_a_jump_stays_in_the_air() -> None:
     assert tilt_deg(world, rotation) < 4
 
 
-def test_a_flip_neither_turns_the_world_nor_is_pulled_down() -> None:
+def test_a_flip_changes_neither_up_nor_height() -> None:
     body, flying = leap(1.0, turn=2 * math.pi)
     cam, rotation, _ = film(body[None], 10)
     world = world_of(*estimate(cam, 5, drift=0.02))
@@ -246,7 +246,7 @@ def test_a_flip_neither_turns_the_world_nor_is_pulled_down() -> None:
     assert after[..., 2].min() >= 0
 
 
-def test_who_stands_on_a_wall_stays_up_there() -> None:
+def test_a_person_on_a_wall_stays_on_it() -> None:
     above = stand(6.0, height=1.8, start=(-1.0, 0.5))
     below, _ = walk(6.0, start=(-3.0, 0.0))
     cam, _, place = film(np.stack([above, below]), 8, distance=7)
@@ -258,7 +258,7 @@ def test_who_stands_on_a_wall_stays_up_there() -> None:
     assert world.translation[2] == pytest.approx(place[2], abs=0.35)
 
 
-def test_people_of_wrongly_assumed_size_stand_on_one_floor() -> None:
+def test_people_of_wrong_assumed_height_stand_on_one_floor() -> None:
     people = np.stack([walk(heading=h, start=s)[0] for h, s in ((0.3, (-2, 0)), (2.8, (2, 1)), (1.5, (0, -2)))])
     cam, rotation, _ = film(people, 15, distance=7)
     relative, root = estimate(cam, 7, drift=0.02)
@@ -285,7 +285,7 @@ def test_one_scene_for_all() -> None:
     assert np.linalg.det(world.rotation) == pytest.approx(1)
 
 
-def test_without_legs_the_floor_is_a_hips_height_below() -> None:
+def test_without_legs_the_floor_is_one_hip_height_below() -> None:
     cam, rotation, _ = film(stand()[None], 10, distance=2)
     relative = cam - cam[:, :, HIP, None]
     for joint in ("knee", "ankle"):
@@ -298,7 +298,7 @@ def test_without_legs_the_floor_is_a_hips_height_below() -> None:
     assert np.isnan(world.joints_world[0, :, ANKLES]).all()
 
 
-def test_who_lies_does_not_turn_the_world() -> None:
+def test_a_lying_person_does_not_change_up() -> None:
     upright, _ = walk(6.0, start=(0.0, 1.0))
     lying = stand(6.0)
     lying = lying[..., [2, 1, 0]] * [1, 1, 1] + [-1.0, -1.0, 0.1]  # along x, on the floor
@@ -306,7 +306,7 @@ def test_who_lies_does_not_turn_the_world() -> None:
     assert tilt_deg(world_of(*estimate(cam, 8)), rotation) < 4
 
 
-def test_nobody_upright_means_a_level_camera() -> None:
+def test_without_upright_people_the_camera_is_level() -> None:
     lying = stand(4.0)[..., [2, 1, 0]] + [0.0, 0.0, 0.1]
     cam, rotation, _ = film(lying[None], 10)
     world = world_of(*estimate(cam, 10))
@@ -340,7 +340,7 @@ def test_clips_of_few_frames(frames: int) -> None:
     assert world.joints_world[..., 2].min() == pytest.approx(ANKLE, abs=0.06)
 
 
-def test_nobody_and_nobody_in_view() -> None:
+def test_no_people_and_nobody_in_view() -> None:
     nobody = to_world([], [], None, np.arange(5) / FPS)
     assert (nobody.joints_world, nobody.contacts) == ([], [])
     world = world_of(np.full((1, 5, 17, 3), np.nan), np.full((1, 5, 3), np.nan))
@@ -348,7 +348,7 @@ def test_nobody_and_nobody_in_view() -> None:
     assert not world.contacts.any()
 
 
-def test_wrong_shapes_are_refused() -> None:
+def test_wrong_shapes_raise() -> None:
     joints, root = np.zeros((5, 17, 3), np.float32), np.zeros((5, 3), np.float32)
     times = np.arange(5) / FPS
     with pytest.raises(ShapeError, match=r"trajectory: expected shape \(5, 3\), got \(4, 3\)"):
@@ -363,7 +363,7 @@ def test_wrong_shapes_are_refused() -> None:
         to_world([joints], [root], [np.ones(5)] * 2, times)
 
 
-def test_who_comes_late_is_stood_as_if_the_video_began_with_them() -> None:
+def test_a_late_start_gives_the_same_result() -> None:
     cam, _, _ = film(stand()[None], 10)
     relative, root = cam - cam[:, :, HIP, None], cam[:, :, HIP]
     whole = world_of(relative, root)
@@ -372,11 +372,11 @@ def test_who_comes_late_is_stood_as_if_the_video_began_with_them() -> None:
     np.testing.assert_allclose(late.joints_world[0], whole.joints_world[0], atol=1e-3)
 
 
-def test_of_many_people_those_who_stood_most_say_which_way_is_up() -> None:
+def test_most_weighted_footprints_are_selected() -> None:
     person = np.array([0, 1, 1, 2, 3])
     footprints = Footprints(np.arange(15.0).reshape(5, 3), person, np.array([0.9, 0.5, 0.5, 0.2, 0.7]))
-    assert footprints.of_those_who_stood_most(4) is footprints
-    kept = footprints.of_those_who_stood_most(2)
+    assert footprints.most_weighted(4) is footprints
+    kept = footprints.most_weighted(2)
     assert kept.person.tolist() == [0, 1, 1]
-    np.testing.assert_array_equal(kept.place, footprints.place[:3])
+    np.testing.assert_array_equal(kept.position, footprints.position[:3])
     np.testing.assert_array_equal(kept.weight, footprints.weight[:3])

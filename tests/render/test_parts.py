@@ -1,4 +1,4 @@
-"""What pictures are made of: skeletons over footage, shapes, text, colours; and the contact sheet."""
+"""Parts of pictures: 2D skeletons, shapes, text, colours; and the contact sheet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vp3d_cli.errors import ConfigError
 from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
 from vp3d_cli.render.overlay2d import draw_skeleton, skeleton_bones
 from vp3d_cli.render.palette import mix, person_colors
-from vp3d_cli.render.shapes import blend, capsule_outlines, even, resize_into, window
+from vp3d_cli.render.shapes import blend, capsule_outlines, crop_around, even, resize_into
 from vp3d_cli.render.side_by_side import SideBySideRenderer
 from vp3d_cli.render.text import label, text_mask
 from vp3d_cli.skeletons import COCO17, H36M17
@@ -30,7 +30,7 @@ Array = NDArray[Any]
 
 
 def limb_color(scores: float = 0.9, observed: bool = True, at: str = "limb") -> Array:
-    """Colour in the middle of a lone left forearm, or of its wrist, over grey."""
+    """Colour at the centre of a single left forearm, or of its wrist, over grey."""
     image = grey((400, 400))
     keypoints = np.full((17, 2), np.nan)
     keypoints[COCO17.index("left_elbow")] = 100, 200
@@ -58,7 +58,7 @@ def test_filled_in_points_are_hollow() -> None:
     assert colored(image).any()
 
 
-def test_people_outside_the_picture_and_wild_values() -> None:
+def test_people_outside_the_picture_and_extreme_values() -> None:
     for offset in (-5000.0, 5000.0, 1e9):
         image = grey()
         keypoints = np.random.default_rng(0).uniform(0, 50, (17, 2)) + offset
@@ -118,14 +118,14 @@ def test_labels_stay_within_the_picture() -> None:
     label(tiny, "12", (4, 4), 12, person_colors(1).core)
 
 
-def test_text_is_as_high_as_asked() -> None:
+def test_text_has_the_requested_height() -> None:
     rows = np.flatnonzero(text_mask("H", 20.0)[:, :, 0].max(axis=1) > 0.5)
     assert 18 <= np.ptp(rows) + 1 <= 24
     with pytest.raises(ValueError, match="read-only"):
         text_mask("H", 20.0)[:] = 0
 
 
-def test_eight_people_have_colours_of_their_own() -> None:
+def test_eight_people_have_different_colours() -> None:
     tones = {
         tone for i in range(1, 9) for tone in (person_colors(i).left, person_colors(i).right, person_colors(i).core)
     }
@@ -139,8 +139,8 @@ def test_eight_people_have_colours_of_their_own() -> None:
 
 def test_small_helpers() -> None:
     assert [even(v) for v in (0.2, 2.9, 3.1, 719.6, 1280.5)] == [2, 2, 4, 720, 1280]
-    assert window(grey(), [(-50.0, -50.0)], 3) is None
-    part = window(grey(), [(0.0, 0.0), (10.0, 5.0)], 3)
+    assert crop_around(grey(), [(-50.0, -50.0)], 3) is None
+    part = crop_around(grey(), [(0.0, 0.0), (10.0, 5.0)], 3)
     assert part is not None
     assert part[0].shape == (9, 14, 3)
     image = grey()
@@ -182,7 +182,7 @@ def test_contact_sheet_of_any_number(count: int, size_wh: tuple[int, int]) -> No
         assert (sheet == person_colors(person_id).core).all(axis=2).sum() > 50
 
 
-def test_contact_sheet_of_odd_input() -> None:
+def test_contact_sheet_of_invalid_input() -> None:
     frame, people = shot(0)
     outside = replace(people[0], box_xyxy=np.array([-50, -50, 900, 900], np.float32))
     unseen = replace(people[1], box_xyxy=np.full(4, np.nan, np.float32), keypoints=np.full((17, 2), np.nan, np.float32))

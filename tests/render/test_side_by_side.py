@@ -1,4 +1,4 @@
-"""The side-by-side picture: who is where, what moves and what must not."""
+"""Side-by-side video: layout, choice of frames, camera and scene."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from poses import arrays_of, camera_axes, pose_of, walker, walking_pose, with_ar
 
 from vp3d_cli.camera import rotation_from_axis_angle
 from vp3d_cli.errors import ConfigError, InputError
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.figure import Figure, draw_limbs
 from vp3d_cli.render.floor import Floor, draw_shadows, trail_frames
 from vp3d_cli.render.palette import person_colors
 from vp3d_cli.render.scene3d import Scene3D
-from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
-from vp3d_cli.render.view import choose_view, filming_axes
+from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
+from vp3d_cli.render.view import choose_view, filming_rotation
 from vp3d_cli.skeletons import H36M17
-from vp3d_cli.types import Frame, FrameBGR, Pose3D, VideoInfo
+from vp3d_cli.types import Frame, FrameBGR, VideoInfo
 
 Array = NDArray[Any]
 
@@ -33,7 +34,7 @@ def frame_of(pose: Pose3D, index: int) -> Frame:
 
 
 def without(pose: Pose3D, person: int, index: int) -> Pose3D:
-    """The pose with a person out of view in one frame."""
+    """A pose with a person who is out of view in one frame."""
     changed = arrays_of(pose)
     for name in ("joints_3d", "trajectory", "joints_world", "keypoints_2d", "boxes_xyxy"):
         changed[name][person, index] = np.nan
@@ -51,7 +52,7 @@ def scene(pose: Pose3D, index: int, size_wh: tuple[int, int] = (320, 320)) -> Fr
 
 @pytest.mark.parametrize("size_wh", [(640, 360), (360, 640), (641, 359), (480, 480), (1280, 200), (90, 640), (101, 99)])
 @pytest.mark.parametrize("height", [240, 251])
-def test_sizes_are_even_and_as_promised(size_wh: tuple[int, int], height: int) -> None:
+def test_sizes_are_even_and_match_size_wh(size_wh: tuple[int, int], height: int) -> None:
     pose = walking_pose(1, 2, size_wh)
     renderer = SideBySideRenderer(pose, size_wh, height)
     width, drawn_height = renderer.size_wh
@@ -73,7 +74,7 @@ def test_footage_without_people_is_only_resized() -> None:
     np.testing.assert_array_equal(drawn[:, :320], image)
 
 
-def test_the_frame_is_not_changed_and_drawing_has_no_memory() -> None:
+def test_drawing_changes_neither_frame_nor_state() -> None:
     pose = walking_pose()
     renderer = SideBySideRenderer(pose, pose.video_size_wh, 240)
     frame = frame_of(pose, 5)
@@ -103,7 +104,7 @@ def test_a_gap_in_the_timestamps_is_not_filled() -> None:
     assert renderer.frame_at(50 / 30) == 5
 
 
-def test_one_frame() -> None:
+def test_a_pose_of_one_frame() -> None:
     pose = walking_pose(1, 1)
     renderer = SideBySideRenderer(pose, pose.video_size_wh, 240)
     assert renderer.covers(0.01)
@@ -111,7 +112,7 @@ def test_one_frame() -> None:
     assert colored(renderer.draw(frame_of(pose, 0))).any()
 
 
-def test_a_pose_of_another_video() -> None:
+def test_a_pose_of_another_video_raises() -> None:
     pose = walking_pose(1, 10)
     with pytest.raises(InputError, match="640x360"):
         SideBySideRenderer(pose, (360, 640))
@@ -120,14 +121,14 @@ def test_a_pose_of_another_video() -> None:
     with pytest.raises(InputError, match="320x180"):
         SideBySideRenderer(pose, (640, 360)).draw(Frame(0, 0.0, grey((320, 180))))
     info = VideoInfo(Path("v.mp4"), 640, 360, 30.0, 10, 1 / 3)
-    check_fits(pose, info)
-    check_fits(pose, replace(info, frame_count=None, duration_s=None, fps=30000 / 1001))
+    check_pose_matches_video(pose, info)
+    check_pose_matches_video(pose, replace(info, frame_count=None, duration_s=None, fps=30000 / 1001))
     for wrong in (replace(info, width=320), replace(info, fps=25.0)):
         with pytest.raises(InputError, match="give the video it was made from"):
-            check_fits(pose, wrong)
+            check_pose_matches_video(pose, wrong)
     late = replace(pose, frame_times_s=pose.frame_times_s + 10)
     with pytest.raises(InputError, match=r"ends at 0\.33 s"):
-        check_fits(late, info)
+        check_pose_matches_video(late, info)
 
 
 # The scene.
@@ -137,9 +138,11 @@ def test_camera_axes_are_found_in_the_pose() -> None:
     for yaw in (0.0, 40.0, -120.0):
         axes = camera_axes(yaw)
         pose = pose_of([walker(np.arange(5) / 30.0)], axes=axes)
-        np.testing.assert_allclose(filming_axes(pose), axes.T, atol=1e-5)
+        np.testing.assert_allclose(filming_rotation(pose), axes.T, atol=1e-5)
     tilted = rotation_from_axis_angle(np.array([0.3, 0.1, -0.2])) @ camera_axes(20.0)
-    np.testing.assert_allclose(filming_axes(pose_of([walker(np.arange(5) / 30.0)], axes=tilted)), tilted.T, atol=1e-5)
+    np.testing.assert_allclose(
+        filming_rotation(pose_of([walker(np.arange(5) / 30.0)], axes=tilted)), tilted.T, atol=1e-5
+    )
 
 
 @settings(max_examples=20)
@@ -156,7 +159,7 @@ def test_left_and_right_are_those_of_the_footage(yaw: float, tilt: float) -> Non
     assert forward[2] < 0
 
 
-def test_everyone_fits_into_the_picture_for_the_whole_clip() -> None:
+def test_all_people_fit_into_the_picture() -> None:
     times_s = np.arange(60) / 30.0
     pose = pose_of([walker(times_s, (-1, 0), 30.0), walker(times_s, (1, 1), 200.0), walker(times_s, (0, 2), -60.0)])
     path = choose_view(pose, (400, 300))
@@ -167,7 +170,7 @@ def test_everyone_fits_into_the_picture_for_the_whole_clip() -> None:
     assert np.ptp(pixels[..., 0]) > 200  # and fill it
 
 
-def test_one_wrong_frame_does_not_make_everyone_small() -> None:
+def test_one_wrong_frame_does_not_change_the_camera_much() -> None:
     pose = pose_of([walker(np.arange(600) / 30.0, speed_m_s=0.0)])
     steady = choose_view(pose, (320, 320)).positions
     pose.people[0].joints_world[300] *= 30
@@ -190,7 +193,7 @@ def test_the_camera_follows_a_long_walk_slowly() -> None:
         assert np.ptp(pixels[:, 1]) > 80
 
 
-def test_the_camera_keeps_to_the_main_person_if_someone_is_far_away() -> None:
+def test_the_camera_follows_the_main_person_if_people_are_far_apart() -> None:
     times_s = np.arange(30) / 30.0
     pose = pose_of([walker(times_s), walker(times_s, (4.0, 60.0))])
     pixels, _ = choose_view(pose, (320, 320)).at(10).project(pose.joints_world[0, 10])
@@ -198,7 +201,7 @@ def test_the_camera_keeps_to_the_main_person_if_someone_is_far_away() -> None:
     assert np.ptp(pixels[:, 1]) > 80
 
 
-def test_background_stands_still() -> None:
+def test_the_background_is_static() -> None:
     times_s = np.arange(20) / 30.0
     pose = pose_of([walker(times_s, (-1.8, 0), 90.0), walker(times_s, (1.8, 0), 90.0)])
     drawing = Scene3D(pose, (320, 320))
@@ -229,7 +232,7 @@ def test_a_person_with_missing_joints_is_drawn_in_part() -> None:
     scene(pose, 2)
 
 
-def test_nobody_at_all_and_wild_values_are_drawn_without_fuss() -> None:
+def test_empty_poses_and_extreme_values_are_drawn() -> None:
     pose = walking_pose(1, 3)
     empty = with_arrays(pose, joints_world=np.full_like(pose.joints_world, np.nan))
     assert not colored(scene(empty, 0)).any()
@@ -239,7 +242,7 @@ def test_nobody_at_all_and_wild_values_are_drawn_without_fuss() -> None:
         scene(with_arrays(pose, joints_world=wild), 1)
 
 
-def test_who_stands_in_front_hides_who_stands_behind() -> None:
+def test_near_people_occlude_far_people() -> None:
     times_s = np.zeros(1)
     pose = pose_of([walker(times_s, (0, 0)), walker(times_s, (0, 2))])
     path = choose_view(pose, (320, 320))
@@ -257,7 +260,7 @@ def test_who_stands_in_front_hides_who_stands_behind() -> None:
     assert kept > 0.8  # all but the soft edges
 
 
-def test_sides_have_their_tones() -> None:
+def test_left_and_right_have_their_tones() -> None:
     body = Figure(2, H36M17.joints, H36M17.parents).limbs(walker(np.zeros(1))[0])
     tones = person_colors(2)
     children = [child for child, parent in enumerate(H36M17.parents) if parent >= 0]
@@ -284,7 +287,7 @@ def test_grid_step_is_round(distance: float, step_m: float) -> None:
     assert Floor(path).step_m == step_m
 
 
-def test_trail_connects_the_same_frames_whatever_the_rate() -> None:
+def test_trails_connect_the_same_frames_at_any_rate() -> None:
     times_s = np.arange(1000) / 240.0
     earlier, later = trail_frames(times_s, 800), trail_frames(times_s, 801)
     assert earlier[-1] == 800

@@ -1,4 +1,4 @@
-"""vp3d_cli/track/leaked_keypoints.py: keypoints that a detector put on the person in front are not the hidden one's."""
+"""Keypoints that leak from an occluded person to the person in front are dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Change = Callable[[float, NDArray[np.float64], NDArray[np.float64]], NDArray[np.
 
 
 def seen(change: Change, fps: float = 30.0, jitter: float = 0.004) -> tuple[list[Keypoints2D], NDArray[np.float64]]:
-    """Both in each frame; ``change(time_s, front, hidden)`` gives what the detector makes of the hidden one."""
+    """Detections of both people; ``change`` returns the detected hidden person."""
     rng = np.random.default_rng(1)
     times = np.arange(round(DURATION_S * fps)) / fps
     frames = []
@@ -33,7 +33,7 @@ def seen(change: Change, fps: float = 30.0, jitter: float = 0.004) -> tuple[list
 
 
 def tracks_of(change: Change, fps: float = 30.0, jitter: float = 0.004) -> tuple[Track2D, Track2D, NDArray[np.float64]]:
-    """The tracks of the one in front, and of the hidden one, and the times."""
+    """Tracks of the person in front and of the hidden person, and the times."""
     frames, times = seen(change, fps, jitter)
     tracks = track_people(frames, times, SIZE_WH)
     assert len(tracks) == 2
@@ -42,7 +42,7 @@ def tracks_of(change: Change, fps: float = 30.0, jitter: float = 0.004) -> tuple
 
 
 def legs_jump(time_s: float, front: NDArray[np.float64], hidden: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For a quarter of a second, a little before the two are at one place."""
+    """The legs of the hidden person jump for a quarter of a second."""
     changed = hidden.copy()
     if 1.1 <= time_s < 1.35:
         changed[LEGS] = front[LEGS]
@@ -61,7 +61,7 @@ def box_error(track: Track2D, times: NDArray[np.float64], walker: Walker) -> NDA
 
 
 @pytest.mark.parametrize("fps", [12.0, 30.0, 60.0])
-def test_legs_that_jump_to_the_person_in_front(fps: float) -> None:
+def test_legs_that_leak_to_the_person_in_front_are_dropped(fps: float) -> None:
     front, hidden, times = tracks_of(legs_jump, fps)
     during = (times >= 1.1) & (times < 1.35)
     others = np.setdiff1d(np.arange(17), LEGS)
@@ -80,13 +80,13 @@ def test_legs_that_jump_to_the_person_in_front(fps: float) -> None:
 
 
 @pytest.mark.parametrize("jitter", [0.004, 0.012])
-def test_who_walks_past_keeps_everything(jitter: float) -> None:
-    """Their joints coincide for a moment, and each one's are its own."""
+def test_crossing_people_keep_all_keypoints(jitter: float) -> None:
+    """The joints of both people coincide for a moment; no keypoint is dropped."""
     for track in tracks_of(as_it_is, jitter=jitter)[:2]:
         assert track.observed.all()
 
 
-def test_one_person_is_left_alone() -> None:
+def test_one_person_keeps_all_keypoints() -> None:
     times = np.arange(60) / 30
     detections = [as_detections([FRONT.keypoints(t)]) for t in times]
     (track,) = track_people(detections, times, SIZE_WH)
@@ -94,8 +94,8 @@ def test_one_person_is_left_alone() -> None:
     assert track.observed.all()
 
 
-def test_who_is_seen_as_somebody_else_is_not_seen() -> None:
-    """All but a few keypoints are the other one's: that says nothing of the hidden person."""
+def test_a_detection_on_the_other_person_is_dropped() -> None:
+    """A detection with nearly all keypoints on the other person is dropped."""
 
     def all_but_the_face(time_s: float, front: NDArray[np.float64], hidden: NDArray[np.float64]) -> NDArray[np.float64]:
         changed = hidden.copy()
@@ -110,8 +110,8 @@ def test_who_is_seen_as_somebody_else_is_not_seen() -> None:
     assert front.observed.all()
 
 
-def test_where_nothing_is_known_before_nothing_is_taken() -> None:
-    """A joint that has been at the other's place from the beginning may be there."""
+def test_nothing_is_dropped_without_earlier_positions() -> None:
+    """A joint that coincides with the other person's from the first frame is kept."""
 
     def from_the_beginning(
         time_s: float, front: NDArray[np.float64], hidden: NDArray[np.float64]

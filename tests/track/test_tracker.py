@@ -29,7 +29,7 @@ STANDING = np.array(
 
 @dataclass(frozen=True)
 class Walker:
-    """Someone who walks straight through the image."""
+    """A person who walks through the image in a straight line."""
 
     start_x: float  # pixels at time 0
     speed: float  # pixels per second
@@ -82,7 +82,7 @@ def film(
     double: float = 0.03,
     seed: int = 0,
 ) -> Scene:
-    """What a detector says: jitter, misses, false and double people; who is behind someone else is lost or wrong.
+    """Simulated detections with jitter, misses, false and duplicate people, and occlusions.
 
     Walkers are sorted by depth: the earlier one is in front.
     """
@@ -124,7 +124,7 @@ def film(
 
 
 def idf1(scene: Scene, tracks: Sequence[Track2D]) -> float:
-    """Identity F1 (Ristani et al. 2016): frames matched at IoU 0.5 under the best one-to-one choice of identities."""
+    """Identity F1 (Ristani et al. 2016) at IoU 0.5 under the best assignment of identities."""
     hits = np.zeros((len(scene.truth), len(tracks)))
     for p, boxes in enumerate(scene.truth):
         for k, track in enumerate(track.over(len(boxes)) for track in tracks):
@@ -140,7 +140,7 @@ def idf1(scene: Scene, tracks: Sequence[Track2D]) -> float:
 
 
 def crowd(people: int, seed: int) -> list[Walker]:
-    """People who all pass the middle of the image within a second or two, from both sides, at different depths."""
+    """People who cross at the centre of the image within two seconds."""
     rng = np.random.default_rng([seed, people])
     walkers = []
     for i in range(people):
@@ -209,7 +209,7 @@ def test_someone_who_reappears_is_the_same_person_for_two_seconds(away_s: float,
     assert sum(t.present.sum() for t in tracks) == seen.sum()
 
 
-def test_strays_are_dropped_but_a_single_frame_is_not_empty() -> None:
+def test_short_tracks_are_dropped_except_in_a_single_frame() -> None:
     times = np.arange(120) / 30
     person, stray = Walker(300, 40, 300), Walker(900, 0, 200)
     detections = [
@@ -274,12 +274,12 @@ def test_missing_stays_missing() -> None:
     assert track.observed[~gap][:, :15].all()
 
 
-def test_nobody() -> None:
+def test_frames_without_people_give_no_tracks() -> None:
     assert track_people([Keypoints2D.empty()] * 5, np.arange(5) / 30, SIZE_WH) == []
     assert track_people([], [], SIZE_WH) == []
 
 
-def test_wrong_input_is_refused() -> None:
+def test_invalid_input_raises() -> None:
     detections = [Keypoints2D.empty()] * 3
     with pytest.raises(ShapeError, match=r"\(3,\).*\(2,\)"):
         track_people(detections, [0.0, 0.1], SIZE_WH)
@@ -291,7 +291,7 @@ def test_wrong_input_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def three() -> list[Track2D]:
-    """1: mid-sized, throughout; 2: largest, right, shorter; 3: smallest, in the middle, shortest."""
+    """Three people: 1 in all frames; 2 the largest; 3 the smallest, central, shortest."""
     times = np.arange(150) / 30
     left, right, middle = Walker(250, 0, 400), Walker(1050, 0, 500, 650), Walker(640, 0, 150, 450)
     detections = []
@@ -308,7 +308,7 @@ def test_select_a_person(three: list[Track2D], which: str | int, expected: int) 
     assert [t.person_id for t in select_people(three, which, SIZE_WH)] == [expected]
 
 
-def test_select_says_who_there_is(three: list[Track2D]) -> None:
+def test_selection_error_lists_the_people(three: list[Track2D]) -> None:
     with pytest.raises(ConfigError, match="no person 7; people in this video: 1, 2, 3"):
         select_people(three, "7", SIZE_WH)
     with pytest.raises(ConfigError, match="largest, central, longest"):
@@ -343,7 +343,7 @@ def test_cuts_between_scenes_are_found() -> None:
     assert cuts_of([image for image in shots for _ in range(10)]) == [10, 20, 30, 40, 50]
 
 
-def test_motion_is_no_cut() -> None:
+def test_motion_is_not_a_cut() -> None:
     wide = scenery(1)
     pan = [np.ascontiguousarray(wide[:, x : x + 320]) for x in range(0, 600, 12)]
     assert cuts_of(pan) == []
@@ -355,7 +355,7 @@ def test_motion_is_no_cut() -> None:
     assert cuts_of(walk) == []
 
 
-def test_a_flash_is_no_cut() -> None:
+def test_a_flash_is_not_a_cut() -> None:
     image = scenery(2)[:, :320]
     bright = np.clip(image * 0.6 + 100, 0, 255).astype(np.uint8)
     assert cuts_of([image] * 5 + [bright] + [image] * 5) == []

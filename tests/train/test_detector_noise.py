@@ -1,4 +1,4 @@
-"""The detector that the data engine makes up errs like the one that was measured (docs/detector_noise.json)."""
+"""The simulated detector has the errors that were measured (docs/measurements/detector_noise.json)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.synthesis.noise import DetectorNoise, NoiseSettings
 
-MEASURED = json.loads((Path(__file__).parents[2] / "docs" / "detector_noise.json").read_text())
+MEASURED = json.loads((Path(__file__).parents[2] / "docs" / "measurements" / "detector_noise.json").read_text())
 PX_PER_M = 100.0
 
 

@@ -22,8 +22,8 @@ from vp3d_cli.train.config import TrainConfig, parse_config, read_config
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.mocap.motion import MOTION_JOINTS
 from vp3d_cli.train.networks import build_networks
-from vp3d_cli.train.plot import plot_learning_curve
 from vp3d_cli.train.recipes import find_recipe, list_recipes
+from vp3d_cli.train.run_files import plot_learning_curve
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_out_of_memory_says_what_to_try(archive: Path, tmp_path: Path, monkeypat
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(objective_module, "answer", fail)
+    monkeypatch.setattr(objective_module, "predict", fail)
     with pytest.raises(TrainingError, match=r"--set train\.batch=32"):
         train(small(archive), tmp_path / "run")
 

@@ -14,31 +14,29 @@ import pytest
 import torch
 
 from tests.motions import write_archive
-from tests.small_dataset import values_for, write_dataset
+from tests.small_dataset import values_for, write_dataset, write_people
 from vp3d_cli.camera import project, rotation_to_axis
 from vp3d_cli.errors import ConfigError, InputError
-from vp3d_cli.io.keypoints import write_keypoints
 from vp3d_cli.lift.checkpoint import load_lifter_file, read_lifter_info
 from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.lifter import Lifter
 from vp3d_cli.paper.datasets.cameras import cameras_of
 from vp3d_cli.skeletons import COCO17, H36M17, HUMANEVA15
-from vp3d_cli.train.batch import Batch, Lens, Unlabelled
+from vp3d_cli.train.batch import Batch, CameraBatch, UnlabelledBatch
 from vp3d_cli.train.config import TrainConfig, parse_config
 from vp3d_cli.train.loop import train
 from vp3d_cli.train.networks import build_networks
 from vp3d_cli.train.objective import Objective
 from vp3d_cli.train.reprojection import (
-    bone_length_difference,
-    bone_lengths,
-    fitted_root,
-    project_through,
-    rays_through,
-    reprojection,
+    bone_length_loss,
+    mean_bone_lengths,
+    pixels_to_rays,
+    project_points,
+    reprojection_error,
+    root_from_keypoints,
     shared_joints,
 )
-from vp3d_cli.train.views.footage import open_footage
-from vp3d_cli.types import Track2D
+from vp3d_cli.train.sequences.unlabelled import read_unlabelled
 
 WIDTH = 1000.0
 
@@ -53,12 +51,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_archive(tmp_path_factory.mktemp("motion") / "motion.npz")
 
 
-def lens(n: int = 1, **changes: Any) -> Lens:
+def cameras_like(n: int = 1, **changes: Any) -> CameraBatch:
     values = {
         "intrinsics": [1145.0, 1144.0, 512.0, 515.0], "distortion": [-0.2, 0.24, -0.001, 0.0014, -0.002],
-        "mixed": 2.0, "width": WIDTH, **changes,
+        "tangential_factor": 2.0, "width": WIDTH, **changes,
     }  # fmt: skip
-    return Lens(*(torch.tensor(value, dtype=torch.float64).expand(n, *np.shape(value)) for value in values.values()))
+    return CameraBatch(
+        *(torch.tensor(value, dtype=torch.float64).expand(n, *np.shape(value)) for value in values.values())
+    )
 
 
 def some_points(n: int = 2, joints: int = 17) -> torch.Tensor:
@@ -67,20 +67,20 @@ def some_points(n: int = 2, joints: int = 17) -> torch.Tensor:
     return spread + torch.tensor([0.2, -0.1, 4.5], dtype=torch.float64)
 
 
-def seen_of(points: torch.Tensor, seen_by: Lens, **changes: Any) -> Unlabelled:
+def observed(points: torch.Tensor, cameras: CameraBatch, **changes: Any) -> UnlabelledBatch:
     n, outputs, joints = points.shape[:3]
     zeros = torch.zeros(n, outputs, 2, dtype=torch.float64)
-    seen = Unlabelled(
-        torch.zeros(n, 9, joints, 2, dtype=torch.float64), project_through(points, seen_by),
-        torch.ones(n, outputs, joints, dtype=torch.float64), zeros, zeros[..., 0] + 1, None, seen_by,
+    unlabelled = UnlabelledBatch(
+        torch.zeros(n, 9, joints, 2, dtype=torch.float64), project_points(points, cameras),
+        torch.ones(n, outputs, joints, dtype=torch.float64), zeros, zeros[..., 0] + 1, None, cameras,
     )  # fmt: skip
-    return dataclasses.replace(seen, **changes)
+    return dataclasses.replace(unlabelled, **changes)
 
 
 def test_projection_is_that_of_the_library() -> None:
-    points, seen_by = some_points(), lens(2)
-    expected = project(points, seen_by.intrinsics[:, None, None], seen_by.distortion[:, None, None])
-    torch.testing.assert_close(project_through(points, seen_by), expected)
+    points, cameras = some_points(), cameras_like(2)
+    expected = project(points, cameras.intrinsics[:, None, None], cameras.distortion[:, None, None])
+    torch.testing.assert_close(project_points(points, cameras), expected)
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -88,28 +88,30 @@ def test_projection_is_that_of_the_data_set(number: int) -> None:
     camera = cameras_of("human36m", "S1")[number]
     assert camera.tangential == "human36m"
     points = some_points(1)
-    ours = project_through(points, lens(intrinsics=camera.intrinsics, distortion=camera.distortion, mixed=1.0))
+    ours = project_points(
+        points, cameras_like(intrinsics=camera.intrinsics, distortion=camera.distortion, tangential_factor=1.0)
+    )
     still = dataclasses.replace(camera, rotation=np.eye(3), translation=np.zeros(3))
     np.testing.assert_allclose(ours.numpy(), still.project(points.numpy()), atol=2e-4)
 
 
 def test_reprojection_of_the_truth_is_zero_and_scale_does_not_matter() -> None:
-    points, seen_by = some_points(), lens(2)
+    points, cameras = some_points(), cameras_like(2)
     root, shared = points[:, :, 0], shared_joints(H36M17, H36M17)
-    seen = seen_of(points, seen_by)
+    unlabelled = observed(points, cameras)
     joints = points - root[:, :, None]
-    assert reprojection(joints, root, seen, shared).item() == pytest.approx(0, abs=1e-12)
+    assert reprojection_error(joints, root, unlabelled, shared).item() == pytest.approx(0, abs=1e-12)
     # One camera cannot tell a child nearby from an adult further away.
-    assert reprojection(0.7 * joints, 0.7 * root, seen, shared).item() == pytest.approx(0, abs=1e-12)
-    moved = reprojection(joints, root + torch.tensor([0.1, 0.0, 0.0]), seen, shared).item()
+    assert reprojection_error(0.7 * joints, 0.7 * root, unlabelled, shared).item() == pytest.approx(0, abs=1e-12)
+    moved = reprojection_error(joints, root + torch.tensor([0.1, 0.0, 0.0]), unlabelled, shared).item()
     assert moved == pytest.approx(1145 * 0.1 / 4.5 / (WIDTH / 2), rel=0.15)
 
 
 def test_reprojection_weighs_by_confidence_and_skips_what_is_missing() -> None:
-    points, seen_by = some_points(), lens(2)
+    points, cameras = some_points(), cameras_like(2)
     root, shared = points[:, :, 0], shared_joints(H36M17, H36M17)
-    seen = seen_of(points, seen_by)
-    wild, scores = seen.keypoints.clone(), seen.scores.clone()
+    unlabelled = observed(points, cameras)
+    wild, scores = unlabelled.keypoints.clone(), unlabelled.scores.clone()
     wild[:, :, 5] += 200.0
     wild[:, :, 6] = math.nan
     scores[:, :, 6] = 0.0
@@ -117,7 +119,9 @@ def test_reprojection_weighs_by_confidence_and_skips_what_is_missing() -> None:
     losses = []
     for confidence in (1.0, 0.1, 0.0):
         scores[:, :, 5] = confidence
-        loss = reprojection(joints, root, dataclasses.replace(seen, keypoints=wild, scores=scores.clone()), shared)
+        loss = reprojection_error(
+            joints, root, dataclasses.replace(unlabelled, keypoints=wild, scores=scores.clone()), shared
+        )
         losses.append(loss.item())
         (gradient,) = torch.autograd.grad(loss, joints)
         assert torch.isfinite(gradient).all()
@@ -128,7 +132,9 @@ def test_reprojection_weighs_by_confidence_and_skips_what_is_missing() -> None:
 def test_a_person_behind_the_camera_gives_finite_numbers() -> None:
     points = some_points(1)
     behind = points * torch.tensor([1.0, 1.0, -1.0])
-    loss = reprojection(behind.requires_grad_(), behind[:, :, 0] * 0, seen_of(points, lens()), ([0], [0]))
+    loss = reprojection_error(
+        behind.requires_grad_(), behind[:, :, 0] * 0, observed(points, cameras_like()), ([0], [0])
+    )
     assert torch.isfinite(torch.autograd.grad(loss, behind)[0]).all()
 
 
@@ -142,11 +148,11 @@ def test_shared_joints_go_by_name() -> None:
 
 def test_bone_lengths_are_means_over_the_batch() -> None:
     points = some_points()
-    lengths = bone_lengths(points, H36M17.bones)
+    lengths = mean_bone_lengths(points, H36M17.bones)
     parent, child = H36M17.bones[3]
     assert lengths[3].item() == pytest.approx((points[..., parent, :] - points[..., child, :]).norm(dim=-1).mean())
-    assert bone_length_difference(points, points.flip(0), H36M17.bones).item() == pytest.approx(0, abs=1e-12)
-    longer = bone_length_difference(1.1 * points, points, H36M17.bones)
+    assert bone_length_loss(points, points.flip(0), H36M17.bones).item() == pytest.approx(0, abs=1e-12)
+    longer = bone_length_loss(1.1 * points, points, H36M17.bones)
     apart = 0.1 * lengths
     assert longer.item() == pytest.approx(torch.where(apart < 0.02, apart**2 / 0.04, apart - 0.01).mean().item())
 
@@ -164,15 +170,17 @@ def test_the_loss_is_that_of_the_papers_equations(folder: Path) -> None:
     objective = Objective(config, rule)
     torch.manual_seed(0)
     model = build_networks(config, rule).double().eval()
-    points, seen_by = some_points(4), lens(4)
+    points, cameras = some_points(4), cameras_like(4)
     root = points[:, :1, 0]
     centre, spread = torch.rand(4, 1, 2).double() * 0.1, torch.rand(4, 1).double() * 0.1 + 0.1
     batch = Batch(torch.rand(4, 9, 17, 2).double(), points[:, :1] - root[:, :, None], root, centre, spread)
-    seen = seen_of(points[:, 1:2], seen_by, features=torch.rand(4, 9, 17, 2).double(), centre=centre, spread=spread)
-    loss = objective.loss(model, batch, seen, False).item()
+    unlabelled = observed(
+        points[:, 1:2], cameras, features=torch.rand(4, 9, 17, 2).double(), centre=centre, spread=spread
+    )
+    loss = objective.loss(model, batch, unlabelled, False).item()
 
     with torch.no_grad():
-        pairs: Any = [model.forward_strided(part.features).numpy() for part in (batch, seen)]
+        pairs: Any = [model.forward_strided(part.features).numpy() for part in (batch, unlabelled)]
     (pose, place), (other_pose, other_place) = ((answer[:, 0, :17], answer[:, 0, 17]) for answer in pairs)
 
     def placed(answer: Any) -> Any:
@@ -189,12 +197,12 @@ def test_the_loss_is_that_of_the_papers_equations(folder: Path) -> None:
     points_cam = other_pose + placed(other_place)[:, None]
     depth = np.maximum(points_cam[..., 2], 0.2)
     x, y = (np.clip(points_cam[..., i] / depth, -2, 2) for i in range(2))
-    k1, k2, p1, p2, k3 = seen_by.distortion[0].tolist()
+    k1, k2, p1, p2, k3 = cameras.distortion[0].tolist()
     r2 = x * x + y * y
     radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
     u = 1145.0 * (x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)) + 512.0
     v = 1144.0 * (y * radial + 2 * p2 * x * y + p1 * (r2 + 2 * y * y)) + 515.0
-    away = np.stack([u, v], axis=-1) - seen.keypoints[:, 0].numpy()
+    away = np.stack([u, v], axis=-1) - unlabelled.keypoints[:, 0].numpy()
     expected += np.minimum(np.linalg.norm(away, axis=-1) / (WIDTH / 2), 1).mean()
     apart = np.abs(lengths(other_pose) - lengths(pose))
     expected += 2.0 * np.where(apart < 0.02, apart**2 / 0.04, apart - 0.01).mean()
@@ -252,43 +260,25 @@ def test_labels_count_for_the_unlabelled_only_through_what_is_seen(folder: Path,
     assert math.isfinite(train(config, tmp_path / "run").score)
 
 
-def write_people(path: Path, frames: int = 90, **settings: Any) -> Path:
-    """A keypoint file with two people at 50 frames per second; the second is in view for half a second."""
-    rng = np.random.default_rng(1)
-    body = np.stack([rng.uniform(300, 340, 17), np.linspace(100, 400, 17)], axis=-1)
-    tracks = []
-    for person, there in ((1, slice(0, frames)), (2, slice(10, 35))):
-        keypoints = np.full((frames, 17, 2), np.nan, np.float32)
-        keypoints[there] = body + np.arange(frames)[there, None, None] + 60 * person
-        boxes = np.concatenate([keypoints.min(axis=1), keypoints.max(axis=1)], axis=-1)
-        scores = np.where(np.isfinite(keypoints[..., 0]), 0.9, 0.0).astype(np.float32)
-        tracks.append(Track2D(person, keypoints, scores, boxes, np.isfinite(keypoints[..., 0])))
-    write_keypoints(
-        path, tracks, frame_times_s=np.arange(frames) / 50, fps=50.0, size_wh=(640, 480), format="vp3d",
-        video_name="v", provenance={"settings": settings},
-    )  # fmt: skip
-    return path
-
-
-def test_keypoint_files_are_conditioned_as_for_inference(tmp_path: Path) -> None:
+def test_keypoint_files_are_preprocessed_as_for_inference(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     write_people(tmp_path / "a.npz")
     write_people(tmp_path / "sub" / "b.npz", fov_deg=90.0)
     write_people(tmp_path / "sub" / "c.npz", intrinsics=[700.0, 701.0, 330.0, 250.0])
-    views = open_footage([str(tmp_path)], InputRule(rate_hz=30.0))
+    views = read_unlabelled([str(tmp_path)], InputRule(rate_hz=30.0))
     assert [len(view.keypoints) for view in views] == [55, 55, 55]
     focal = [view.camera.intrinsics[0] for view in views]
     assert focal == pytest.approx([320 / math.tan(math.radians(30)), 320.0, 700.0])
     assert views[0].scores is not None
     assert views[0].scores.min() > 0.5
-    assert open_footage([str(tmp_path / "a.npz")], InputRule(rate_hz=50.0))[0].keypoints.shape == (90, 17, 2)
+    assert read_unlabelled([str(tmp_path / "a.npz")], InputRule(rate_hz=50.0))[0].keypoints.shape == (90, 17, 2)
 
 
-def motion_values(archive: Path, unlabelled: Path, **train_section: Any) -> dict[str, Any]:
+def motion_values(archive: Path, keypoints: Path, **train_section: Any) -> dict[str, Any]:
     return {
         "model": {"options": {"widths": [3, 3], "channels": 16, "dropout": 0.1}},
         "data": {"motion": [str(archive)], "hold_out": ["walk_3"], "labelled": ["walk_0", "walk_1"]},
-        "semi": {"footage": [str(unlabelled)], "warmup_steps": 4},
+        "semi": {"unlabelled": [str(keypoints)], "warmup_steps": 4},
         "train": {
             "steps": 60, "batch": 64, "pool": 256, "validate_every": 20, "validation_windows": 64, "warmup_steps": 2,
             "precision": "float32", **train_section,
@@ -323,15 +313,15 @@ def test_motion_and_files_resume_exactly(archive: Path, tmp_path: Path, stop_at:
 @pytest.mark.parametrize(
     ("section", "names", "error", "says"),
     [
-        ("semi", {"footage": ["gone.npz"]}, InputError, "no keypoint file at gone.npz"),
+        ("semi", {"unlabelled": ["gone.npz"]}, InputError, "no keypoint file at gone.npz"),
         ("semi", {"subjects": ["S1"]}, ConfigError, "two kinds of unlabelled data"),
         ("semi", {"warmup_epochs": 5}, ConfigError, "semi.warmup_epochs needs a data set"),
         ("semi", {"reprojection": -1}, ConfigError, "reprojection must not be negative"),
-        ("model", {"task": "trajectory"}, ConfigError, "trains both models"),
+        ("model", {"task": "trajectory"}, ConfigError, "trains both networks"),
         ("train", {"batch": 1, "pool": 1}, ConfigError, "one half of it is unlabelled"),
         ("data", {"labelled": 0.0}, ConfigError, "labelled must be in"),
         ("data", {"labelled": ["("]}, ConfigError, "labelled: "),
-        ("data", {"labelled": "nothing"}, ConfigError, "0 clips to train on"),
+        ("data", {"labelled": "nothing"}, ConfigError, "0 clips for training"),
         ("input", {"skeleton_2d": "h36m17"}, ConfigError, "keypoint files have COCO keypoints"),
     ],
 )
@@ -347,40 +337,40 @@ def test_what_cannot_be(
 
 def test_files_that_show_nobody_for_long(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nobody is in view for 1 s"):
-        open_footage([str(write_people(tmp_path / "short.npz", frames=40))], InputRule())
+        read_unlabelled([str(write_people(tmp_path / "short.npz", frames=40))], InputRule())
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no keypoint files"):
-        open_footage([str(tmp_path / "empty")], InputRule())
+        read_unlabelled([str(tmp_path / "empty")], InputRule())
 
 
-@pytest.mark.parametrize("mixed", [1.0, 2.0])
-def test_rays_undo_the_projection(mixed: float) -> None:
-    points, seen_by = some_points(), lens(2, mixed=mixed)
-    rays = rays_through(project_through(points, seen_by), seen_by)
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_rays_undo_the_projection(factor: float) -> None:
+    points, cameras = some_points(), cameras_like(2, tangential_factor=factor)
+    rays = pixels_to_rays(project_points(points, cameras), cameras)
     torch.testing.assert_close(rays, points[..., :2] / points[..., 2:], rtol=0, atol=1e-5)
 
 
 def test_a_fit_finds_where_the_root_is() -> None:
-    points, seen_by = some_points(), lens(2)
-    seen, shared = seen_of(points, seen_by), shared_joints(H36M17, H36M17)
+    points, cameras = some_points(), cameras_like(2)
+    unlabelled, shared = observed(points, cameras), shared_joints(H36M17, H36M17)
     root = points[:, :, 0]
     joints = (points - root[:, :, None]).requires_grad_()
-    fitted = fitted_root(joints, seen, shared)
+    fitted = root_from_keypoints(joints, unlabelled, shared)
     torch.testing.assert_close(fitted, root, rtol=0, atol=1e-3)
-    torch.testing.assert_close(fitted_root(0.5 * joints, seen, shared), 0.5 * root, rtol=0, atol=1e-3)
+    torch.testing.assert_close(root_from_keypoints(0.5 * joints, unlabelled, shared), 0.5 * root, rtol=0, atol=1e-3)
     (gradient,) = torch.autograd.grad(fitted.sum(), joints)
     assert torch.isfinite(gradient).all()
-    nothing = dataclasses.replace(seen, scores=seen.scores * 0)
-    assert torch.isfinite(fitted_root(joints, nothing, shared)).all()
+    nothing = dataclasses.replace(unlabelled, scores=unlabelled.scores * 0)
+    assert torch.isfinite(root_from_keypoints(joints, nothing, shared)).all()
 
 
 def test_a_fit_in_the_axes_of_a_camera_that_faces_the_person() -> None:
-    points, seen_by = some_points(), lens(2)
+    points, cameras = some_points(), cameras_like(2)
     turn = rotation_to_axis(points[:, :, 0, :2] / points[:, :, 0, 2:])
-    seen = dataclasses.replace(seen_of(points, seen_by), rotations=turn)
+    unlabelled = dataclasses.replace(observed(points, cameras), rotations=turn)
     facing = points @ turn.mT
     root = facing[:, :, 0]
-    fitted = fitted_root(facing - root[:, :, None], seen, shared_joints(H36M17, H36M17))
+    fitted = root_from_keypoints(facing - root[:, :, None], unlabelled, shared_joints(H36M17, H36M17))
     torch.testing.assert_close(fitted, root, rtol=0, atol=1e-3)
 
 

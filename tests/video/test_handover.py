@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from running import infer
 
 from vp3d_cli.errors import OutputError, Vp3dError
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.pipeline import drawing as pictures
-from vp3d_cli.pipeline.detection import detect
+from vp3d_cli.pipeline.detection import detect_frames
 from vp3d_cli.pipeline.drawing import render
-from vp3d_cli.pipeline.infer import infer
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.video import VideoReader, VideoWriter
 from vp3d_cli.video.handover import Handover, InBackground
@@ -121,7 +121,7 @@ class Failing:
 
 def test_a_detector_that_raises_leaves_no_decoding_thread(demo: Path) -> None:
     with pytest.raises(Vp3dError, match="out of memory"), VideoReader(demo) as reader:
-        detect(reader, Failing())  # type: ignore[arg-type]
+        detect_frames(reader, Failing())  # type: ignore[arg-type]
     assert threads_left() == []
 
 

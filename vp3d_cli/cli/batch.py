@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vp3d_cli.jobs.plan import BatchItem
-    from vp3d_cli.jobs.remote import Place
     from vp3d_cli.jobs.report import BatchRow
     from vp3d_cli.jobs.run import BatchOptions
+    from vp3d_cli.jobs.storage import Place
 
 _WORDS_SHOWN = 30  # last lines of what a worker that died wrote
 
@@ -67,7 +67,7 @@ def batch(
         str | None,
         typer.Option(metavar="URL", help="Have a dask cluster do it: tcp://HOST:PORT.", show_default=False),
     ] = None,
-    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a cluster that is away.")] = 300,
+    cluster_timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for a cluster that is away.")] = 300,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")] = False,
     quiet: Quiet = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again; replace any file.")] = False,
@@ -85,9 +85,8 @@ def batch(
     """
     if scheduler is None:  # a cluster has weights of its own
         check_models(settings, lifting=not keypoints_only)
-    from vp3d_cli.jobs.remote import to_place
-    from vp3d_cli.jobs.run import BatchOptions
-    from vp3d_cli.jobs.watch import Limits
+    from vp3d_cli.jobs.run import BatchOptions, Limits
+    from vp3d_cli.jobs.storage import to_place
 
     kept = BatchOptions(
         settings=settings,
@@ -98,7 +97,7 @@ def batch(
         limits=Limits(retries, timeout, stall or None, fail_fast),
         overwrite=overwrite,
         scheduler=scheduler,
-        patience_s=patience,
+        cluster_timeout_s=cluster_timeout,
     )
     target = to_place(out)
     drawn, points = (None if given is None else to_place(given) for given in (render, keypoints))
@@ -124,8 +123,8 @@ def plan(
         typer.BadParameter: the options make no sense together.
     """
     from vp3d_cli.jobs.inputs import find_inputs
-    from vp3d_cli.jobs.places import same_file
     from vp3d_cli.jobs.plan import KEYPOINT_SUFFIXES, KEYPOINTS, POSE, RENDER, plan_items
+    from vp3d_cli.jobs.storage import same_file
 
     if kept.format and kept.format not in KEYPOINT_SUFFIXES:
         raise typer.BadParameter(f"{kept.format!r} is none of {', '.join(KEYPOINT_SUFFIXES)}", param_hint="--format")
@@ -147,20 +146,20 @@ def plan(
         where = ", ".join(map(str, videos))
         raise InputError(f"no videos in {where}" + (f" that match {', '.join(globs)}" if globs else ""))
     try:
-        return plan_items(inputs, out, roots=roots, suffixes=suffixes, keypoints=keypoints)
+        return plan_items(inputs, roots=roots, suffixes=suffixes, keypoints=keypoints)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
 
 
 def print_plan(items: Sequence[BatchItem], out: Place, kept: BatchOptions) -> None:
     """Print what would be done about each video."""
-    from vp3d_cli.jobs.run import judge_batch
+    from vp3d_cli.jobs.run import check_batch
 
     rows: list[tuple[str, ...]] = [("video", "plan", "because", "results")]
-    for item, verdict in zip(items, judge_batch(items, out, kept), strict=True):
-        plan = "fail" if verdict.failure is not None else "do" if verdict.needed else "skip"
-        because = verdict.failure or verdict.because(_flag) or "done"
-        results = ", ".join(str(item.targets[kind]) for kind in verdict.needed or item.targets)
+    for item, decision in zip(items, check_batch(items, out, kept), strict=True):
+        plan = "fail" if decision.failure is not None else "do" if decision.needed else "skip"
+        because = decision.failure or decision.because(_flag) or "done"
+        results = ", ".join(str(item.targets[kind]) for kind in decision.needed or item.targets)
         rows.append((str(item.input.place), plan, because, results))
     print(format_table([[printable(cell) for cell in row] for row in rows]))
 
@@ -206,7 +205,7 @@ def finish(rows: Sequence[BatchRow], out: Place, quiet: bool) -> None:
     counts = {status: sum(row.status == status for row in rows) for status in (DONE, SKIPPED, FAILED, LEFT)}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count or status == DONE)
     if not quiet:
-        print(f"{told}; see {out / 'batch.csv'} and batch.jsonl", file=sys.stderr)
+        print(f"{told}; see {out / 'batch.csv'}", file=sys.stderr)
     code = exit_code(rows)
     if code:
         print_error(f"{counts[FAILED] + counts[LEFT]} of {len(rows)} videos are not done; the table says why")

@@ -21,12 +21,13 @@ def check_models(settings: InferSettings, *, lifting: bool = True) -> None:
         WeightsError: there is no such lifter, or its file is damaged.
     """
     from vp3d_cli.detect.base import find_detector
+    from vp3d_cli.plugins import LIFTERS
     from vp3d_cli.weights import find_lifter
 
     if settings.keypoints is None:
         find_detector(settings.detector)[0].require()
     for name in (settings.lifter, settings.trajectory) if lifting else ():
-        if name is not None:
+        if name is not None and name not in LIFTERS:
             find_lifter(name)
 
 

@@ -20,6 +20,27 @@ MAX_LINE = 460
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+# Options that had another name in earlier versions, which still works.
+_RENAMED = {
+    "--segment": "--chunk-minutes",
+    "--patience": "--cluster-timeout",
+    "--flip": "--tta",
+    "--no-flip": "--no-tta",
+}
+
+
+def with_new_names(arguments: list[str]) -> list[str]:
+    """The arguments of a command with old names of options replaced, each with a notice on stderr."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    renamed = list(arguments)
+    for i, argument in enumerate(arguments[:end]):
+        old, equals, value = argument.partition("=")
+        if old in _RENAMED:
+            renamed[i] = f"{_RENAMED[old]}{equals}{value}"
+            print(f"vp3d: notice: {old} is now called {_RENAMED[old]}", file=sys.stderr)
+    return renamed
+
+
 def one_line(text: object) -> str:
     """Text with every run of white space, line breaks included, made one space."""
     return " ".join(str(text).split())

@@ -1,4 +1,4 @@
-"""``vp3d data``: the data sets of the paper, prepared or made up."""
+"""The command ``vp3d data``: prepares Human3.6M and HumanEva-I, or synthesizes a substitute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vp3d_cli.paper.datasets.prepare import Prepared
 
 data_app = typer.Typer(
-    help="Prepare Human3.6M and HumanEva-I, or make up a stand-in.", no_args_is_help=True, rich_markup_mode=None
+    help="Prepare Human3.6M and HumanEva-I, or synthesize a substitute.", no_args_is_help=True, rich_markup_mode=None
 )
 
 Out = Annotated[Path, typer.Option(help="Folder for the archives.", show_default=False)]
@@ -23,13 +23,13 @@ Out = Annotated[Path, typer.Option(help="Folder for the archives.", show_default
 @data_app.command("prepare")
 def prepare(
     dataset: Annotated[str, typer.Argument(help="human36m or humaneva.", show_default=False)],
-    source: Annotated[Path, typer.Argument(help="The download: a folder or archive.", show_default=False)],
+    source: Annotated[Path, typer.Argument(help="Download: a folder or archive.", show_default=False)],
     out: Out,
-    partial: Annotated[bool, typer.Option("--partial", help="Go on where subjects or sequences are missing.")] = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Accept missing subjects or sequences.")] = False,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Turn a download of a data set into the archives that training and evaluation read.
+    """Convert a download of a data set to archives for training and evaluation.
 
     \b
     vp3d data prepare human36m downloads/ --out data     (Poses_D3_Positions_S*.tgz)
@@ -37,7 +37,7 @@ def prepare(
     vp3d data prepare humaneva converted_15j/ --out data
     vp3d data prepare human36m VideoPose3D/data/ --out data     (data_3d_h36m.npz)
 
-    Prints the paths of what it wrote; docs/datasets.md says where to get the data.
+    Prints the paths of the archives; docs/datasets.md says where to get the data.
     """
     from vp3d_cli.paper.datasets.prepare import prepare as prepare_data
 
@@ -47,30 +47,28 @@ def prepare(
 @data_app.command("synthesize")
 def synthesize(
     dataset: Annotated[str, typer.Argument(help="human36m.", show_default=False)],
-    motion: Annotated[
-        list[Path], typer.Option(help="Motion to perform; may be given several times.", show_default=False)
-    ],
+    motion: Annotated[list[Path], typer.Option(help="Motion capture to use; can be repeated.", show_default=False)],
     out: Out,
-    minutes: Annotated[float, typer.Option(help="Of motion in all; the real data set has 176.")] = 20.0,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed makes other data.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Total duration; the real data set has 176 minutes.")] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     detections: Annotated[bool, typer.Option(help="Also simulate the keypoints of two detectors.")] = True,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make up a Human3.6M out of any motion capture: same subjects, cameras, actions, files.
+    """Synthesize a substitute for Human3.6M from motion capture, with its cameras and files.
 
     \b
     vp3d data synthesize human36m --motion mocap.npz --out data
     vp3d data synthesize human36m --motion bvh/ --out data --minutes 176 --seed 1
 
-    For trying everything that works on the data set without it. Prints the paths of what it wrote.
+    For trying commands without the real data set. Prints the paths of the archives.
     """
     if dataset != "human36m":
-        raise typer.BadParameter(f"only human36m can be made up, not {dataset!r}", param_hint="DATASET")
+        raise typer.BadParameter(f"only human36m can be synthesized, not {dataset!r}", param_hint="DATASET")
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from vp3d_cli.paper.datasets.synthetic import synthesize as make_up
+    from vp3d_cli.paper.datasets.synthetic import synthesize as synthesize_data
     from vp3d_cli.train.mocap.motion import read_motion
 
     clips = [clip for path in motion for clip in read_motion(path)]
@@ -78,7 +76,7 @@ def synthesize(
     columns = (TextColumn("sequences"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("sequences", total=None)
-        result = make_up(
+        result = synthesize_data(
             clips,
             out,
             minutes=minutes,
@@ -91,8 +89,8 @@ def synthesize(
 
 
 def report(result: Prepared, dataset: str, quiet: bool) -> None:
-    """Print a table of what a data set holds and what the user should know to stderr, the files to stdout."""
-    from vp3d_cli.paper.datasets.splits import dataset_spec
+    """Print a summary of the data set and remarks to stderr, and the files to stdout."""
+    from vp3d_cli.paper.datasets.specs import dataset_spec
 
     if not quiet:
         spec = dataset_spec(dataset)

@@ -17,7 +17,8 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.io.atomic import open_regular
 
 if TYPE_CHECKING:
-    from vp3d_cli.types import Pose3D, VideoInfo
+    from vp3d_cli.pose import Pose3D
+    from vp3d_cli.types import VideoInfo
 
 
 def render(
@@ -112,7 +113,8 @@ def npz_facts(file: Path) -> dict[str, Any]:
     from vp3d_cli.io.restricted_pickle import npz_names
 
     try:
-        without_3d = {"keypoints_2d", "positions_2d"} & set(npz_names(file)) and "joints_3d" not in npz_names(file)
+        names = set(npz_names(file))
+        without_3d = {"keypoints_2d", "positions_2d", "counts"} & names and "joints_3d" not in names
     except InputError as error:
         raise PoseFileError(str(error)) from error
     return keypoint_facts(file) if without_3d else pose_facts(file)
@@ -137,7 +139,7 @@ def keypoint_facts(file: Path) -> dict[str, Any]:
 def pose_facts(file: Path) -> dict[str, Any]:
     """Facts of a pose file, as JSON can hold them."""
     from vp3d_cli.io.poses.npz import read_npz
-    from vp3d_cli.pipeline import infer as pipeline
+    from vp3d_cli.pipeline.summary import summarize
 
     pose: Pose3D = read_npz(file)
     return {
@@ -148,7 +150,7 @@ def pose_facts(file: Path) -> dict[str, Any]:
         "seconds": float(pose.frame_times_s[-1] - pose.frame_times_s[0]) if pose.num_frames else 0.0,
         "video_size_wh": list(pose.video_size_wh),
         "intrinsics_fx_fy_cx_cy": list(pose.intrinsics),
-        "persons": [asdict(person) for person in pipeline.summarize(pose).people],
+        "persons": [asdict(person) for person in summarize(pose).people],
         "provenance": dict(pose.provenance),
     }
 

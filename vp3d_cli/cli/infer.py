@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,16 +15,16 @@ from vp3d_cli.cli import options
 from vp3d_cli.cli.checks import check_models, check_video
 from vp3d_cli.cli.common import Overwrite, Quiet, print_error, print_warning
 from vp3d_cli.cli.outputs import Job, plan_jobs
-from vp3d_cli.cli.remote_files import AtHand
+from vp3d_cli.cli.remote_files import LocalFiles
 from vp3d_cli.errors import ConfigError, Vp3dError
-from vp3d_cli.jobs.remote import Place, to_place
+from vp3d_cli.jobs.storage import Place, to_place
 
 if TYPE_CHECKING:
-    from vp3d_cli.pipeline.chunks import Segment, SideBySide
-    from vp3d_cli.pipeline.detection import Progress, Seen
+    from vp3d_cli.io.detections import Detections
+    from vp3d_cli.pipeline.chunks import Chunk
+    from vp3d_cli.pipeline.detection import Progress
+    from vp3d_cli.pipeline.run import Run
     from vp3d_cli.pipeline.settings import InferSettings
-
-Result = TypeVar("Result")
 
 _KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
 
@@ -39,7 +39,7 @@ def infer(
     out: Annotated[
         str,
         typer.Option(
-            help="Pose file (.npz), a folder, or a name with {stem} in it.  [default: {stem}.npz]",
+            help="Pose file (.npz, .bvh, .csv, ...), a folder, or a name with {stem}.  [default: {stem}.npz]",
             metavar="FILE|FOLDER",
             show_default=False,
         ),
@@ -86,17 +86,27 @@ def infer(
         if preview is not None:
             jobs = plan_jobs(places, preview, None, (".png",))
         else:
-            jobs = plan_jobs(places, out, render, (_KEYPOINT_SUFFIXES[format] if keypoints_only else ".npz",))
+            suffixes = [_KEYPOINT_SUFFIXES[format]] if keypoints_only else pose_suffixes(out)
+            jobs = plan_jobs(places, out, render, suffixes)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
     check_models(settings, lifting=preview is None and not keypoints_only)
-    run = Run(settings, command=str(context.obj), quiet=quiet, overwrite=overwrite, keypoint_format=format)
+    run = Options(settings, command=str(context.obj), quiet=quiet, overwrite=overwrite, keypoint_format=format)
     work = preview_job if preview is not None else keypoints_job if keypoints_only else pose_job
     run_jobs(jobs, run, work)
 
 
+def pose_suffixes(out: str) -> list[str]:
+    """Endings that a pose file may have, ``.npz`` first; formats are loaded only if another one is asked for."""
+    if out.lower().endswith((".npz", "/", "{stem}")):
+        return [".npz"]
+    from vp3d_cli.plugins import EXPORTERS
+
+    return [exporter.suffix for exporter in EXPORTERS.loaded().values()]
+
+
 @dataclass(frozen=True)
-class Run:
+class Options:
     """What holds for all videos of one call."""
 
     settings: InferSettings
@@ -106,7 +116,7 @@ class Run:
     keypoint_format: str
 
 
-def run_jobs(jobs: list[Job], run: Run, work: Callable[[Job, Run], None]) -> None:
+def run_jobs(jobs: list[Job], run: Options, work: Callable[[Job, Options], None]) -> None:
     """Run the videos one after another; one that fails does not stop the others."""
     if len(jobs) == 1:
         work(jobs[0], run)
@@ -128,98 +138,95 @@ def run_jobs(jobs: list[Job], run: Run, work: Callable[[Job, Run], None]) -> Non
         raise typer.Exit(codes.pop() if len(codes) == 1 else 1)
 
 
-def pose_job(job: Job, run: Run) -> None:
+def pose_job(job: Job, run: Options) -> None:
     """Infer one video, draw it if asked to, and print what was written."""
-    with AtHand() as at_hand:
-        out = at_hand.target(job.out, run.overwrite)
-        render = None if job.render is None else at_hand.target(job.render, run.overwrite)
-        video = at_hand.bring(job.video)
+    with LocalFiles() as files:
+        out = files.target(job.out, run.overwrite)
+        render = None if job.render is None else files.target(job.render, run.overwrite)
+        video = files.copy_in(job.video)
         check_video(video, run.settings)
         from vp3d_cli.cli.progress import StageProgress, format_summary
-        from vp3d_cli.pipeline import drawing as pictures
-        from vp3d_cli.pipeline import infer as pipeline
+        from vp3d_cli.pipeline import api
+        from vp3d_cli.pipeline.drawing import render as draw
+        from vp3d_cli.pipeline.summary import summarize
 
-        pose = make(pipeline.infer, video, out, at_hand, job, run)
+        with pipeline_run(video, files, job, run) as pipeline:
+            pose = api.infer_to_file(video, out, run.settings, pipeline, overwrite=run.overwrite)
+        if out == job.out:
+            print(*pipeline.written, sep="\n", flush=True)
+        else:
+            deliver(files, out, job.out)
         if render is not None and job.render is not None:
             with StageProgress(run.quiet) as progress:
-                pictures.render(pose, video, render, overwrite=run.overwrite, progress=progress)
-            at_hand.deliver(render, job.render)
-            print(job.render, flush=True)
+                draw(pose, video, render, overwrite=run.overwrite, progress=progress)
+            deliver(files, render, job.render)
     if not run.quiet:
         for warning in pose.provenance.get("warnings", ()):
             print_warning(warning)
-        print(format_summary(job.video.name, pipeline.summarize(pose)), file=sys.stderr)
+        print(format_summary(job.video.name, summarize(pose)), file=sys.stderr)
 
 
-def keypoints_job(job: Job, run: Run) -> None:
-    """Write the 2D keypoints of one video, and print where."""
-    with AtHand() as at_hand:
-        out = at_hand.target(job.out, run.overwrite)
-        video = at_hand.bring(job.video)
+def keypoints_job(job: Job, run: Options) -> None:
+    """Write the 2D keypoints of the tracked people of one video, and print where."""
+    with LocalFiles() as files:
+        out = files.target(job.out, run.overwrite)
+        video = files.copy_in(job.video)
         check_video(video, run.settings)
-        from vp3d_cli.pipeline.infer import find_keypoints
+        from vp3d_cli.pipeline import api
 
-        warnings = make(find_keypoints, video, out, at_hand, job, run, format=run.keypoint_format)
+        with pipeline_run(video, files, job, run) as pipeline:
+            format, overwrite = run.keypoint_format, run.overwrite
+            warnings = api.detect_to_file(video, out, run.settings, pipeline, format=format, overwrite=overwrite)
+        deliver(files, out, job.out)
     if not run.quiet:
         for warning in warnings:
             print_warning(warning)
 
 
-def make(
-    function: Callable[..., Result], video: Path, out: Path, at_hand: AtHand, job: Job, run: Run, **options: Any
-) -> Result:
-    """Have a function of the pipeline write ``out``, bring that to its place, and print where."""
-    from vp3d_cli.cli.progress import StageProgress
-
-    with telling_what_is_kept() as side_by_side, StageProgress(run.quiet) as progress:
-        result = function(
-            video,
-            out,
-            settings=run.settings,
-            progress=progress,
-            overwrite=run.overwrite,
-            command=run.command,
-            source=at_hand.source(job.video),
-            keep=at_hand.keep(job.out),
-            side_by_side=side_by_side,
-            **options,
-        )
-    at_hand.deliver(out, job.out)
-    print(job.out, flush=True)
-    return result
-
-
 @contextmanager
-def telling_what_is_kept() -> Iterator[SideBySide]:
-    """Have Ctrl-C say what is kept, also of a video that is done in parts; gives what does them.
+def pipeline_run(video: Path, files: LocalFiles, job: Job, run: Options) -> Iterator[Run]:
+    """What the pipeline gets besides video and settings; Ctrl-C says what is kept, also of a video done in chunks.
 
     Raises:
         KeyboardInterrupt: with this as its message.
     """
-    from vp3d_cli.pipeline.chunks import in_processes, kept_note
+    from vp3d_cli.cli.progress import StageProgress
+    from vp3d_cli.jobs.executor import detect_chunks
+    from vp3d_cli.pipeline.chunks import kept_note
+    from vp3d_cli.pipeline.detection_cache import cache_path
+    from vp3d_cli.pipeline.run import Models, Run
 
-    planned: list[Segment] = []
+    planned: list[Chunk] = []
 
-    def side_by_side(parts: Sequence[Segment], report: Progress) -> list[Seen]:
-        planned.extend(parts)
-        return in_processes(parts, report)
+    def map_chunks(chunks: Sequence[Chunk], report: Progress) -> list[Detections]:
+        planned.extend(chunks)
+        return detect_chunks(chunks, report)
 
+    source = files.source(job.video)
+    provenance = {"command": run.command, **({} if source is None else {"video": source})}
+    cache = files.keep(job.out) or cache_path(Path(str(job.out)))
     try:
-        yield side_by_side
+        with StageProgress(run.quiet) as progress:
+            yield Run(Models(run.settings), progress, cache, map_chunks, provenance)
     except KeyboardInterrupt as stopped:
         raise KeyboardInterrupt(str(stopped) or kept_note(planned)) from None
 
 
-def preview_job(job: Job, run: Run) -> None:
+def deliver(files: LocalFiles, file: Path, place: Place) -> None:
+    """Bring a result to its place, and print where."""
+    files.copy_out(file, place)
+    print(place, flush=True)
+
+
+def preview_job(job: Job, run: Options) -> None:
     """Draw the contact sheet of one video, and print where."""
-    with AtHand() as at_hand:
-        out = at_hand.target(job.out, run.overwrite)
-        video = at_hand.bring(job.video)
+    with LocalFiles() as files:
+        out = files.target(job.out, run.overwrite)
+        video = files.copy_in(job.video)
         check_video(video, run.settings)
         from vp3d_cli.cli.progress import StageProgress
-        from vp3d_cli.pipeline import drawing as pictures
+        from vp3d_cli.pipeline.drawing import preview
 
         with StageProgress(run.quiet) as progress:
-            pictures.preview(video, out, settings=run.settings, progress=progress, overwrite=run.overwrite)
-        at_hand.deliver(out, job.out)
-    print(job.out, flush=True)
+            preview(video, out, settings=run.settings, progress=progress, overwrite=run.overwrite)
+        deliver(files, out, job.out)

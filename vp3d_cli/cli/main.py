@@ -22,11 +22,31 @@ import typer
 from typer.core import TyperGroup
 
 from vp3d_cli import __version__
-from vp3d_cli.cli import batch, data, evaluate, files, infer, machine, models, reproduce, train, train_detector
-from vp3d_cli.cli.common import print_error
+from vp3d_cli.cli import (
+    analyze,
+    angles,
+    batch,
+    data,
+    detect,
+    evaluate,
+    export,
+    files,
+    infer,
+    lift,
+    machine,
+    models,
+    plot,
+    report,
+    reproduce,
+    train,
+    train_detector,
+    view,
+)
+from vp3d_cli.cli.common import print_error, with_new_names
 from vp3d_cli.cli.console import console
 from vp3d_cli.errors import Vp3dError
 from vp3d_cli.io.atomic import protect
+from vp3d_cli.runtime.devices import INSTALL_TORCH
 
 DEBUG_VARIABLE = "VP3D_DEBUG"
 MEGAPIXELS_OPTION = "--max-megapixels"
@@ -50,7 +70,7 @@ class Vp3dGroup(TyperGroup):
         for at in [i for i, a in enumerate(before) if a.partition("=")[0] == MEGAPIXELS_OPTION]:
             taken = before[at : at + (1 if "=" in before[at] else 2)]
             before = [*taken, *before[:at], *before[at + len(taken) :]]
-        args = [*before, *after]
+        args = [*with_new_names(before), *after]
         ctx.obj = shlex.join(["vp3d", *args])  # for the provenance of results
         return super().parse_args(ctx, args)
 
@@ -61,6 +81,11 @@ class Vp3dGroup(TyperGroup):
         except Vp3dError as error:
             print_error(error)
             raise typer.Exit(error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            print_error(f"vp3d {ctx.invoked_subcommand} needs torch here, which is not installed; try: {INSTALL_TORCH}")
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as stopped:
             print_error(f"stopped by Ctrl-C; {stopped}" if str(stopped) else "stopped by Ctrl-C")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -111,9 +136,17 @@ def _global_options(
 
 
 app.command("infer")(infer.infer)
+app.command("detect")(detect.detect)
+app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
 app.command("render")(files.render)
+app.command("export")(export.export)
 app.command("info")(files.info)
+app.command("view")(view.view)
+app.command("report")(report.report)
+app.command("angles")(angles.angles)
+app.command("analyze")(analyze.analyze)
+app.command("plot")(plot.plot)
 app.command("detectors")(models.detectors)
 app.add_typer(models.weights_app, name="weights")
 app.add_typer(data.data_app, name="data")

@@ -170,13 +170,13 @@ def weights_export(
     if format != "videopose3d":
         raise typer.BadParameter(f"{format!r} is not videopose3d", param_hint="--format")
     from vp3d_cli.io.atomic import check_target
-    from vp3d_cli.paper.official_checkpoints import load_part, unsaid, write_official
+    from vp3d_cli.paper.official_checkpoints import load_part, options_not_stored, write_official
 
     check_target(out, overwrite)
     beside = None if trajectory is None else load_part(trajectory, "trajectory")
     lifter = load_part(name, "pose")
     write_official(out, lifter, beside, overwrite=overwrite)
-    if options := unsaid(out.stem, lifter[1]):
+    if options := options_not_stored(out.stem, lifter[1]):
         print_warning(
             f"VideoPose3D's format does not say everything; if it comes back: vp3d weights add {out} "
             f"{' '.join(options)}"

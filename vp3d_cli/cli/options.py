@@ -1,4 +1,4 @@
-"""The options that say how a video is turned into motion, for every command that does so."""
+"""The options of the settings, shared by all commands that turn a video into motion."""
 
 from __future__ import annotations
 
@@ -47,13 +47,17 @@ Smooth = Annotated[str, typer.Option(metavar="STRENGTH|off", help="A number, mor
 DetectEvery = Annotated[
     int, typer.Option(min=1, metavar="N", help="Look for people in every Nth frame only; faster, less exact.")
 ]
-Segment = Annotated[
+ChunkMinutes = Annotated[
     float | None,
-    typer.Option(metavar="MINUTES", help="Do parts of a long video at the same time.", show_default=False),
+    typer.Option(
+        metavar="MINUTES", help="Cut a long video in chunks and detect them at the same time.", show_default=False
+    ),
 ]
 Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
-Flip = Annotated[bool, typer.Option(help="Average with motion mirrored and backwards: better, 4 times the lifting.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Tta = Annotated[
+    bool, typer.Option(help="Test-time augmentation: average with motion mirrored and backwards; 4 times the lifting.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, gpu or npu.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)]
 Keypoints = Annotated[
     Path | None,
@@ -84,16 +88,16 @@ def make_settings(
     intrinsics: CameraIntrinsics = None,
     fov: Fov = None,
     detect_every: DetectEvery = 1,
-    segment: Segment = None,
+    chunk_minutes: ChunkMinutes = None,
     smooth: Smooth = "1",
     height: Height = 1.7,
-    flip: Flip = True,
+    tta: Tta = True,
     device: Device = "auto",
     keypoints: Keypoints = None,
     layout: Layout = None,
     joint_map: JointMap = None,
 ) -> Settings:
-    """Settings out of what was typed. The parameters are the options of each command :func:`with_settings`.
+    """Settings from the command line; the parameters are the options of each command :func:`with_settings`.
 
     Raises:
         typer.BadParameter: a value makes no sense, or two contradict each other.
@@ -123,10 +127,10 @@ def make_settings(
             intrinsics=camera,
             fov_deg=fov,
             detect_every=detect_every,
-            segment_min=segment,
+            chunk_minutes=chunk_minutes,
             smooth=smoothing,
             device=device,
-            flip=flip,
+            tta=tta,
             height_m=height,
         )
     except SettingsError as error:
@@ -178,7 +182,7 @@ def parse_seconds(option: str, text: str) -> float:
     except ValueError:
         parts = []
     if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
-        raise typer.BadParameter(f"{text!r} is no time; write seconds (83.5) or minutes (1:23.5)", param_hint=option)
+        raise typer.BadParameter(f"invalid time {text!r}: use seconds (83.5) or min:sec (1:23.5)", param_hint=option)
     seconds = 0.0
     for part in parts:
         seconds = 60 * seconds + part
@@ -192,7 +196,7 @@ def parse_strength(option: str, text: str) -> float:
     except ValueError:
         strength = -1.0
     if not 0 <= strength < float("inf"):
-        raise typer.BadParameter(f"{text!r} is no strength; write a number, or off", param_hint=option)
+        raise typer.BadParameter(f"invalid strength {text!r}: use a number, or off", param_hint=option)
     return strength
 
 

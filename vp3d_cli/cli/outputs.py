@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vp3d_cli.errors import ConfigError
-from vp3d_cli.jobs.remote import Place, Url, to_place
+from vp3d_cli.jobs.storage import Place, same_file, to_place
 
 STEM = "{stem}"
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".gif")
@@ -43,15 +43,15 @@ def plan_jobs(
         for video in videos
     ]
     targets = [path for job in jobs for path in (job.out, job.render) if path is not None]
-    counts = Counter(str(path) if isinstance(path, Url) else os.path.abspath(path) for path in targets)
+    counts = Counter(os.path.abspath(path) if isinstance(path, Path) else str(path) for path in targets)
     if shared := [path for path, count in counts.items() if count > 1]:
         raise ConfigError(
             f"{counts[shared[0]]} results would be written to {shared[0]}; give a folder, or a name with {STEM}, "
             "and videos with different names"
         )
-    sources = {_same(video) for video in videos}
+    sources = {same_file(video) for video in videos}
     for target in targets:
-        if _same(target) in sources:
+        if same_file(target) in sources:
             raise ConfigError(f"{target} is one of the videos to read; give the result another name")
     return jobs
 
@@ -68,7 +68,7 @@ def place(video: Place, target: str, suffixes: Sequence[str]) -> Place:
         ConfigError: the name ends in something else.
     """
     # A folder of images may be called "." or end in a slash: its own name is the stem then.
-    stem = video.stem if isinstance(video, Url) else video.resolve().name if video.is_dir() else video.stem
+    stem = video.resolve().name if isinstance(video, Path) and video.is_dir() else video.stem
     path = to_place(target.replace(STEM, stem))
     if target.endswith("/") or (isinstance(path, Path) and path.is_dir()):
         return path / (stem + suffixes[0])
@@ -78,8 +78,3 @@ def place(video: Place, target: str, suffixes: Sequence[str]) -> Place:
     if suffix:
         raise ConfigError(f"{target}: neither a folder nor a name that ends in {' or '.join(suffixes)}")
     return path.parent / (path.name + suffixes[0]) if STEM in target else path / (stem + suffixes[0])
-
-
-def _same(place: Place) -> str:
-    """What is equal for two names of one file."""
-    return str(place) if isinstance(place, Url) else os.path.realpath(place)

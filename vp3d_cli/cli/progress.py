@@ -35,7 +35,7 @@ class _RateColumn(ProgressColumn):
 
 
 class StageProgress:
-    """Shows how far each stage is; pass it as ``progress`` to :func:`vp3d_cli.pipeline.infer.infer`.
+    """Shows how far each stage is; pass it as ``progress`` to :func:`vp3d_cli.pipeline.api.infer`.
 
     Bars with rate and time left on a terminal; elsewhere a line when a stage begins, every 15 seconds, and when it
     ends; nothing at all with ``quiet``. A context manager.

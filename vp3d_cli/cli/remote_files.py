@@ -10,10 +10,10 @@ from types import TracebackType
 
 from vp3d_cli.errors import OutputError, Vp3dError
 from vp3d_cli.io.atomic import check_target
-from vp3d_cli.jobs.remote import Place, Url, fetch, send
+from vp3d_cli.jobs.storage import Place, fetch, publish, refresh
 
 
-class AtHand(AbstractContextManager["AtHand"]):
+class LocalFiles(AbstractContextManager["LocalFiles"]):
     """Local files for the URLs of one job; paths are left as they are. A context manager.
 
     Errors that pass through it name what the user named.
@@ -35,53 +35,53 @@ class AtHand(AbstractContextManager["AtHand"]):
                 message = message.replace(str(local), str(place))
             raise type(error)(message) from error
 
-    def bring(self, place: Place) -> Path:
+    def copy_in(self, place: Place) -> Path:
         """The file or folder, or a copy of it.
 
         Raises:
-            InputError: it cannot be fetched.
+            InputError: it cannot be copied.
         """
-        if not isinstance(place, Url):
+        if isinstance(place, Path):
             return place
         copy = fetch(place, self._new_folder())
         self._names[copy] = place
         return copy
 
     def target(self, place: Place, overwrite: bool) -> Path:
-        """Where to write what :meth:`deliver` brings to a place.
+        """Where to write what :meth:`copy_out` brings to a place.
 
         Raises:
             OutputError: it is there and may not be replaced, or could not be written.
         """
-        if not isinstance(place, Url):
+        if isinstance(place, Path):
             check_target(place, overwrite)
             return place
-        if not overwrite and place.exists():
+        if not overwrite and refresh(place).exists():
             raise OutputError(f"{place}: exists already; choose another name or pass --overwrite")
         local = self._new_folder() / place.name
         self._names[local] = place
         return local
 
-    def deliver(self, local: Path, place: Place) -> None:
+    def copy_out(self, local: Path, place: Place) -> None:
         """Bring a whole file to its place.
 
         Raises:
             OutputError: it cannot be sent.
         """
-        if isinstance(place, Url):
-            send(local, place)
+        if not isinstance(place, Path):
+            publish(local, place, place.parent / ".vp3d-partial")
 
     def source(self, place: Place) -> str | None:
         """What results say where a copied video is from; None for one that was not copied."""
-        return str(place) if isinstance(place, Url) else None
+        return None if isinstance(place, Path) else str(place)
 
     def keep(self, place: Place) -> Path | None:
         """Where to keep detections for a result at a URL, should the detector fail: in the current folder."""
-        if not isinstance(place, Url):
+        if isinstance(place, Path):
             return None
-        from vp3d_cli.pipeline.detection_cache import partial_of
+        from vp3d_cli.pipeline.detection_cache import cache_path
 
-        return partial_of(place.name)
+        return cache_path(place.name)
 
     def _new_folder(self) -> Path:
         if self._folder is None:

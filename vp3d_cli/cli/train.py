@@ -1,4 +1,4 @@
-"""``vp3d train``: lifters from motion capture, data sets and unlabelled video."""
+"""The command ``vp3d train``: trains lifters on motion capture and data sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from vp3d_cli.cli import options
 from vp3d_cli.cli.common import Quiet, print_warning
-from vp3d_cli.cli.training import end_run, training_bar
+from vp3d_cli.cli.training_progress import print_outcome, training_progress
 from vp3d_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def parse_overrides(settings: list[str]) -> dict[str, Any]:
-    """Nested values out of ``train.steps=500``; the value is read as TOML, else as plain text.
+    """Parse settings such as ``train.steps=500``, whose value is TOML or plain text.
 
     Raises:
-        typer.BadParameter: no ``=``, or no section.
+        typer.BadParameter: a setting has no ``=`` or no section.
     """
     from vp3d_cli.train.config import parse_toml
 
@@ -30,7 +30,7 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
         path, equals, text = setting.partition("=")
         names = path.strip().split(".")
         if not equals or len(names) < 2:
-            raise typer.BadParameter(f"{setting!r} is not SECTION.NAME=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"invalid setting {setting!r}: use SECTION.NAME=VALUE", param_hint="--set")
         try:
             value = parse_toml(f"value = {text}")["value"]
         except ConfigError:
@@ -43,46 +43,51 @@ def parse_overrides(settings: list[str]) -> dict[str, Any]:
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for weights, state and log of the run.", show_default=False)],
     recipe_name: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a TOML file.", show_default=False)
+        str | None, typer.Argument(metavar="RECIPE", help="Recipe name, or TOML file.", show_default=False)
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="The same, as an option.", metavar="RECIPE", show_default=False)
+        str | None, typer.Option(help="Same as the argument RECIPE.", metavar="RECIPE", show_default=False)
     ] = None,
     motion: Annotated[
-        list[Path] | None, typer.Option(help="Motion to train on; may be given several times.", show_default=False)
+        list[Path] | None, typer.Option(help="Motion capture to train on; can be repeated.", show_default=False)
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder of a prepared data set (vp3d data) to train on.", metavar="DIR", show_default=False),
     ] = None,
     subset: Annotated[
-        float | None, typer.Option(help="Share of what is trained on that has labels.", show_default=False)
+        float | None, typer.Option(help="Share of the training data that is labelled.", show_default=False)
     ] = None,
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Keypoint file of vp3d infer --keypoints-only, or a folder of them, to learn from without labels; "
-            "may be given several times.",
+            help="Keypoint file of vp3d infer --keypoints-only, or a folder of them, for semi-supervised training; "
+            "can be repeated.",
             metavar="PATH",
             show_default=False,
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
     start_from: Annotated[
         str | None,
-        typer.Option(help="Lifter to start from: a name or a file.", metavar="NAME|FILE", show_default=False),
+        typer.Option(help="Lifter whose weights to start from.", metavar="NAME|FILE", show_default=False),
     ] = None,
     override: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change a value of the recipe.", show_default=False),
+        typer.Option(
+            "--set",
+            metavar="SECTION.NAME=VALUE",
+            help="Override a value of the recipe; can be repeated.",
+            show_default=False,
+        ),
     ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a pose or trajectory lifter, on motion capture or on a data set.
+    """Train a pose or trajectory lifter on motion capture or a data set.
 
     \b
     vp3d train pose-27 --motion mocap.npz --out runs/pose-27
@@ -91,10 +96,10 @@ def train(
     vp3d train pose-27 --motion mocap.npz --unlabelled keypoints/ --out runs/mine
     vp3d train paper-h36m --data data/ --out runs/h36m
 
-    Ctrl-C saves; --resume then goes on as if nothing had happened. Prints the path of the best weights.
+    Ctrl-C saves the run, and --resume continues it with the same result. Prints the path of the best weights.
     """
     if (recipe is None) == (recipe_name is None):
-        raise typer.BadParameter("give one recipe, or TOML file", param_hint="RECIPE")
+        raise typer.BadParameter("give one recipe or TOML file", param_hint="RECIPE")
     overrides = parse_overrides(override or [])
     add_paths(overrides, motion or [], data, unlabelled or [])
     if subset is not None:
@@ -103,7 +108,7 @@ def train(
     from vp3d_cli.train.config import read_config
     from vp3d_cli.train.recipes import find_recipe
 
-    config = read_config(find_recipe(recipe or recipe_name or ""), overrides)
+    config = read_config(find_recipe(recipe or recipe_name or ""), overrides, print_warning)
     from vp3d_cli.weights import find_lifter
 
     first = None if start_from is None else find_lifter(start_from)[0]
@@ -111,14 +116,14 @@ def train(
 
 
 def add_paths(overrides: dict[str, Any], motion: Sequence[Path], data: Path | None, unlabelled: Sequence[Path]) -> None:
-    """Put the data that is named on the command line in place of the recipe's."""
+    """Override the data of the recipe by that of the command line."""
     if motion:
         overrides.setdefault("data", {})["motion"] = [str(path) for path in motion]
     if data is not None:
         overrides.setdefault("dataset", {})["folder"] = str(data)
     if unlabelled:
         semi = overrides.setdefault("semi", {})
-        semi["footage"] = [str(path) for path in unlabelled]
+        semi["unlabelled"] = [str(path) for path in unlabelled]
         semi.setdefault("subjects", [])
 
 
@@ -132,12 +137,12 @@ def run(
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Train with a progress bar, plot the curve, print the path of the best weights."""
+    """Train with a progress bar, plot the learning curve, print the path of the best weights."""
     from vp3d_cli.runtime.devices import torch_device
     from vp3d_cli.train.loop import train as train_loop
-    from vp3d_cli.train.plot import NOT_PLOTTED, plot_learning_curve
+    from vp3d_cli.train.run_files import NOT_PLOTTED, plot_learning_curve
 
-    with training_bar(threads, quiet) as bar:
+    with training_progress(threads, quiet) as bar:
         task = bar.add_task("training", total=None)
 
         def on_step(step: int, steps: int, loss: float) -> None:
@@ -160,4 +165,4 @@ def run(
         )
     if result.log.exists():
         plot_learning_curve(result.log, out / "curve.png")
-    end_run(result.finished, result.best, out)
+    print_outcome(result.finished, result.best, out)

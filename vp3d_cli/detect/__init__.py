@@ -1,1 +1,1 @@
-"""Finding people and their 2D keypoints in frames; see base.py for the protocol and the registry."""
+"""Detection of people and their 2D keypoints; base.py has the detector protocol."""

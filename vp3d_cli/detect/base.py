@@ -1,7 +1,7 @@
-"""What a detector is, and how one is found by name.
+"""Detector protocol, and loading of detectors by name.
 
-A detector turns frames into people: a box, keypoints of a named skeleton, and their confidence. Adding one means one
-file with a ``load`` function, a :class:`DetectorInfo` in :mod:`vp3d_cli.detect.built_in` and a line in
+A detector finds the people in frames: a box, the keypoints of a named skeleton, and their confidence. A new detector
+needs one file with a ``load`` function, a :class:`DetectorInfo` in :mod:`vp3d_cli.detect.built_in` and a line in
 :mod:`vp3d_cli.plugins`; other packages use the entry-point group ``vp3d.detectors``. Importing this module loads no
 network library.
 """
@@ -25,12 +25,12 @@ DEFAULT_DETECTOR = "movenet"
 
 
 class Detector(Protocol):
-    """Finds people in the frames of one video.
+    """Finds people and their keypoints in the frames of one video.
 
     Attributes:
-        name: the name in the registry.
-        sha256: of the weights; several files are joined with ``+``; empty where there are none.
-        batch_size: how many frames to hand over at once for the best speed.
+        name: name in the registry.
+        sha256: hash of the weights; hashes of several files are joined with ``+``; empty without weights.
+        batch_size: number of frames per call for the best speed.
     """
 
     name: str
@@ -38,59 +38,58 @@ class Detector(Protocol):
     batch_size: int
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
-        """Find everyone in consecutive frames of one video.
+        """Find all people in consecutive frames of one video.
 
-        A detector may follow people from one call to the next, but how the video is cut into calls must not
-        change the result.
+        A detector may keep state between calls, but the number of frames per call must not change the result.
 
         Args:
             frames: each (H, W, 3) BGR uint8, all of one size.
 
         Returns:
-            One :class:`Keypoints2D` for each frame; empty where nobody is in view.
+            One :class:`Keypoints2D` per frame; empty where nobody is in view.
         """
         ...
 
     def reset(self, frame: int = 0) -> None:
-        """Forget the frames seen so far: another video follows, or another camera shot.
+        """Clear the state before another video or another camera shot.
 
         Args:
-            frame: number of the next frame in its video. What a detector does every few frames it does at the same
-                ones wherever it starts, so that a video can be done in parts.
+            frame: index of the next frame in its video. Work that a detector does only every few frames depends on
+                this index, so that a video can be processed in parts with the same result.
         """
         ...
 
 
 @runtime_checkable
-class Remembering(Protocol):
-    """A detector that can tell what it knows of the frames so far, so that another run can go on where it failed.
+class StatefulDetector(Protocol):
+    """Detector whose state can be saved, so that an interrupted run can be resumed.
 
-    One that follows people should; one that looks at each frame on its own need not.
+    Detectors that track people should implement it; detectors without state between frames need not.
     """
 
-    def memory(self) -> dict[str, Any] | None:
-        """All that the next frames depend on, as JSON can hold it; None where it cannot tell."""
+    def state(self) -> dict[str, Any] | None:
+        """State that the next frames depend on, as JSON types; None if it cannot be saved."""
         ...
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Know again what :meth:`memory` told, of the same video."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that :meth:`state` returned, for the same video."""
         ...
 
 
 @dataclass(frozen=True)
 class DetectorInfo:
-    """A line of the registry.
+    """Entry of a detector in the registry.
 
     Attributes:
-        name: what ``--detector`` takes.
-        summary: one line for people who choose.
-        licence: of the weights.
+        name: value of ``--detector``.
+        summary: one-line description.
+        licence: licence of the weights.
         loader: ``"module:function"``, called as ``function(device=..., **options)``, or the function itself.
-        extra: what to install where it is missing, as a command; empty where nothing is missing.
-        requires: modules that must be importable.
-        options: options that this line presets.
-        problem: why it cannot work at all; for entry points that do not load.
-        usage: how ``--detector`` takes the options that matter; empty where none does.
+        extra: command that installs missing packages; empty if there is none.
+        requires: modules that must be importable; ``a|b`` where one of the two is enough.
+        options: preset options.
+        problem: reason why the detector cannot be loaded, for entry points that fail.
+        usage: example of ``--detector`` with its main options; empty if there are none.
     """
 
     name: str
@@ -104,35 +103,35 @@ class DetectorInfo:
     usage: str = ""
 
     def available(self) -> str | None:
-        """None where the detector can be loaded, else the reason why not and what to install."""
+        """Reason why the detector cannot be loaded and what to install; None if it can be loaded."""
         if self.problem is not None:
             return self.problem
-        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        missing = [modules.partition("|")[0] for modules in self.requires if not _any_installed(modules)]
         if not missing:
             return None
         hint = f"; install it with: {self.extra}" if self.extra else ""
         return f"{', '.join(missing)} is not installed{hint}"
 
     def require(self) -> None:
-        """See whether the detector can be loaded.
+        """Check that the detector can be loaded.
 
         Raises:
-            MissingDependencyError: it cannot; says why, and what to install.
+            MissingDependencyError: it cannot be loaded; the message says why and what to install.
         """
         if (reason := self.available()) is not None:
             raise MissingDependencyError(f"detector {self.name}: {reason}")
 
     def load(self, device: str = "auto", **options: Any) -> Detector:
-        """Load the weights and make the detector ready.
+        """Load the detector with its weights.
 
         Args:
-            device: ``auto``, ``cpu`` or ``cuda``.
-            options: the detector's own; they override the presets of this line. Text is converted to what the
-                loader's annotations ask for: ``int``, ``float``, ``bool`` (``true``/``false``), or kept.
+            device: one of :data:`vp3d_cli.runtime.devices.DEVICES`.
+            options: options of the detector; they override the preset ones. Text is converted to the type in the
+                loader's annotations: ``int``, ``float``, ``bool`` (``true``/``false``), or stays text.
 
         Raises:
-            ConfigError: unknown device or option, or a value that is not of its type.
-            MissingDependencyError: a package or the device that was asked for is missing.
+            ConfigError: unknown device or option, or a value of the wrong type.
+            MissingDependencyError: a package or the requested device is missing.
             WeightsError: a weight file is missing or broken.
         """
         check_device(device)
@@ -154,8 +153,12 @@ class DetectorInfo:
         return function
 
 
+def _any_installed(modules: str) -> bool:
+    return any(importlib.util.find_spec(module) is not None for module in modules.split("|"))
+
+
 def _converted(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as the annotations of ``function`` ask for them; only text is converted."""
+    """Convert text options to the types in the annotations of ``function``."""
     if not any(isinstance(value, str) for value in options.values()):
         return dict(options)
     hints = get_type_hints(function)
@@ -172,24 +175,26 @@ def _from_text(where: str, text: str, wanted: Any) -> Any:
     truths = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if bool in kinds:
         if text.lower() not in truths:
-            raise ConfigError(f"{where}: {text!r} is neither true nor false")
+            raise ConfigError(f"{where}: invalid value {text!r}; use true or false")
         return truths[text.lower()]
     for kind in (int, float):
         if kind in kinds:
             try:
                 return kind(text)
             except ValueError:
-                raise ConfigError(f"{where}: {text!r} is no {'whole ' if kind is int else ''}number") from None
+                raise ConfigError(
+                    f"{where}: invalid value {text!r}; use a {'whole ' if kind is int else ''}number"
+                ) from None
     return text
 
 
 def parse_detector(text: str) -> tuple[str, dict[str, str]]:
-    """Name and options out of ``NAME`` or ``NAME:KEY=VALUE,KEY=VALUE``.
+    """Parse ``NAME`` or ``NAME:KEY=VALUE,KEY=VALUE`` into name and options.
 
-    A comma belongs to the value before it where no ``KEY=`` follows it, as in ``weights=a,b.pth``.
+    A comma that is not followed by ``KEY=`` belongs to the value before it, as in ``weights=a,b.pth``.
 
     Raises:
-        ConfigError: there is no option after the colon, or one is given twice.
+        ConfigError: there is no option after the colon, or an option is given twice.
     """
     name, colon, rest = text.partition(":")
     options: dict[str, str] = {}
@@ -209,13 +214,13 @@ def parse_detector(text: str) -> tuple[str, dict[str, str]]:
 
 
 def list_detectors() -> dict[str, DetectorInfo]:
-    """All detectors by name: those of vp3d, then those of installed packages.
+    """List all detectors by name: those of vp3d, then those of installed packages.
 
-    A detector of another package that cannot be loaded is listed with the reason in :meth:`DetectorInfo.available`.
+    For a detector of another package that cannot be loaded, :meth:`DetectorInfo.available` gives the reason.
     """
     found: dict[str, DetectorInfo] = DETECTORS.loaded()
     for name, why in DETECTORS.problems().items():
-        found[name] = DetectorInfo(name, "of another package", "unknown", "", problem=why)
+        found[name] = DetectorInfo(name, "detector of another package", "unknown", "", problem=why)
     return {name: found[name] for name in DETECTORS}
 
 
@@ -223,24 +228,24 @@ def load_detector(name: str = DEFAULT_DETECTOR, device: str = "auto", **options:
     """Load a detector by its name in the registry.
 
     Args:
-        name: a name, or a name with options as :func:`parse_detector` takes it.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        options: the detector's own; they override those in ``name``.
+        name: name, or name with options as in :func:`parse_detector`.
+        device: one of :data:`vp3d_cli.runtime.devices.DEVICES`.
+        options: options of the detector; they override those in ``name``.
 
     Raises:
-        ConfigError: no detector has this name, or the device or an option is unknown.
-        MissingDependencyError: what it needs is not installed.
-        WeightsError: its weights are missing or broken.
+        ConfigError: the name, the device or an option is unknown.
+        MissingDependencyError: a required package is not installed.
+        WeightsError: the weights are missing or broken.
     """
     info, given = find_detector(name)
     return info.load(device, **{**given, **options})
 
 
 def find_detector(text: str) -> tuple[DetectorInfo, dict[str, str]]:
-    """The line of the registry that a name with options belongs to, and these options; loads no network.
+    """Find the registry entry for a name with options, and parse the options; loads no network.
 
     Raises:
-        ConfigError: no detector has this name, or the options are none.
+        ConfigError: the name is unknown, or the options cannot be parsed.
     """
     name, given = parse_detector(text)
     info: DetectorInfo = DETECTORS.get(name)

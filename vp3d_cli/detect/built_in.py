@@ -1,4 +1,4 @@
-"""The detectors that vp3d brings; importing this file loads none of them."""
+"""Registry entries of vp3d's own detectors; importing this module loads no detector."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ from vp3d_cli.detect.base import DetectorInfo
 
 MOVENET = DetectorInfo(
     "movenet",
-    "embedded: MoveNet MultiPose finds people, MoveNet Thunder follows each one",
+    "included: MoveNet MultiPose finds people, MoveNet Thunder tracks each one",
     "Apache-2.0",
     "vp3d_cli.detect.movenet.detector:load",
-    requires=("onnxruntime", "cv2"),
+    requires=("openvino|onnxruntime", "cv2"),
 )
 
 MOVENET_FAST = DetectorInfo(
     "movenet-fast",
-    "embedded: as movenet, with the smaller MoveNet Lightning; about half the time, less exact",
+    "included: as movenet, with the smaller MoveNet Lightning; about half the time, less accurate",
     "Apache-2.0",
     "vp3d_cli.detect.movenet.detector:load",
-    requires=("onnxruntime", "cv2"),
+    requires=("openvino|onnxruntime", "cv2"),
     options={"name": "movenet-fast", "refiner": "movenet-lightning"},
 )
 
 CPN = DetectorInfo(
     "cpn",
-    "Cascaded Pyramid Network, ResNet-50 or -101, on the people of another detector",
-    "of the weights that you give",
+    "Cascaded Pyramid Network, ResNet-50 or -101, on the boxes of another detector",
+    "that of your weights",
     "vp3d_cli.detect.cpn.detector:load",
     requires=("torch", "cv2"),
+    extra='pip install "vp3d[train]"',
     usage="cpn:weights=CPN50_384x288.pth.tar,boxes=movenet",
 )
 
 MASK_RCNN = DetectorInfo(
     "mask-rcnn",
-    "Keypoint R-CNN, R101-FPN, by detectron2; model=R50 for the smaller one",
+    "Keypoint R-CNN, R101-FPN, of detectron2; model=R50 for the smaller one",
     "CC-BY-SA-3.0",
     "vp3d_cli.detect.mask_rcnn.detectron2:load",
     extra="pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2 "
@@ -43,7 +44,7 @@ MASK_RCNN = DetectorInfo(
 
 MASK_RCNN_TORCHVISION = DetectorInfo(
     "mask-rcnn-torchvision",
-    "Keypoint R-CNN, R50-FPN, by torchvision",
+    "Keypoint R-CNN, R50-FPN, of torchvision",
     "BSD-3-Clause",
     "vp3d_cli.detect.mask_rcnn.torchvision:load",
     extra="pip install torchvision",
@@ -53,9 +54,9 @@ MASK_RCNN_TORCHVISION = DetectorInfo(
 
 RTMPOSE = DetectorInfo(
     "rtmpose",
-    "RTMPose s, m or l on the people of RTMDet-nano; the first use fetches the weights",
+    "RTMPose s, m or l on the boxes of RTMDet-nano; the first use downloads the weights",
     "Apache-2.0",
     "vp3d_cli.detect.rtmpose:load",
-    requires=("onnxruntime", "cv2"),
+    requires=("openvino|onnxruntime", "cv2"),
     usage="rtmpose:model=l",
 )

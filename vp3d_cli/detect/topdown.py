@@ -1,4 +1,4 @@
-"""Two-step detection: one detector finds the people, a network then looks at each of them for the keypoints."""
+"""Top-down detection: a detector finds people, a pose network their keypoints."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, Remembering
+from vp3d_cli.detect.base import Detector, StatefulDetector
+from vp3d_cli.detect.crops import person_boxes
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D
-
-# A box drawn around keypoints (MoveNet's) ends at eyes, wrists and ankles; the networks were trained with boxes
-# around whole people, which reach on to crown, fingers and toes: about a tenth of the person on each side.
-HUGGING_GROW = 0.1
 
 
 class PoseEstimator(Protocol):
-    """A network that gives the keypoints of people whose boxes are known.
+    """Network that estimates the keypoints of people with known boxes.
 
     Attributes:
-        sha256: of its weights.
+        sha256: hash of its weights.
     """
 
     sha256: str
 
     def estimate(self, images: Sequence[FrameBGR], boxes_xyxy: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Keypoints of one person in each image.
+        """Estimate the keypoints of one person in each image.
 
         Args:
             images: N images (H, W, 3); several may be the same frame.
@@ -38,7 +35,7 @@ class PoseEstimator(Protocol):
 
 
 class TopDownDetector:
-    """A detector of people followed by a network for their keypoints."""
+    """Person detector followed by a pose network."""
 
     def __init__(self, name: str, finder: Detector, estimator: PoseEstimator, batch_size: int) -> None:
         self.name = name
@@ -48,20 +45,20 @@ class TopDownDetector:
         self._estimator = estimator
 
     def reset(self, frame: int = 0) -> None:
-        """Forget the frames seen so far; ``frame`` is the number of the next one."""
+        """Clear the state; ``frame`` is the index of the next frame."""
         self._finder.reset(frame)
 
-    def memory(self) -> dict[str, Any] | None:
-        """That of the first step; the second has none."""
-        return self._finder.memory() if isinstance(self._finder, Remembering) else None
+    def state(self) -> dict[str, Any] | None:
+        """State of the person detector; the pose network has none."""
+        return self._finder.state() if isinstance(self._finder, StatefulDetector) else None
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Know again what :meth:`memory` told."""
-        if isinstance(self._finder, Remembering):
-            self._finder.recall(memory)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the state that :meth:`state` returned."""
+        if isinstance(self._finder, StatefulDetector):
+            self._finder.restore(state)
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
-        """Everyone in each of the frames; boxes and scores of people are those of the first step."""
+        """Find all people in each frame; boxes and person scores are those of the person detector."""
         found = [_usable(people) for people in self._finder.detect(frames)]
         counts = [len(people) for people in found]
         if sum(counts) == 0:
@@ -77,22 +74,8 @@ class TopDownDetector:
 
 
 def _usable(people: Keypoints2D) -> Keypoints2D:
-    """The people whose boxes have an area."""
+    """People with finite boxes of at least one pixel on each side."""
     x0, y0, x1, y1 = people.boxes_xyxy.T
     with np.errstate(invalid="ignore"):
         area = (x1 - x0 >= 1) & (y1 - y0 >= 1)
     return people.select(area & np.isfinite(people.boxes_xyxy).all(axis=1))
-
-
-def person_boxes(people: Keypoints2D) -> FloatArray:
-    """(N, 4) boxes around whole people.
-
-    A detector's box is taken as it stands, except where it lies within the reach of its keypoints: then it was drawn
-    around them, and grows by :data:`HUGGING_GROW` of its size on each side.
-    """
-    boxes = people.boxes_xyxy
-    low, high = people.keypoints.min(axis=1) - 1.0, people.keypoints.max(axis=1) + 1.0
-    # Comparisons with NaN, where a detector gives boxes only, are False.
-    hugging = (boxes[:, :2] >= low).all(axis=1) & (boxes[:, 2:] <= high).all(axis=1)
-    reach = (boxes[:, 2:] - boxes[:, :2]) * HUGGING_GROW * hugging[:, None]
-    return np.concatenate([boxes[:, :2] - reach, boxes[:, 2:] + reach], axis=1).astype(np.float32)

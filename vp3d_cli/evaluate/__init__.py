@@ -1,4 +1,4 @@
-"""Evaluation: how far a motion is from the truth."""
+"""Evaluation of motion against ground truth."""
 
 from vp3d_cli.evaluate.calibrated import CalibratedView, evaluate_calibrated, read_calibrated
 from vp3d_cli.evaluate.scores import Scores, mean_scores, score_motion

@@ -1,4 +1,4 @@
-"""Evaluation on real footage with known cameras: the 12 limb joints, triangulated, in each camera's axes."""
+"""Evaluation on real video with calibrated cameras and 12 triangulated limb joints."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from vp3d_cli.camera import project
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate.scores import Scores, score_motion
 from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import COCO_LIMBS, H36M_LIMBS, LIMB_JOINTS
-from vp3d_cli.types import DoubleArray, FloatArray, Pose3D
+from vp3d_cli.types import DoubleArray, FloatArray
 
 _HIPS = [LIMB_JOINTS.index("left_hip"), LIMB_JOINTS.index("right_hip")]
 
 
 @dataclass(frozen=True)
 class CalibratedView:
-    """What one calibrated camera saw.
+    """Ground truth of one calibrated camera.
 
     Attributes:
-        camera: its name.
-        joints_cam: (T, 12, 3) metres in the camera's axes, in the order of :data:`LIMB_JOINTS`; NaN where not known.
+        camera: name of the camera.
+        joints_cam: (T, 12, 3) joints in camera axes, metres, in the order of :data:`LIMB_JOINTS`; NaN where unknown.
         intrinsics: fx, fy, cx, cy in pixels.
         distortion: (5,) k1 k2 p1 p2 k3.
         fps: frames per second; the first frame is at time 0.
@@ -38,7 +39,7 @@ class CalibratedView:
 
     @property
     def times_s(self) -> DoubleArray:
-        """(T,) time of each frame."""
+        """(T,) time of each frame in seconds."""
         return np.arange(len(self.joints_cam)) / self.fps
 
 
@@ -49,7 +50,7 @@ def read_calibrated(path: Path, camera: str) -> CalibratedView:
     (k1 k2 p1 p2, or with k3), and ``joint_names`` and ``fps`` for all.
 
     Raises:
-        InputError: not such a file, no such camera, or joints are missing (the message names them).
+        InputError: the file has another format, or lacks the camera or joints (the message names them).
     """
     if not path.is_file():
         raise InputError(f"no calibrated clip at {path}; give the path of an npz file")
@@ -81,15 +82,15 @@ def read_calibrated(path: Path, camera: str) -> CalibratedView:
 
 
 def evaluate_calibrated(pose: Pose3D, view: CalibratedView, name: str | None = None) -> Scores:
-    """Score the person of a pose file who is the one that the calibrated camera saw.
+    """Score the person of a pose file whom the calibrated camera saw.
 
     Args:
-        pose: everyone's motion.
-        view: the truth.
-        name: of the case; the camera's name by default.
+        pose: motion of all people.
+        view: ground truth.
+        name: name of the case; that of the camera by default.
 
     Raises:
-        InputError: nobody's times overlap with the truth.
+        InputError: the times do not overlap with the ground truth.
     """
     person = find_person(pose.keypoints_2d, pose.frame_times_s, pose.video_size_wh, view)
     return score_person(pose.joints_3d[person], pose.trajectory[person], pose.frame_times_s, view, name)
@@ -98,31 +99,31 @@ def evaluate_calibrated(pose: Pose3D, view: CalibratedView, name: str | None = N
 def score_person(
     joints_3d: FloatArray, root: FloatArray, times_s: DoubleArray, view: CalibratedView, name: str | None = None
 ) -> Scores:
-    """Score one person's motion against a calibrated view.
+    """Score the motion of a person against a calibrated view.
 
-    Both are aligned at the middle of the hips; one scale serves the whole clip. A prediction is taken at the times of
-    the truth, by straight lines between its frames.
+    Both are aligned at the middle of the hips, with one scale for the whole clip. Predictions are interpolated linearly
+    at the times of the ground truth.
 
     Args:
         joints_3d: (T, 17, 3) Human3.6M joints, root-relative, camera axes, metres; NaN where not in view.
         root: (T, 3) metres, camera space.
-        times_s: (T,).
-        view: the truth.
-        name: of the case; the camera's name by default.
+        times_s: (T,) times in seconds.
+        view: ground truth.
+        name: name of the case; that of the camera by default.
 
     Raises:
-        InputError: the times do not overlap with the truth.
+        InputError: the times do not overlap with the ground truth.
     """
     limbs = joints_3d[:, H36M_LIMBS].astype(np.float64)
     relative = at_times(limbs, times_s, view.times_s)
-    placed = at_times(limbs[:, _HIPS].mean(axis=1) + root, times_s, view.times_s)
+    root_cam = at_times(limbs[:, _HIPS].mean(axis=1) + root, times_s, view.times_s)
     truth_root = view.joints_cam[:, _HIPS].mean(axis=1)
     return score_motion(
         name or view.camera,
         relative - relative[:, _HIPS].mean(axis=1, keepdims=True),
         view.joints_cam - truth_root[:, None],
         LIMB_JOINTS,
-        predicted_root=placed,
+        predicted_root=root_cam,
         truth_root=truth_root,
     )
 
@@ -130,31 +131,33 @@ def score_person(
 def find_person(
     keypoints: Sequence[FloatArray] | FloatArray, times_s: DoubleArray, size_wh: tuple[int, int], view: CalibratedView
 ) -> int:
-    """Index of the person whose keypoints lie nearest to the truth's projection; frames out of view count as far.
+    """Index of the person whose keypoints are nearest to the projected ground truth.
+
+    Frames in which a person is not in view count as a large distance.
 
     Args:
-        keypoints: of each person (T, 17, 2) pixels, COCO.
-        times_s: (T,).
-        size_wh: of the video.
-        view: the truth.
+        keypoints: (T, 17, 2) COCO keypoints of each person, pixels.
+        times_s: (T,) times in seconds.
+        size_wh: size of the video in pixels.
+        view: ground truth.
 
     Raises:
         InputError: there is nobody.
     """
     if not len(keypoints):
-        raise InputError(f"{view.camera}: there is nobody to compare with the truth")
+        raise InputError(f"{view.camera}: there is nobody to compare with the ground truth")
     truth = project(view.joints_cam, view.intrinsics, view.distortion)
     far = float(np.hypot(*size_wh)) / 4
     distances = []
     for points in keypoints:
-        seen = at_times(points[:, COCO_LIMBS].astype(np.float64), times_s, view.times_s)
-        off = np.linalg.norm(seen - truth, axis=-1)
+        resampled = at_times(points[:, COCO_LIMBS].astype(np.float64), times_s, view.times_s)
+        off = np.linalg.norm(resampled - truth, axis=-1)
         distances.append(float(np.nan_to_num(off, nan=far).clip(max=far).mean()))
     return int(np.argmin(distances))
 
 
 def at_times(values: DoubleArray, times_s: DoubleArray, new_s: DoubleArray) -> DoubleArray:
-    """Values (T, ...) at other times by straight lines; NaN further than half a frame outside, and beside NaN."""
+    """Interpolate (T, ...) linearly at other times; NaN beside NaN and beyond the ends."""
     if len(times_s) == 1:
         near = np.abs(new_s - times_s[0]) < 1e-3
         return np.where(near.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
@@ -162,7 +165,7 @@ def at_times(values: DoubleArray, times_s: DoubleArray, new_s: DoubleArray) -> D
     right = np.clip(np.searchsorted(times_s, new_s), 1, len(times_s) - 1)
     share = (new_s - times_s[right - 1]) / (times_s[right] - times_s[right - 1])
     inside = (new_s > times_s[0] - step / 2) & (new_s < times_s[-1] + step / 2)
-    # Timestamps are rounded: a frame that is as good as met does not need its neighbour.
+    # Timestamps are rounded: a time within 2 % of a frame uses this frame alone.
     share = np.where(np.abs(share - share.round()) < 0.02, share.round(), share)
     share = np.clip(share, 0.0, 1.0).reshape(-1, *[1] * (values.ndim - 1))
     low, high = values[right - 1], values[right]
@@ -171,6 +174,6 @@ def at_times(values: DoubleArray, times_s: DoubleArray, new_s: DoubleArray) -> D
 
 
 def _canonical(name: str) -> str:
-    """``lwrist`` and ``left_wrist`` are the same joint."""
+    """Joint name in full: ``lwrist`` becomes ``left_wrist``."""
     short = {joint.replace("left_", "l").replace("right_", "r"): joint for joint in LIMB_JOINTS}
     return short.get(name.lower(), name.lower())

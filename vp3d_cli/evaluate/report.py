@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: JSON, and a picture of the error of each joint."""
+"""Files of an evaluation: scores as JSON, and a plot of the error of each joint."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LONGEST_LABEL = 32  # characters
 
 
 def write_json(path: Path, results: Mapping[str, Sequence[Scores]], about: Mapping[str, Any], overwrite: bool) -> None:
-    """Write every figure of every case.
+    """Write all scores of all cases as JSON.
 
     Args:
         path: file to write.
         results: cases of each system (a lifter, or a pose file).
-        about: what was evaluated on what.
-        overwrite: replace the file if it exists.
+        about: inputs and settings of the evaluation.
+        overwrite: replace an existing file.
 
     Raises:
         OutputError: it cannot be written.
@@ -37,20 +37,20 @@ def write_json(path: Path, results: Mapping[str, Sequence[Scores]], about: Mappi
 
 
 def plot_joints(path: Path, results: Mapping[str, Scores], overwrite: bool) -> None:
-    """Draw the error of each joint as bars, one colour for each system: aligned with a scale, and by Procrustes.
+    """Plot the error of each joint as bars, one colour per system: N-MPJPE and P-MPJPE.
 
     Args:
         path: PNG to write.
         results: one case of each system.
-        overwrite: replace the file if it exists.
+        overwrite: replace an existing file.
 
     Raises:
-        InputError: there are no joints to draw.
+        InputError: there are no joints to plot.
         OutputError: it cannot be written.
     """
     drawn = {name: scores for name, scores in results.items() if scores.joints}
     if not drawn:
-        raise InputError("there is no error per joint to draw: a trajectory has one joint")
+        raise InputError("there is no error per joint to plot, because a trajectory has one joint")
     joints = next(iter(drawn.values())).joints
     drawn = {name: scores for name, scores in drawn.items() if scores.joints == joints}
     figure = Figure(figsize=(10, 0.32 * len(joints) + 2), layout="constrained")
@@ -75,5 +75,5 @@ def plot_joints(path: Path, results: Mapping[str, Scores], overwrite: bool) -> N
 
 
 def _short(name: str) -> str:
-    """The end of a long path: the whole of it would leave the axes no room."""
+    """Shorten a long path to its end, to leave room for the axes."""
     return name if len(name) <= _LONGEST_LABEL else f"...{name[-_LONGEST_LABEL:]}"

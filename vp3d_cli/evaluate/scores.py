@@ -1,4 +1,4 @@
-"""Scores of motion against the truth: everything that ``vp3d evaluate`` reports, from two arrays."""
+"""Scores of motion against ground truth, computed from two arrays."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ _UNKNOWN = math.nan
 
 @dataclass(frozen=True)
 class Scores:
-    """Errors of one case: a camera, a hold-out, a person. Millimetres but for the two in percent; NaN if not known.
+    """Scores of one case in mm (``pck`` and ``auc`` in percent); NaN if unknown.
 
     Attributes:
-        name: of the case.
-        frames: poses compared.
-        missing: poses of the truth without a prediction; they are in no other figure.
-        mpjpe: root-aligned, not scaled.
-        n_mpjpe: root-aligned and scaled by the factor that fits best: one for each continuous motion, else one for
-            each pose.
+        name: name of the case.
+        frames: number of poses that were compared.
+        missing: poses of the ground truth without a prediction; no other score includes them.
+        mpjpe: mean per-joint position error, root-aligned.
+        n_mpjpe: root-aligned and scaled by the best factor: one per continuous motion, else one per pose.
         p_mpjpe: after Procrustes alignment of each pose.
-        mpjve: change from frame to frame, aligned as for ``n_mpjpe`` (on a data set not at all), mm per frame of the
-            truth.
+        mpjve: mean per-joint velocity error, aligned as ``n_mpjpe`` (on a data set not aligned), mm per frame of the
+            ground truth.
         trajectory: distance of the root in camera space.
         trajectory_aligned: the same after one similarity transform of the whole path.
-        pck, auc: 3DPCK at 150 mm and the area under its curve, percent, aligned as for ``n_mpjpe``.
-        joints: J names.
-        joints_n, joints_p: (J,) what each joint adds to ``n_mpjpe`` and ``p_mpjpe``.
+        pck, auc: 3DPCK at 150 mm and the area under its curve, percent, aligned as ``n_mpjpe``.
+        joints: J joint names.
+        joints_n, joints_p: (J,) mean error of each joint in ``n_mpjpe`` and ``p_mpjpe``.
     """
 
     name: str
@@ -57,7 +56,7 @@ class Scores:
     joints_p: tuple[float, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is not known is None."""
+        """Return plain values for JSON; None for unknown scores."""
         plain: dict[str, Any] = {"name": self.name, "frames": self.frames, "missing": self.missing}
         for figure in FIGURES:
             value = getattr(self, figure)
@@ -69,7 +68,7 @@ class Scores:
         return plain
 
 
-# The figures of a case, in the order in which they are shown.
+# Names of the scores, in the order in which they are shown.
 FIGURES: tuple[str, ...] = tuple(f.name for f in fields(Scores) if f.type == "float")
 
 
@@ -82,25 +81,25 @@ def score_motion(
     predicted_root: Floats | None = None,
     truth_root: Floats | None = None,
 ) -> Scores:
-    """Score one continuous motion with one scale.
+    """Score a continuous motion with one scale.
 
     Args:
-        name: of the case.
+        name: name of the case.
         predicted: (T, J, 3) metres, root-aligned; NaN in frames without a prediction.
-        truth: (T, J, 3) metres, root-aligned; NaN in frames without truth.
-        joints: J names.
+        truth: (T, J, 3) metres, root-aligned; NaN in frames without ground truth.
+        joints: J joint names.
         predicted_root, truth_root: (T, 3) root in camera space, metres.
 
     Raises:
-        InputError: no frame has both.
+        InputError: no frame has both a prediction and ground truth.
     """
     known = np.asarray(np.isfinite(truth).all(axis=(1, 2)))
     both = np.asarray(known & np.isfinite(predicted).all(axis=(1, 2)))
     if not both.any():
-        raise InputError(f"{name}: no frame has both a prediction and the truth; are they of the same time span?")
+        raise InputError(f"{name}: no frame has both a prediction and ground truth; do their times overlap?")
     ours, real = predicted[both].astype(np.float64), truth[both].astype(np.float64)
     scaled = one_scale(ours, real)
-    # Frames that follow each other in time, not only in this selection.
+    # Pairs of consecutive frames of the video, not only of the selection.
     pairs = np.diff(np.flatnonzero(both)) == 1
     velocity = metrics.joint_errors(np.diff(scaled, axis=0)[pairs], np.diff(real, axis=0)[pairs])
     absolute, path = _trajectory_errors(predicted_root, truth_root)
@@ -116,30 +115,30 @@ def score_motion(
 
 
 def score_poses(name: str, predicted: Floats, truth: Floats, joints: Sequence[str]) -> Scores:
-    """Score N poses that have nothing to do with each other, each with a scale of its own.
+    """Score N independent poses, each with its own scale.
 
     Args:
-        name: of the case.
+        name: name of the case.
         predicted, truth: (N, J, 3) metres, root-aligned.
-        joints: J names.
+        joints: J joint names.
     """
     ours, real = predicted.astype(np.float64), truth.astype(np.float64)
     return Scores(name, len(real), **_pose_figures(ours, metrics.scale_align(ours, real), real, joints))
 
 
 def score_roots(name: str, predicted: Floats, truth: Floats) -> Scores:
-    """Score N positions of the root in camera space, (N, 3) metres, that have nothing to do with each other."""
+    """Score N independent root positions in camera space, (N, 3) metres."""
     return Scores(name, len(truth), trajectory=_mean(metrics.joint_errors(predicted, truth)) * _MM)
 
 
 def one_scale(predicted: Floats, truth: Floats) -> Doubles:
-    """Scale a whole motion (T, J, 3) about the origin by the one factor that fits best (least squares)."""
+    """Scale a motion (T, J, 3) by one factor, the least-squares fit to the ground truth."""
     flat = metrics.scale_align(predicted.reshape(-1, 3), truth.reshape(-1, 3))
     return flat.reshape(predicted.shape)
 
 
 def mean_scores(name: str, scores: Sequence[Scores]) -> Scores:
-    """Mean over cases, each counting the same; a figure that any of them lacks is not known of the mean either."""
+    """Average the scores of cases; a score that any case lacks is NaN in the mean."""
     numbers = {figure: float(np.mean([getattr(s, figure) for s in scores])) for figure in FIGURES}
     same_joints = len({s.joints for s in scores}) == 1
     return Scores(
@@ -154,7 +153,7 @@ def mean_scores(name: str, scores: Sequence[Scores]) -> Scores:
 
 
 def _pose_figures(ours: Doubles, scaled: Doubles, real: Doubles, joints: Sequence[str]) -> dict[str, Any]:
-    """The figures of (N, J, 3) poses that do not need time."""
+    """Scores of (N, J, 3) poses that do not depend on time."""
     errors_n = metrics.joint_errors(scaled, real)
     errors_p = metrics.joint_errors(metrics.procrustes_align(ours, real), real)
     return {
@@ -170,14 +169,14 @@ def _pose_figures(ours: Doubles, scaled: Doubles, real: Doubles, joints: Sequenc
 
 
 def _trajectory_errors(predicted: Floats | None, truth: Floats | None) -> tuple[float, float]:
-    """Mean distance of two paths (T, 3), as they are and after the similarity transform that fits best."""
+    """Mean distance of two paths (T, 3), unaligned and after a similarity transform."""
     if predicted is None or truth is None:
         return _UNKNOWN, _UNKNOWN
     known = np.isfinite(predicted).all(axis=1) & np.isfinite(truth).all(axis=1)
     if not np.any(known):
         return _UNKNOWN, _UNKNOWN
     ours, real = predicted[known].astype(np.float64), truth[known].astype(np.float64)
-    # Any two points can be moved onto any other two.
+    # Two points can always be aligned with two others.
     aligned = _mean(metrics.p_mpjpe(ours, real)) if len(ours) > 2 else _UNKNOWN
     return _mean(metrics.joint_errors(ours, real)), aligned
 

@@ -1,4 +1,4 @@
-"""Evaluation of the whole way from a video, with one lifter or several on the same detections."""
+"""Evaluation of the whole pipeline on a video, with several lifters on the same detections."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 from vp3d_cli.evaluate.calibrated import CalibratedView, find_person, score_person
 from vp3d_cli.evaluate.scores import Scores
 from vp3d_cli.lift.lifter import load_lifter
-from vp3d_cli.pipeline.infer import Models, Progress, lift_person, watch
+from vp3d_cli.pipeline.detection import Progress
+from vp3d_cli.pipeline.infer import detect_people, lift_person, track_and_select
+from vp3d_cli.pipeline.run import Models, Run
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import over_all
 
 
@@ -21,34 +24,34 @@ def evaluate_video(
     settings: InferSettings,
     progress: Progress,
 ) -> list[Scores]:
-    """Score lifters on a video of a calibrated camera.
+    """Score lifters on the video of a calibrated camera.
 
     Args:
-        video: what the camera saw.
-        view: the truth.
-        lifters: names or files; the video is watched once for all.
-        settings: everything else; where they say nothing of the camera, the calibration does.
-        progress: see :func:`vp3d_cli.pipeline.infer.infer`.
+        video: video of the camera.
+        view: ground truth.
+        lifters: names or files; people are detected once for all of them.
+        settings: inference settings; without intrinsics or field of view, those of the calibration are used.
+        progress: see :func:`vp3d_cli.pipeline.api.infer`.
 
     Returns:
-        One for each lifter, named after the camera.
+        Scores of each lifter, named by the camera.
 
     Raises:
-        NobodyFoundError, VideoError, WeightsError: see :func:`vp3d_cli.pipeline.infer.infer`.
-        InputError: the video's times do not overlap with the truth.
+        NobodyFoundError, VideoError, WeightsError: see :func:`vp3d_cli.pipeline.api.infer`.
+        InputError: the times of the video do not overlap with the ground truth.
     """
     if settings.intrinsics is None and settings.fov_deg is None:
         settings = dataclasses.replace(settings, intrinsics=view.intrinsics)
     loaded = [load_lifter(name, settings.device) for name in lifters]
-    trajectory = Models(settings).trajectory
-    scene = watch(video, settings, progress)
-    size_wh = scene.info.size_wh
-    everyone = [track.over(len(scene.times_s)).keypoints for track in scene.tracks]
-    track = scene.tracks[find_person(everyone, scene.times_s, size_wh, view)]
+    models = Models(settings)
+    detections = detect_people(video, settings, Run(models, progress))
+    tracks, times, size_wh = track_and_select(detections, settings), detections.frame_times_s, detections.video_size_wh
+    everyone = [track.in_skeleton(COCO17).over(len(times)).keypoints for track in tracks]
+    track = tracks[find_person(everyone, times, size_wh, view)]
     intrinsics = settings.camera(size_wh).as_tuple()
     scores = []
     for lifter in loaded:
-        motion = lift_person(track, scene.times_s, lifter, intrinsics, size_wh, settings, trajectory)
-        joints, root = (over_all(a, track.first, len(scene.times_s)) for a in (motion.joints, motion.root))
-        scores.append(score_person(joints, root, scene.times_s, view))
+        motion = lift_person(track, times, lifter, intrinsics, size_wh, settings, models.trajectory)
+        joints, root = (over_all(a, track.first, len(times)) for a in (motion.joints, motion.root))
+        scores.append(score_person(joints, root, times, view))
     return scores

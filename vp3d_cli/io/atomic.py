@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from vp3d_cli.errors import OutputError
 
@@ -93,6 +93,36 @@ def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
                 digest.update(chunk)
                 beat()
     return digest.hexdigest()
+
+
+def modification_of(path: Path) -> dict[str, Any]:
+    """Size in bytes and time of modification of a file, or of the images in a folder: ``size``, ``mtime``.
+
+    Raises:
+        OSError: it is not there.
+    """
+    if not path.is_dir():
+        status = path.stat()
+        return {"size": status.st_size, "mtime": str(status.st_mtime_ns)}
+    size, digest = 0, hashlib.sha256()
+    for file in list_content(path):
+        status = file.stat()
+        size += status.st_size
+        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return {"size": size, "mtime": digest.hexdigest()}
+
+
+def fingerprint(path: Path, beat: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """What a file or folder is known by later: ``size``, ``mtime`` and ``sha256``; reads it all.
+
+    Args:
+        path: file or folder.
+        beat: see :func:`content_sha256`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return {**modification_of(path), "sha256": content_sha256(path, beat)}
 
 
 def protect(paths: Iterable[str | os.PathLike[str]]) -> None:

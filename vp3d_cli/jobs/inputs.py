@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.atomic import IMAGE_SUFFIXES, is_image, natural_key
-from vp3d_cli.jobs.remote import Place, Url, facts_of, reaching
+from vp3d_cli.jobs.storage import Place, entries_of, inside, modification, reaching, refresh
 
 # One image in a folder is a poster or a thumbnail; two are a very short film.
 _FEWEST_IMAGES = 2
@@ -32,7 +32,7 @@ _OTHER_SUFFIXES = frozenset(
         ".opus", ".wav", ".webp", ".wma",
     }
 )  # fmt: skip
-_SNIFFED_BYTES = 1024
+_FIRST_BYTES = 1024
 # ISO 14496-12 section 4.3: major brands of sound (M4A...) and of still pictures (HEIF, AVIF, Canon's CR3).
 _OTHER_BRANDS = frozenset({b"M4A ", b"M4B ", b"M4P ", b"heic", b"heix", b"mif1", b"msf1", b"avif", b"crx "})
 _SIGNATURES = (
@@ -88,30 +88,20 @@ def find_inputs(
         InputError: an argument does not exist, or cannot be reached.
     """
     for argument in arguments:
-        if not argument.exists():
-            raise InputError(f"no such file or folder: {argument}")
-    urls = [argument for argument in arguments if isinstance(argument, Url)]
-    paths = [argument for argument in arguments if isinstance(argument, Path)]
-    if urls and paths:
-        raise InputError(f"{urls[0]} and {paths[0]} have no common tree; do URLs and paths in batches of their own")
-    if urls:
-        with reaching(urls[0]):
-            return _find_afar(urls, globs, [folder for folder in exclude if isinstance(folder, Url)])
-    return _find_here(paths, globs, [folder for folder in exclude if isinstance(folder, Path)])
-
-
-def _find_here(arguments: Sequence[Path], globs: Sequence[str], exclude: Collection[Path]) -> list[BatchInput]:
-    roots = [Path(os.path.abspath(argument)) for argument in arguments]
+        with reaching(argument):
+            if not refresh(argument).exists():
+                raise InputError(f"no such file or folder: {argument}")
+    roots = [Path(os.path.abspath(place)) if isinstance(place, Path) else place for place in arguments]
     base = _common_base(roots)
-    closed = {Path(os.path.abspath(folder)) for folder in exclude} - set(roots)
-    found: dict[Path, BatchInput] = {}
-    for root in roots:
-        for path, size in _search(root, closed) if root.is_dir() else [(root, root.stat().st_size)]:
-            place = path.relative_to(base) if path != base else Path(path.name or "video")
-            item = BatchInput(path, PurePosixPath(place.as_posix()), size)
-            if path == root or _matches(item.place, globs):
-                found[path] = item
-    return _in_order(found.values())
+    closed = {_key(folder) for folder in exclude} - {_key(root) for root in roots}
+    found: dict[str, BatchInput] = {}
+    with reaching(arguments[0]):
+        for root in roots:
+            for path, size in _search(root, closed) if root.is_dir() else [(root, modification(root)["size"])]:
+                place = inside(path, base) if path != base else PurePosixPath(path.name or "video")
+                if path == root or _matches(place, globs):
+                    found[_key(path)] = BatchInput(path, place, size)
+    return sorted(found.values(), key=lambda item: [natural_key(part) for part in item.place.parts])
 
 
 def looks_like_video(path: Place) -> bool:
@@ -122,63 +112,88 @@ def looks_like_video(path: Place) -> bool:
     if suffix in _VIDEO_SUFFIXES:
         return True
     try:
-        if isinstance(path, Url):
-            start = bytes(path.store.cat_file(path.path, start=0, end=_SNIFFED_BYTES))
-        else:
-            with path.open("rb") as file:
-                start = file.read(_SNIFFED_BYTES)
+        with path.open("rb") as file:
+            return _starts_a_video(file.read(_FIRST_BYTES))
     except (OSError, ValueError):  # ValueError: some stores cannot read a part of an empty file
         return False  # nothing says that it is a video
-    return _starts_a_video(start)
 
 
-def images_of(url: Url) -> list[tuple[Url, int, str]]:
-    """The images of a folder elsewhere, by name (of one without images all files): address, bytes, mark."""
-    files = [
-        (url / PurePosixPath(info["name"]).name, *facts_of(info)) for info in url.entries() if info["type"] == "file"
-    ]
-    images = [file for file in files if is_image(file[0].name)]
-    return sorted(images or files, key=lambda file: file[0].name)
+def _common_base(roots: Sequence[Place]) -> Place:
+    """The folder from which the places of videos are told.
+
+    Raises:
+        InputError: the arguments are of several stores.
+    """
+    if len(roots) == 1:
+        return roots[0] if roots[0].is_dir() else roots[0].parent
+    stores = {"" if isinstance(root, Path) else root.protocol: root for root in roots}
+    if len(stores) > 1:
+        first, second, *_ = stores.values()
+        raise InputError(f"{first} and {second} have no common tree; do them in batches of their own")
+    base = roots[0].parent
+    while not all(base == root.parent or base in root.parents for root in roots):
+        base = base.parent
+    return base
 
 
-def _find_afar(arguments: Sequence[Url], globs: Sequence[str], exclude: Collection[Url]) -> list[BatchInput]:
-    if len({argument.text.partition("://")[0] for argument in arguments}) > 1:
-        raise InputError(f"{arguments[0]} and {arguments[1]} are of two stores; do them in batches of their own")
-    paths = [PurePosixPath(argument.path) for argument in arguments]
-    folders = [argument.is_dir() for argument in arguments]
-    if len(paths) == 1:
-        base = paths[0] if folders[0] else paths[0].parent
-    else:
-        base = PurePosixPath(os.path.commonpath([path.parent for path in paths]))
-    found: dict[PurePosixPath, BatchInput] = {}
-    for argument, path, is_folder in zip(arguments, paths, folders, strict=True):
-        closed = {PurePosixPath(folder.path) for folder in exclude} - {path}
-        for video, size in _search_afar(argument, closed) if is_folder else [(path, argument.facts()[0])]:
-            place = video.relative_to(base) if video != base else PurePosixPath(video.name or "video")
-            if video == path or _matches(place, globs):
-                inside = video.relative_to(path).as_posix()
-                found[video] = BatchInput(argument if inside == "." else argument / inside, place, size)
-    return _in_order(found.values())
+def _search(root: Place, closed: Collection[str]) -> Iterator[tuple[Place, int]]:
+    """Videos below a folder, each with its bytes; links to folders are followed, once each.
 
-
-def _search_afar(root: Url, closed: Collection[PurePosixPath]) -> Iterator[tuple[PurePosixPath, int]]:
-    """Videos below a folder of a store, each with its bytes."""
-    root.store.invalidate_cache()
-    pending = [(root, PurePosixPath(root.path))]
-    while pending:
-        folder, path = pending.pop()
-        entries = [(PurePosixPath(info["name"]).name, info) for info in folder.entries()]
-        if folder != root and any(name == STATE for name, _ in entries):
+    A folder that links lead to, too, has its own place; links come last, in order, so that each run finds the same.
+    """
+    pending, linked, seen = [root], deque[Place](), set[object]()
+    while pending or linked:
+        folder = pending.pop() if pending else linked.popleft()
+        try:
+            identity = _identity(folder)
+            entries = entries_of(folder)
+        except OSError:
+            yield folder, 0  # it may hold videos: opening it will say why they cannot be read
             continue
-        entries = [(name, info) for name, info in entries if not _hidden(name)]
-        files = [(name, info) for name, info in entries if info["type"] == "file"]
-        videos = [(name, info) for name, info in files if looks_like_video(folder / name)]
-        images = [info for name, info in files if is_image(name)]
-        yield from ((path / name, facts_of(info)[0]) for name, info in videos)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        if folder != root and any(entry.name == STATE for entry in entries):
+            continue
+        entries = [entry for entry in entries if not entry.name.startswith(".")]
+        files = [entry for entry in entries if entry.is_file() or _is_broken_link(entry)]
+        videos = [entry for entry in files if looks_like_video(entry)]
+        images = [entry for entry in files if is_image(entry.name) and entry.is_file()]
+        yield from ((entry, _size(entry)) for entry in videos)
         if not videos and len(images) >= _FEWEST_IMAGES:
-            yield path, sum(facts_of(info)[0] for info in images)
-        folders = [name for name, info in entries if info["type"] == "directory" and path / name not in closed]
-        pending += [(folder / name, path / name) for name in folders]
+            yield folder, sum(map(_size, images))
+        for entry in entries:
+            if entry.is_dir() and _key(entry) not in closed:
+                (linked if isinstance(entry, Path) and entry.is_symlink() else pending).append(entry)
+
+
+def _identity(folder: Place) -> object:
+    """What two names of one folder share."""
+    if not isinstance(folder, Path):
+        return folder.path
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_broken_link(entry: Place) -> bool:
+    return isinstance(entry, Path) and entry.is_symlink() and not entry.exists()
+
+
+def _size(entry: Place) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0  # it vanished a moment ago
+
+
+def _key(place: Place) -> str:
+    return os.path.abspath(place) if isinstance(place, Path) else str(place)
+
+
+def _matches(place: PurePosixPath, globs: Sequence[str]) -> bool:
+    return not globs or any(
+        fnmatchcase((str(place) if "/" in glob else place.name).casefold(), glob.casefold()) for glob in globs
+    )
 
 
 def _starts_a_video(start: bytes) -> bool:
@@ -196,65 +211,3 @@ def _starts_a_video(start: bytes) -> bool:
         len(start) > offset + 3 * length and all(start[offset + i * length] == 0x47 for i in range(4))
         for offset, length in _TS_PACKETS
     )
-
-
-def _in_order(videos: Iterable[BatchInput]) -> list[BatchInput]:
-    return sorted(videos, key=lambda video: [natural_key(part) for part in video.place.parts])
-
-
-def _common_base(roots: Sequence[Path]) -> Path:
-    if len(roots) == 1:
-        return roots[0] if roots[0].is_dir() else roots[0].parent
-    return Path(os.path.commonpath([root.parent for root in roots]))
-
-
-def _search(root: Path, closed: Collection[Path]) -> Iterator[tuple[Path, int]]:
-    """Videos below a folder, each with its bytes; links to folders are followed, once each.
-
-    A folder that links lead to, too, has its own place; links come last, in order, so that each run finds the same.
-    """
-    pending, linked, seen = [root], deque[Path](), set[tuple[int, int]]()
-    while pending or linked:
-        folder = pending.pop() if pending else linked.popleft()
-        try:
-            status = folder.stat()
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            yield folder, 0  # it may hold videos: whoever opens it will say why they cannot be read
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        if folder != root and any(entry.name == STATE for entry in entries):
-            continue
-        entries = [entry for entry in entries if not _hidden(entry.name)]
-        files = [entry for entry in entries if entry.is_file() or _leads_nowhere(entry)]
-        videos = [entry for entry in files if looks_like_video(Path(entry.path))]
-        images = [entry for entry in files if is_image(entry.name) and entry.is_file()]
-        yield from ((Path(entry.path), _size(entry)) for entry in videos)
-        if not videos and len(images) >= _FEWEST_IMAGES:
-            yield folder, sum(map(_size, images))
-        for entry in entries:
-            if entry.is_dir() and Path(entry.path) not in closed:
-                (linked if entry.is_symlink() else pending).append(Path(entry.path))
-
-
-def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and not os.path.exists(entry.path)
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_size
-    except OSError:
-        return 0  # it vanished a moment ago
-
-
-def _matches(place: PurePosixPath, globs: Sequence[str]) -> bool:
-    return not globs or any(
-        fnmatchcase((str(place) if "/" in glob else place.name).casefold(), glob.casefold()) for glob in globs
-    )
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")

@@ -1,30 +1,47 @@
-"""Where the results of each video go, and which of those that are there are still good."""
+"""Where the results of each video go, and which of them are up to date by what they say of their own making.
+
+A pose file, and keypoints in vp3d's own format, have their provenance in them. For results of other formats it lies in
+``.vp3d-batch/provenance`` of the folder that they are in.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vp3d_cli.errors import ConfigError, InputError, MissingDependencyError, OutputError, PoseFileError
-from vp3d_cli.io.poses.npz import read_npz
-from vp3d_cli.jobs.fingerprint import Fingerprint, is_unchanged, sha256_of_place
-from vp3d_cli.jobs.inputs import BatchInput
-from vp3d_cli.jobs.journal import History
-from vp3d_cli.jobs.places import relative_name, same_file
-from vp3d_cli.jobs.remote import Place, Url, to_place
-from vp3d_cli.pipeline.settings import naming
+from vp3d_cli import __version__
+from vp3d_cli.errors import ConfigError, InputError, MissingDependencyError
+from vp3d_cli.jobs.inputs import STATE, BatchInput
+from vp3d_cli.jobs.storage import (
+    Place,
+    entries_of,
+    inside,
+    is_unchanged,
+    refresh,
+    same_file,
+    sha256_of,
+    to_place,
+    write_bytes,
+)
+from vp3d_cli.pipeline.settings import InferSettings, naming
 
 # What can be made of a video.
-POSE, RENDER, KEYPOINTS, PREVIEW = "pose", "render", "keypoints", "preview"
+POSE, RENDER, KEYPOINTS = "pose", "render", "keypoints"
 KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
+# Settings that do not decide what a result is: where it is computed, and files whose content counts instead.
+_NOT_COMPARED = frozenset({"device", "keypoints", "joint_map", "lifter", "trajectory"})
+_BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
-# What a result was made with: version, settings, hashes of weights. Compared as JSON holds it.
+# What results are made with: version of vp3d, settings, weights, format; compared as JSON holds it.
 Recipe = Mapping[str, Any]
-_MODELS = ("detector", "lifter", "trajectory")  # of which a recipe has the hash of the weights, beside the settings
 
 
 @dataclass(frozen=True)
@@ -34,8 +51,7 @@ class BatchItem:
     Attributes:
         input: the video.
         targets: kind of result to the file to write, in the order in which they are made.
-        roots: kind of result to the folder that mirrors the videos, which that file lies in or below.
-        keys: kind of result to what the journal calls that file: its path from the folder of the batch.
+        roots: kind of result to the folder that mirrors the videos, in which that file lies.
         keypoints: 2D keypoints of another tool that belong to this video; None lets the detector find them.
         problem: why it cannot be done; None where nothing is known to be wrong.
     """
@@ -43,28 +59,44 @@ class BatchItem:
     input: BatchInput
     targets: Mapping[str, Place]
     roots: Mapping[str, Place]
-    keys: Mapping[str, str]
     keypoints: Place | None = None
     problem: str | None = None
 
+    def provenance_file(self, kind: str) -> Place:
+        """Where the provenance of a result lies whose format cannot hold it."""
+        return self._state_file("provenance", kind)
+
+    @property
+    def nobody_file(self) -> Place:
+        """Where it is noted that nobody was found in this video."""
+        return self._state_file("nobody", next(iter(self.targets)))
+
+    @property
+    def keep_file(self) -> Path | None:
+        """For detections of the video while it is not done, for the next attempt; None where results are at a URL."""
+        file = self._state_file("kept", next(iter(self.targets)))
+        return file.with_suffix(".npz").absolute() if isinstance(file, Path) else None
+
+    def _state_file(self, folder: str, kind: str) -> Place:
+        name = inside(self.targets[kind], self.roots[kind])
+        return self.roots[kind] / STATE / folder / f"{name}.json"
+
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """What is to be done about a video.
 
     Attributes:
-        needed: kinds of result that are missing or no longer good; empty where all is done.
+        needed: kinds of result that are missing or out of date; empty where all is done.
         why: the reason, with fields of the settings in angle brackets; :meth:`because` is for people.
         failure: it cannot succeed, and why.
         nobody: the failure is that nobody is in it, as an earlier batch found.
-        recipe: what its results are to be made with.
     """
 
     needed: tuple[str, ...]
     why: str = ""
     failure: str | None = None
     nobody: bool = False
-    recipe: Recipe = field(default_factory=dict)
 
     def because(self, name: Callable[[str], str] = str) -> str:
         """The reason, for users who know the fields of the settings by the names that ``name`` gives."""
@@ -73,7 +105,6 @@ class Verdict:
 
 def plan_items(
     inputs: Sequence[BatchInput],
-    out: Place,
     *,
     roots: Mapping[str, Place],
     suffixes: Mapping[str, str],
@@ -85,7 +116,6 @@ def plan_items(
 
     Args:
         inputs: from :func:`vp3d_cli.jobs.inputs.find_inputs`.
-        out: folder of the batch, which has the journal.
         roots: kind of result to the folder for it.
         suffixes: kind of result to how its files end.
         keypoints: folder with 2D keypoints of other tools, which mirrors the videos, too.
@@ -93,7 +123,7 @@ def plan_items(
     Raises:
         ConfigError: a result would replace a video that is read.
     """
-    stems = [_stem(item) for item in inputs]
+    stems = [item.place.name if item.path.is_dir() else item.place.stem for item in inputs]
     names = _result_names([item.place for item in inputs], stems)
     sources = {same_file(item.path) for item in inputs}
     items: list[BatchItem] = []
@@ -102,126 +132,213 @@ def plan_items(
         for target in targets.values():
             if same_file(target) in sources:
                 raise ConfigError(f"{target} is one of the videos to read; give results another folder")
-        keys = {kind: relative_name(target, out) for kind, target in targets.items()}
         found, problem = (None, None) if keypoints is None else _keypoints_of(item, stem, keypoints)
-        items.append(BatchItem(item, targets, roots, keys, found, problem))
+        items.append(BatchItem(item, targets, roots, found, problem))
     return items
 
 
-def judge(item: BatchItem, history: History, recipe: Recipe, *, overwrite: bool = False) -> Verdict:
+def make_recipe(settings: InferSettings, format: str, weights: Mapping[str, str]) -> Recipe:
+    """What results are made with.
+
+    Args:
+        settings: of all videos, with paths from the root.
+        format: of the 2D keypoints to write; empty where poses are made.
+        weights: role of a model (``detector``, ``lifter``, ``trajectory``) to the SHA-256 of its weights.
+
+    Raises:
+        InputError: the joint map cannot be read.
+    """
+    recipe = _recipe(__version__, dataclasses.asdict(settings), format, weights)
+    if settings.joint_map is not None:
+        try:
+            recipe["joint_map"] = sha256_of(Path(settings.joint_map))
+        except OSError as error:
+            raise InputError(f"{settings.joint_map}: cannot be read ({error.strerror}); check --joint-map") from error
+    return recipe
+
+
+def decide(item: BatchItem, recipe: Recipe, older: frozenset[str], *, overwrite: bool = False) -> Decision:
     """Find out what is to be done about a video.
 
-    A result is good if it is whole and was made from this very input with this very recipe.
+    A result is up to date if it is whole and was made from this very input with this very recipe.
 
     Args:
         item: the video and its results.
-        history: of the folder.
         recipe: what results are made with now.
-        overwrite: nothing is good, and files that no batch has made may be replaced.
+        older: of :func:`results_of_older_versions`.
+        overwrite: nothing is up to date, and files that no batch has made may be replaced.
     """
     kinds = tuple(item.targets)
     if item.problem is not None:
-        return Verdict(kinds, failure=item.problem)
-    try:
-        recipe = _recipe_of(item, recipe)
-    except OSError as error:
-        return Verdict(kinds, failure=f"{item.keypoints} cannot be read ({error.strerror}); check its permissions")
+        return Decision(kinds, failure=item.problem)
+    if item.keypoints is not None:
+        try:
+            recipe = {**recipe, "keypoints": sha256_of(item.keypoints)}
+        except OSError as error:
+            problem = f"{item.keypoints} cannot be read ({error.strerror}); check its permissions"
+            return Decision(kinds, failure=problem)
     if overwrite:
-        return Verdict(kinds, "--overwrite", recipe=recipe)
-    known = history.nobody.get(str(item.input.path))
-    if known is not None and known["recipe"] == recipe and is_unchanged(item.input.path, _input_of(known)):
-        return Verdict(
-            (), failure=f"{known['message']} (known from an earlier run; --overwrite looks again)", nobody=True
-        )
-    reasons = {kind: _fault(item, kind, history, recipe) for kind in kinds}
-    taken = [kind for kind in kinds if reasons[kind] == _OF_ANOTHER]
-    if taken:
-        target, source = item.targets[taken[0]], _input_of(history.made[item.keys[taken[0]]]).glance.path
-        return Verdict(kinds, failure=f"{target} was made from {source}; choose another --out, or pass --overwrite")
-    foreign = [item.targets[kind] for kind in kinds if reasons[kind] == _FOREIGN]
-    if foreign:
-        return Verdict(
-            kinds, failure=f"{foreign[0]} exists and is not of this batch; move it away, or pass --overwrite"
-        )
+        return Decision(kinds, "--overwrite")
+    noted = _read_json(item.nobody_file)
+    if noted.get("recipe") == recipe and is_unchanged(item.input.path, noted["input"]):
+        message = f"{noted['message']} (known from an earlier run; --overwrite looks again)"
+        return Decision((), failure=message, nobody=True)
+    try:
+        reasons = {kind: _why_not(item, kind, recipe, older) for kind in kinds}
+    except InputError as refused:
+        return Decision(kinds, failure=str(refused))
     needed = [kind for kind in kinds if reasons[kind]]
     if POSE in needed:
         needed = list(kinds)  # what is drawn from a pose is drawn anew
-    return Verdict(tuple(needed), next((reasons[kind] for kind in needed if reasons[kind]), ""), recipe=recipe)
+    return Decision(tuple(needed), next((reasons[kind] for kind in needed if reasons[kind]), ""))
 
 
-def started_name(kind: str, key: str) -> str:
-    """What the journal calls a result that a batch has begun to make."""
-    return f"{kind} {key}"
+def write_nobody(item: BatchItem, recipe: Recipe, message: str, input: Mapping[str, Any]) -> None:
+    """Note that nobody is in a video, so that it is not searched again.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if item.keypoints is not None:
+        recipe = {**recipe, "keypoints": input.get("keypoints_sha256")}
+    note = {"message": message, "recipe": recipe, "input": dict(input)}
+    write_bytes(item.nobody_file, json.dumps(note).encode())
 
 
-_FOREIGN, _OF_ANOTHER = "foreign", "of another video"
-
-
-def _fault(item: BatchItem, kind: str, history: History, recipe: Recipe) -> str:
-    """Why a result is not good; empty if it is."""
-    target, entry = item.targets[kind], history.made.get(item.keys[kind])
-    if not _is_there(target):
-        return "new" if entry is None else f"{kind} is gone"
-    if entry is None or entry["kind"] != kind:
-        return "was not finished" if started_name(kind, item.keys[kind]) in history.started else _FOREIGN
-    before = _input_of(entry)
-    another = _is_another(item.input.path, before.glance.path)
-    if another and not is_unchanged(item.input.path, before):
-        return _OF_ANOTHER
-    if entry["recipe"] != recipe:
-        return _difference(entry["recipe"], recipe)
-    if not another and not is_unchanged(item.input.path, before):
-        return "the video has changed"
-    if not is_unchanged(target, Fingerprint.from_json(entry["output"])):
-        return f"{kind} was changed or damaged"
-    if kind == POSE and isinstance(target, Path):  # stores keep files whole; here a disk may have been full
-        try:
-            read_npz(target)
-        except PoseFileError:
-            return f"{kind} is damaged"
-    return ""
-
-
-def _is_another(path: Place, before: str) -> bool:
-    """Whether a result was made from another file than this one, which is still there."""
-    if before == str(path):
-        return False
-    old = to_place(before)
+def results_of_older_versions(out: Place) -> frozenset[str]:
+    """What a batch of an older version, which kept a journal in ``out``, made or began: these may be made anew."""
+    journal = out / STATE / "journal"
     try:
+        files = entries_of(journal) if journal.is_dir() else [out / STATE / "journal.jsonl"]
+        lines = b"\n".join(file.read_bytes() for file in files).splitlines()
+    except OSError:
+        return frozenset()
+    names: set[str] = set()
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            begun = [text.partition(" ")[2] for text in entry.get("results", ())]
+            names.update(begun if entry["event"] == "started" else [entry["key"]] if entry["event"] == "made" else [])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # a line that was cut off
+    return frozenset(same_file(to_place(name) if "://" in name else out / name) for name in names)
+
+
+def _recipe(version: Any, settings: Mapping[str, Any], format: Any, weights: Mapping[str, Any]) -> dict[str, Any]:
+    compared = {name: value for name, value in settings.items() if name not in _NOT_COMPARED}
+    recipe = {"version": version, "settings": compared, "format": format, "weights": weights}
+    plain: dict[str, Any] = json.loads(json.dumps(recipe))  # lists for tuples
+    return plain
+
+
+def _recipe_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result was made with, by its own provenance."""
+    weights = {role: provenance[role]["sha256"] for role in ("detector", "lifter", "trajectory") if role in provenance}
+    recipe = _recipe(provenance["version"], provenance["settings"], provenance.get("format", ""), weights)
+    hashes = {name: provenance["input"].get(f"{name}_sha256") for name in ("keypoints", "joint_map")}
+    return recipe | {name: value for name, value in hashes.items() if value is not None}
+
+
+def _why_not(item: BatchItem, kind: str, recipe: Recipe, older: frozenset[str]) -> str:
+    """Why a result is not up to date; empty if it is.
+
+    Raises:
+        InputError: something is in its place that may not be replaced.
+    """
+    target = item.targets[kind]
+    if not (os.path.lexists(target) if isinstance(target, Path) else refresh(target).exists()):
+        return "new"
+    provenance = _provenance(item, kind)
+    if not provenance:
+        if same_file(target) in older or _is_damaged_result(target):
+            return f"{kind} is damaged, or of an older version"
+        raise InputError(f"{target} exists and is not of this batch; move it away, or pass --overwrite")
+    before = provenance.get("input")
+    if _is_of_another(item.input.path, str(provenance.get("video")), before):
+        video = provenance["video"]
+        raise InputError(f"{target} was made from {video}; choose another --out, or pass --overwrite")
+    reason = "it was made by an older version" if before is None else _difference(_recipe_of(provenance), recipe)
+    if not reason and not is_unchanged(item.input.path, before or {}):
+        reason = "the video has changed"
+    if not reason and not _is_whole(target, provenance):
+        reason = f"{kind} was changed or damaged"
+    if reason and str(provenance.get("command")).startswith("vp3d infer"):
+        raise InputError(f"{target} was made by vp3d infer ({reason}); move it away, or pass --overwrite")
+    return reason
+
+
+def _provenance(item: BatchItem, kind: str) -> dict[str, Any]:
+    """What a result says of its making; empty where it says nothing that can be read."""
+    target = item.targets[kind]
+    if target.suffix == ".npz":
+        import numpy as np
+
+        try:
+            with target.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                if "provenance" in archive.files:
+                    format = "vp3d" if kind == KEYPOINTS else ""
+                    return {"format": format, **json.loads(str(archive["provenance"]))}
+        except _BROKEN:
+            return {}
+    return _read_json(item.provenance_file(kind))
+
+
+def _read_json(place: Place) -> dict[str, Any]:
+    """A JSON object; empty where there is none."""
+    try:
+        return dict(json.loads(place.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _is_damaged_result(target: Place) -> bool:
+    """Whether a file begins as the archives of vp3d do: a zip file whose first entry is the schema."""
+    try:
+        with target.open("rb") as file:
+            start = file.read(40)
+    except OSError:
+        return False
+    return start.startswith(b"PK\x03\x04") and start[30:] == b"schema.npy"
+
+
+def _is_whole(target: Place, provenance: Mapping[str, Any]) -> bool:
+    """Whether a result is as it was written; archives of this machine are read from end to end."""
+    if "output" in provenance:
+        return is_unchanged(target, provenance["output"])
+    if not isinstance(target, Path):
+        return True  # stores keep files whole; here a disk may have been full
+    try:
+        with zipfile.ZipFile(target) as archive:
+            return archive.testzip() is None
+    except _BROKEN:
+        return False
+
+
+def _is_of_another(path: Place, before: str, known: Mapping[str, Any] | None) -> bool:
+    """Whether a result was made from another video than this one, which is still there."""
+    if before == str(path) or (known is not None and is_unchanged(path, known)):
+        return False
+    try:
+        old = to_place(before)
         if isinstance(old, Path) and isinstance(path, Path):
             return not os.path.samefile(old, path)
-        return old.exists()
+        return refresh(old).exists()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, InputError, MissingDependencyError):
         return True  # it cannot be reached, and what was made from it may be wanted
 
 
-def _is_there(target: Place) -> bool:
-    return target.exists() if isinstance(target, Url) else os.path.lexists(target)
-
-
-def _recipe_of(item: BatchItem, recipe: Recipe) -> Recipe:
-    """What holds for all videos, and the keypoints that belong to this one; raises OSError where there are none."""
-    return recipe if item.keypoints is None else {**recipe, "keypoints": sha256_of_place(item.keypoints)}
-
-
-def _input_of(entry: Mapping[str, Any]) -> Fingerprint:
-    return Fingerprint.from_json(entry["input"])
-
-
 def _difference(before: Recipe, now: Recipe) -> str:
     """What a result was made with that is now different, in words; fields of the settings in angle brackets."""
-    changed = [f"<{name}>" for name in _changed(before.get("settings", {}), now.get("settings", {}))]
-    others = [name for name in _changed(before, now) if name != "settings"]
-    for name in others:
-        if name in _MODELS:
-            # Other settings take another model, and keypoints of another tool take none.
-            if f"<{name}>" not in changed and (name != "detector" or "keypoints" not in others):
-                changed.append(f"the weights of the {name}")
-        else:
-            changed.append("vp3d itself" if name == "version" else f"the {name}")
-    return f"{', '.join(changed)} changed"
+    changed = [f"<{name}>" for name in _changed(before["settings"], now["settings"])]
+    for role in _changed(before["weights"], now["weights"]):
+        # Another --detector has other weights, and keypoints of another tool need none.
+        if f"<{role}>" not in changed and (role != "detector" or before.get("keypoints") == now.get("keypoints")):
+            changed.append(f"the weights of the {role}")
+    others = [name for name in _changed(before, now) if name not in ("settings", "weights")]
+    changed += ["vp3d itself" if name == "version" else f"the {name}" for name in others]
+    return f"{', '.join(changed)} changed" if changed else ""
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -242,45 +359,17 @@ def _result_names(places: Sequence[PurePosixPath], stems: Sequence[str]) -> list
         whole = again
 
 
-def _stem(item: BatchInput) -> str:
-    """The name of a video without its suffix; a folder of images has none."""
-    return item.place.name if item.path.is_dir() else item.place.stem
-
-
 def _keypoints_of(item: BatchInput, stem: str, folder: Place) -> tuple[Place | None, str | None]:
     """The keypoints of a video in the folder that mirrors the videos; or what is wrong."""
-    place = item.place
-    parent = folder if place.parent == PurePosixPath(".") else folder / place.parent
-    names = (place.name, stem)
+    parent = folder / str(item.place.parent)
     try:
-        if isinstance(parent, Url):
-            entries: list[Place] = [parent / PurePosixPath(info["name"]).name for info in parent.entries()]
-        else:
-            entries = list(parent.iterdir())
+        entries = entries_of(refresh(parent))
     except OSError:
         entries = []
+    names = (item.place.name, stem)
     found = sorted((entry for entry in entries if entry.name in names or entry.stem in names), key=str)
     if len(found) == 1:
         return found[0], None
-    wanted = parent / stem
     if not found:
-        return None, f"no keypoints for {place}: there is no {wanted}.*"
-    return None, f"several keypoint files for {place}: {', '.join(entry.name for entry in found)}; keep one"
-
-
-def check_room(folder: Place, least_bytes: int) -> None:
-    """Stop before work is done whose result could not be written. Stores elsewhere do not say how full they are.
-
-    Raises:
-        OutputError: the disk is full.
-    """
-    if isinstance(folder, Url):
-        return
-    try:
-        status = os.statvfs(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: has gone ({error.strerror}); run again when it is back") from error
-    if status.f_bavail * status.f_frsize < least_bytes:
-        raise OutputError(
-            f"{folder}: its disk is full; make room, and run the same command again: what is done stays done"
-        )
+        return None, f"no keypoints for {item.place}: there is no {parent / stem}.*"
+    return None, f"several keypoint files for {item.place}: {', '.join(entry.name for entry in found)}; keep one"

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
-from vp3d_cli.io.atomic import replacing
-from vp3d_cli.jobs.remote import Place, Url, write
+from vp3d_cli.jobs.storage import Place, write_bytes
 
 DONE, SKIPPED, FAILED, LEFT = "done", "skipped", "failed", "not done"
-_CSV_COLUMNS = ("video", "status", "reason", "seconds", "frames", "frames_per_second", "people", "attempts", "results")
+_CSV_COLUMNS = (
+    "video",
+    "status",
+    "reason",
+    "seconds",
+    "frames",
+    "frames_per_second",
+    "people",
+    "attempts",
+    "results",
+    "warnings",
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class BatchRow:
         attempts: in this run.
         results: files that are there and good.
         warnings: of the pipeline.
-        stderr: the end of what a worker that died or hung, or met with an error of ours, wrote to standard error.
+        stderr: the end of what a worker that died or hung wrote to standard error, or where in the code it failed.
         exit_code: of a command that ends with this failure; 0 where there is none.
     """
 
@@ -47,33 +56,32 @@ class BatchRow:
     results: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     stderr: str = ""
-    exit_code: int = field(default=0)
+    exit_code: int = 0
 
 
 def write_report(rows: Sequence[BatchRow], folder: Place) -> None:
-    """Write ``batch.jsonl`` (everything) and ``batch.csv`` (a table) into a folder, in place of older ones.
+    """Write ``batch.csv`` into a folder, in place of an older one.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: it cannot be written.
     """
-    lines = [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
-    _write(folder / "batch.jsonl", "".join(f"{line}\n" for line in lines))
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(_CSV_COLUMNS)
     for row in rows:
-        values = {**asdict(row), "results": ";".join(row.results), "seconds": round(row.seconds, 3)}
-        table.writerow(["" if values[name] is None else values[name] for name in _CSV_COLUMNS])
-    _write(folder / "batch.csv", text.getvalue())
+        values = {**asdict(row), "seconds": round(row.seconds, 3)}
+        cells = [values[name] for name in _CSV_COLUMNS]
+        table.writerow(["" if cell is None else "; ".join(cell) if isinstance(cell, tuple) else cell for cell in cells])
+    write_bytes(folder / "batch.csv", text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def _write(place: Place, text: str) -> None:
-    content = text.encode("utf-8", "surrogateescape")
-    if isinstance(place, Url):
-        write(place, content)
-        return
-    with replacing(place, overwrite=True) as file:
-        file.write(content)
+def failed_before(folder: Place) -> frozenset[str]:
+    """The videos that failed in an earlier batch into a folder, by its report."""
+    try:
+        text = (folder / "batch.csv").read_bytes().decode("utf-8", "surrogateescape")
+        return frozenset(row["video"] for row in csv.DictReader(io.StringIO(text)) if row["status"] == FAILED)
+    except (OSError, KeyError, csv.Error):
+        return frozenset()
 
 
 def table_rows(rows: Sequence[BatchRow]) -> list[tuple[str, ...]]:

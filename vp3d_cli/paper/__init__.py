@@ -1,1 +1,1 @@
-"""The experiments of the VideoPose3D paper: data sets, official checkpoints, CPN training, ablation networks."""
+"""Experiments of the VideoPose3D paper: data sets, checkpoints, CPN training, ablations."""

@@ -1,7 +1,7 @@
-"""VideoPose3D's checkpoints (``.bin``), read without running anything in them, and written.
+"""Safe reading and writing of VideoPose3D's checkpoints (``.bin``).
 
-Such a file is a dict pickled by ``torch.save``: ``model_pos`` and, from semi-supervised training, ``model_traj`` hold
-tensors; beside them lie an optimizer and one or two numpy RandomStates, of which nothing is taken.
+A checkpoint is a dict pickled by ``torch.save``: ``model_pos`` and, from semi-supervised training, ``model_traj`` hold
+tensors. Its optimizer and numpy RandomStates are ignored, and nothing in the file is executed.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from vp3d_cli.io.restricted_pickle import Guarded, Refused
 from vp3d_cli.lift.checkpoint import LifterInfo, Task, load_lifter_file, load_state, save_lifter
 from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
-from vp3d_cli.skeletons import get_skeleton
+from vp3d_cli.skeletons import H36M17, get_skeleton
 from vp3d_cli.weights import WeightFile, add_weights, check_free, find_lifter
 
 LICENCE = "CC BY-NC 4.0 (VideoPose3D's weights)"
-DATA_PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
-# Old checkpoints lack this counter, which nothing reads when the model runs.
+DATA_PARALLEL = "module."  # prefix of names from torch.nn.DataParallel
+# Old checkpoints lack this counter, which inference does not use.
 _COUNTER = "num_batches_tracked"
-# Joints of the answer: their skeleton, the data set, and its frames per second.
-_ANSWERS = {17: ("h36m17", "Human3.6M", 50.0), 15: ("humaneva15", "HumanEva-I", 60.0)}
+# By the number of output joints: skeleton, data set, and frames per second.
+_OUTPUTS = {17: ("h36m17", "Human3.6M", 50.0), 15: ("humaneva15", "HumanEva-I", 60.0)}
 _BROKEN = (
     pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, ValueError, TypeError, KeyError, IndexError,
     AttributeError, ImportError, RuntimeError, MemoryError, OverflowError, AssertionError, NotImplementedError,
@@ -44,11 +44,11 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class OfficialCheckpoint:
-    """What is taken out of a checkpoint: names to tensors, without the prefix of DataParallel.
+    """Tensors of a checkpoint by name, without the prefix of DataParallel.
 
     Attributes:
-        pose: of the network that answers with root-relative joints.
-        trajectory: of the one that answers with the root, if there is one.
+        pose: tensors of the network that predicts root-relative joints.
+        trajectory: tensors of the network that predicts the root, if there is one.
     """
 
     pose: dict[str, Tensor]
@@ -56,7 +56,7 @@ class OfficialCheckpoint:
 
 
 class _Ignored:
-    """Stands in for whatever numpy pickled: takes every argument and state, and does nothing with them."""
+    """Placeholder for pickled numpy objects; ignores all arguments and state."""
 
     __slots__ = ()
 
@@ -67,28 +67,28 @@ class _Ignored:
         pass
 
 
-_ADMITTED: dict[tuple[str, str], Any] = {
+_ALLOWED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor"): Guarded(torch._utils._rebuild_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Guarded(torch._utils._rebuild_tensor_v2),
     ("torch._utils", "_rebuild_parameter"): Guarded(lambda data, *_: data),
     ("collections", "OrderedDict"): Guarded(collections.OrderedDict),
     ("collections", "defaultdict"): Guarded(lambda *_: {}),
     ("_codecs", "encode"): Guarded(lambda *_: b""),
-    ("builtins", "dict"): Guarded(lambda *_: {}),  # the factory of a defaultdict, never used
+    ("builtins", "dict"): Guarded(lambda *_: {}),  # factory of a defaultdict, never called
 }
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        module = "builtins" if module == "__builtin__" else module  # as Python 2 calls it
-        if (module, name) in _ADMITTED:
-            return _ADMITTED[module, name]
+        module = "builtins" if module == "__builtin__" else module  # its name in Python 2
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
         if module.partition(".")[0] == "numpy":
             return _Ignored
         raise Refused(f"it asks for {module}.{name}")
 
 
-# What torch.load asks of a pickle module.
+# The parts of a pickle module that torch.load uses.
 _PICKLE = SimpleNamespace(
     __name__="restricted",
     Unpickler=_Unpickler,
@@ -99,11 +99,11 @@ _PICKLE = SimpleNamespace(
 
 
 def read_official(path: Path) -> OfficialCheckpoint:
-    """Read a checkpoint of VideoPose3D, of any version of torch.
+    """Read a checkpoint of VideoPose3D, saved by any version of torch.
 
     Raises:
-        WeightsError: missing, damaged, without ``model_pos``, or refused because it asks for anything but tensors and
-            numpy's objects. Nothing that the file asks for is run.
+        WeightsError: the file is missing, damaged, lacks ``model_pos``, or is refused because it contains more than
+            tensors and numpy objects. Nothing in the file is executed.
     """
     if not path.is_file():
         raise WeightsError(f"no such weight file: {path}")
@@ -131,7 +131,7 @@ def read_official(path: Path) -> OfficialCheckpoint:
 
 
 def _refuse_programs(path: Path) -> None:
-    """A TorchScript archive holds code, which torch.load would hand on to a loader that may run some of it."""
+    """Refuse a TorchScript archive, because torch.load may run its code."""
     with zipfile.ZipFile(path) as archive:
         if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
             raise Refused("it is a program (TorchScript)")
@@ -142,7 +142,7 @@ def _tensors(path: Path, part: str, values: Mapping[Any, Any]) -> dict[str, Tens
     for name, tensor in values.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise WeightsError(
-                f"{path}: {part} holds {name!r}, which is no tensor; this is no checkpoint of VideoPose3D"
+                f"{path}: {part} holds {name!r}, which is not a tensor; this is not a checkpoint of VideoPose3D"
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path}: {part}: {name} has values that are not finite; download it again")
@@ -152,13 +152,13 @@ def _tensors(path: Path, part: str, values: Mapping[Any, Any]) -> dict[str, Tens
     return state
 
 
-def recognise(path: Path, state: Mapping[str, Tensor], *, causal: bool = False) -> TemporalConfig:
-    """The architecture of a network, from the names and shapes of its tensors.
+def infer_architecture(path: Path, state: Mapping[str, Tensor], *, causal: bool = False) -> TemporalConfig:
+    """Infer the architecture of a network from the names and shapes of its tensors.
 
-    Whether it is causal leaves no trace in them. A network without dilation (the paper's ablation) is refused.
+    They do not show whether the network is causal. A network without dilation (the paper's ablation) is refused.
 
     Raises:
-        WeightsError: not VideoPose3D's architecture.
+        WeightsError: the architecture is not VideoPose3D's.
     """
     try:
         first, last = state["expand_conv.weight"], state["shrink.weight"]
@@ -189,34 +189,34 @@ def _is_conv(name: str) -> bool:
 
 
 def _undilated(width: int, levels: int) -> tuple[int, ...]:
-    """Kernels after the first of a network without dilation: as wide as a dilated one would reach."""
+    """Kernel widths after the first of a network without dilation."""
     return tuple((width - 1) * width**level + 1 for level in range(1, levels))
 
 
 def convert(
     path: Path, *, skeleton_2d: str | None = None, causal: bool = False, rate_hz: float | None = None
 ) -> dict[str, tuple[nn.Module, LifterInfo]]:
-    """Turn a checkpoint of VideoPose3D into lifters.
+    """Convert a checkpoint of VideoPose3D to lifters.
 
     Args:
         path: the checkpoint.
-        skeleton_2d: what its keypoints are; None finds out, see :func:`usual_keypoints`.
-        causal: the network was trained so; the file does not say.
-        rate_hz: frames per second that it was trained at, which the file does not say; None for the data set's.
+        skeleton_2d: skeleton of its keypoints; None to guess it, see :func:`guess_keypoints`.
+        causal: whether the network is causal, which the file does not say.
+        rate_hz: frame rate that it was trained at, which the file does not say; None for that of the data set.
 
     Returns:
-        ``pose`` and, if the file has one, ``trajectory``: the network and what is known of it.
+        Network and metadata for ``pose`` and, if the file has one, ``trajectory``.
 
     Raises:
-        WeightsError: see :func:`read_official`, :func:`recognise`; or joints of no known skeleton.
+        WeightsError: as in :func:`read_official` and :func:`infer_architecture`, or the skeleton is unknown.
     """
     checkpoint = read_official(path)
-    config = recognise(path, checkpoint.pose, causal=causal)
-    if config.out_joints not in _ANSWERS:
-        raise WeightsError(f"{path}: answers with {config.out_joints} joints; known are 17 (Human3.6M), 15 (HumanEva)")
-    skeleton_3d, trained_on, usual_rate_hz = _ANSWERS[config.out_joints]
+    config = infer_architecture(path, checkpoint.pose, causal=causal)
+    if config.out_joints not in _OUTPUTS:
+        raise WeightsError(f"{path}: predicts {config.out_joints} joints; known are 17 (Human3.6M), 15 (HumanEva)")
+    skeleton_3d, trained_on, usual_rate_hz = _OUTPUTS[config.out_joints]
     if skeleton_2d is None:
-        skeleton_2d = usual_keypoints(path.stem, config)
+        skeleton_2d = guess_keypoints(path.stem, config)
     try:
         joints = get_skeleton(skeleton_2d).num_joints
         rule = InputRule(
@@ -231,28 +231,29 @@ def convert(
         raise WeightsError(f"{path}: {error}") from error
     if joints != config.in_joints:
         raise WeightsError(
-            f"{path}: takes {config.in_joints} keypoints, but {skeleton_2d} has {joints}; say what they are with "
+            f"{path}: takes {config.in_joints} keypoints, but {skeleton_2d} has {joints}; give their skeleton with "
             "--skeleton-2d"
         )
     training = {"from": path.name, "trained_on": trained_on}
     lifters: dict[str, tuple[nn.Module, LifterInfo]] = {}
     lifters["pose"] = _lifter(path, checkpoint.pose, config, rule, training)
     if checkpoint.trajectory is not None:
-        own = recognise(path, checkpoint.trajectory, causal=causal)
+        own = infer_architecture(path, checkpoint.trajectory, causal=causal)
         if own.out_joints != 1 or own.in_joints != joints:
-            raise WeightsError(f"{path}: model_traj does not answer with one joint for {joints} keypoints")
+            raise WeightsError(f"{path}: model_traj does not predict one joint from {joints} keypoints")
         lifters["trajectory"] = _lifter(path, checkpoint.trajectory, own, rule, training)
     return lifters
 
 
-def usual_keypoints(name: str, config: TemporalConfig) -> str:
-    """Which keypoints a checkpoint of VideoPose3D takes, going by how many, by the joints that it answers with, and by
-    its name: 17 are COCO's where the name has "coco" or the answer is HumanEva's 15 joints, else Human3.6M's; 15 are
-    HumanEva's, 16 those of Stacked Hourglass networks.
+def guess_keypoints(name: str, config: TemporalConfig) -> str:
+    """Guess the keypoints of a checkpoint from joint numbers and file name.
+
+    17 are COCO's if the name has "coco" or the output has HumanEva's 15 joints, else Human3.6M's; 15 are HumanEva's, 16
+    are those of Stacked Hourglass networks.
     """
-    if config.in_joints == 17:
+    if config.in_joints == H36M17.num_joints:
         return "coco17" if "coco" in name.lower() or config.out_joints == 15 else "h36m17"
-    return {15: "humaneva15", 16: "hourglass16"}.get(config.in_joints, _ANSWERS[config.out_joints][0])
+    return {15: "humaneva15", 16: "hourglass16"}.get(config.in_joints, _OUTPUTS[config.out_joints][0])
 
 
 def _lifter(
@@ -283,22 +284,22 @@ def add_official(
 
     Args:
         path: the checkpoint.
-        name: of the pose lifter; a trajectory lifter beside it is called ``NAME-trajectory``.
-        only: ``pose`` or ``trajectory``: add this lifter alone, as ``name``.
+        name: name of the pose lifter; a trajectory lifter becomes ``NAME-trajectory``.
+        only: ``pose`` or ``trajectory`` to add only this lifter, as ``name``.
         skeleton_2d, causal, rate_hz: see :func:`convert`.
-        licence, source, trained_on: what ``vp3d weights list`` shows; by default VideoPose3D's licence, the path and
-            the data set.
-        overwrite: replace weights of the user that are called so.
+        licence, source, trained_on: shown by ``vp3d weights list``; by default VideoPose3D's licence, the path and the
+            data set.
+        overwrite: replace existing weights of the user.
 
     Raises:
-        WeightsError: see :func:`convert`; the lifter that is wanted is not in it; a bad name, or one that is taken.
+        WeightsError: as in :func:`convert`, the file lacks the lifter, or the name is invalid or taken.
     """
     lifters = convert(path, skeleton_2d=skeleton_2d, causal=causal, rate_hz=rate_hz)
     if only is not None and only not in lifters:
         raise WeightsError(f"{path}: has no {only} model; leave out --kind to add its {' and '.join(lifters)} model")
     names = {task: name if task in ("pose", only) else f"{name}-{task}" for task in lifters if only in (None, task)}
     for own_name in names.values():
-        check_free(own_name, overwrite)  # of both, before the first is added
+        check_free(own_name, overwrite)  # both, before the first is added
     added = []
     with tempfile.TemporaryDirectory() as folder:
         for task, own_name in names.items():
@@ -320,10 +321,10 @@ def add_official(
 
 
 def load_part(name: str, task: Task) -> tuple[nn.Module, LifterInfo]:
-    """A lifter by its name or file, as :func:`write_official` takes it.
+    """Load a lifter by name or file for :func:`write_official`.
 
     Raises:
-        WeightsError: unknown, damaged, or of another task.
+        WeightsError: the lifter is unknown, damaged, or of another task.
     """
     path, called, _ = find_lifter(name)
     model, info = load_lifter_file(path)
@@ -339,16 +340,16 @@ def write_official(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write lifters as a checkpoint that VideoPose3D's ``run.py --evaluate`` loads.
+    """Write lifters as a checkpoint for VideoPose3D's ``run.py --evaluate``.
 
     Args:
-        path: target.
-        pose: a pose lifter and what it says about itself.
-        trajectory: a trajectory lifter, or None.
-        overwrite: replace a file that is there.
+        path: file to write.
+        pose: pose network and its metadata.
+        trajectory: trajectory network and its metadata, or None.
+        overwrite: replace an existing file.
 
     Raises:
-        WeightsError: of an architecture or an input rule that VideoPose3D does not have.
+        WeightsError: VideoPose3D does not have the architecture or the input rule.
         OutputError: the file cannot be written.
     """
     for model, info in (pose, *([trajectory] if trajectory is not None else [])):
@@ -361,8 +362,8 @@ def write_official(
             )
         if info.task == "trajectory" and info.root != "metres":
             raise WeightsError(
-                f"{path}: VideoPose3D's trajectory networks answer in metres, this one in units that follow from the "
-                "person's size in the image, which no other weights make metres of; leave out --trajectory"
+                f"{path}: VideoPose3D's trajectory networks answer in metres, this one relative to the person's size "
+                "in the image, which cannot be converted; leave out --trajectory"
             )
     values = {
         "epoch": 0,
@@ -377,20 +378,20 @@ def write_official(
         torch.save(values, file)
 
 
-def unsaid(name: str, info: LifterInfo) -> list[str]:
-    """Options with which ``vp3d weights add`` must be told what VideoPose3D's format does not keep of a pose lifter.
+def options_not_stored(name: str, info: LifterInfo) -> list[str]:
+    """Options of ``vp3d weights add`` for what VideoPose3D's format does not store.
 
     Args:
-        name: of the file that was written, without its suffix.
-        info: what the lifter says about itself.
+        name: name of the written file, without suffix.
+        info: metadata of the lifter.
     """
     config, rule = TemporalConfig(**info.config), info.rule
     options = []
-    if rule.rate_hz != _ANSWERS.get(config.out_joints, ("", "", 0.0))[2]:
+    if rule.rate_hz != _OUTPUTS.get(config.out_joints, ("", "", 0.0))[2]:
         options.append(f"--rate {rule.rate_hz:g}")
     if config.causal:
         options.append("--causal")
-    if config.out_joints in _ANSWERS and usual_keypoints(name, config) != rule.skeleton_2d:
+    if config.out_joints in _OUTPUTS and guess_keypoints(name, config) != rule.skeleton_2d:
         options.append(f"--skeleton-2d {rule.skeleton_2d}")
     return options
 

@@ -1,4 +1,4 @@
-"""What the paper and its authors report, out of a data file beside this module that names table and row of each."""
+"""Published results of the paper and its authors' README, from ``published.json``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# The figures that are reported.
+# Metrics that are reported.
 REPORTED = ("mpjpe", "p_mpjpe", "n_mpjpe", "mpjve")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row of a published table; mm, and mm per frame.
+    """Row of a published table; mm, and mm per frame.
 
     Attributes:
-        name: of the row, here.
-        source: where it stands.
-        figures: mean over the actions of each figure that is reported; names as in :data:`REPORTED`.
-        actions: {figure: {action: value}}, where they are reported.
+        name: name of the row in vp3d.
+        source: publication, table and row.
+        figures: {metric: mean over the actions}; metrics as in :data:`REPORTED`.
+        actions: {metric: {action: value}}, if reported.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Published:
     actions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def of(self, case: str) -> dict[str, float]:
-        """The figures of an action, or of all (``mean``)."""
+        """Return the figures of an action, or their mean for ``mean``."""
         if case == "mean":
             return dict(self.figures)
         return {figure: values[case] for figure, values in self.actions.items() if case in values}
@@ -37,17 +37,17 @@ class Published:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is told apart by published rows; all on the usual subjects.
+    """Properties that distinguish published rows; all are on the standard test subjects.
 
     Attributes:
         dataset: ``human36m`` or ``humaneva``.
-        keypoints: such as ``gt``.
+        keypoints: kind of keypoints, such as ``gt``.
         frames: receptive field.
-        causal: sees no future.
-        flip: with test-time augmentation.
-        labels: what is labelled, such as ``0.1 of S1`` or ``1 of S1,S5``; "" for all of the usual subjects.
-        unlabelled: semi-supervised: trained without labels on the others.
-        bones: with the bone-length term, if ``unlabelled``.
+        causal: whether the network is causal.
+        flip: whether test-time augmentation is used.
+        labels: labelled part, such as ``0.1 of S1`` or ``1 of S1,S5``; "" for all training subjects.
+        unlabelled: whether training is semi-supervised, with the other subjects unlabelled.
+        bones: whether the bone-length loss is used, if ``unlabelled``.
     """
 
     dataset: str
@@ -61,12 +61,12 @@ class Experiment:
 
 
 def published(name: str) -> Published | None:
-    """A published row by its name; None if there is none."""
+    """Return a published row by name; None if there is none."""
     return _read()[0].get(name)
 
 
 def published_for(experiment: Experiment) -> Published | None:
-    """The published row of an experiment; None if there is none."""
+    """Return the published row of an experiment; None if there is none."""
     rows, matches = _read()
     return rows[matches[experiment]] if experiment in matches else None
 

@@ -1,4 +1,4 @@
-"""A prepared data set as views: who is trained on, who is tested on, and whose labels are not used."""
+"""Training data from a prepared data set."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from vp3d_cli.lift.architectures import LifterConfig
 from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.paper.datasets.cameras import DatasetCamera
 from vp3d_cli.paper.datasets.sequences import Archives, RecordedSequence
-from vp3d_cli.paper.datasets.splits import DATASETS
+from vp3d_cli.paper.datasets.specs import DATASETS
 from vp3d_cli.train.config import DatasetConfig, TrainConfig
-from vp3d_cli.train.data import Material, combined_material
-from vp3d_cli.train.views.footage import open_footage
-from vp3d_cli.train.views.sequences import LabelledSequences
-from vp3d_cli.train.views.views import Camera, View, Views
+from vp3d_cli.train.data import BatchSources, with_unlabelled
+from vp3d_cli.train.sequences.unlabelled import read_unlabelled
+from vp3d_cli.train.sequences.view import Camera, View, ViewStore
+from vp3d_cli.train.sequences.windows import LabelledWindows
 
 
 @dataclass(frozen=True)
 class DatasetViews:
-    """What a run takes from a data set.
+    """Views of a data set, divided for a training run.
 
     Attributes:
-        labelled, test: views with labels.
-        unlabelled: views whose labels are not used.
-        rule: the input rule, with the data set's skeletons and frame rate.
-        licence: of models trained on it.
-        notes: what the user should know, one sentence each.
+        labelled, test: views with labels, for training and for validation.
+        unlabelled: views without labels.
+        rule: input rule, with the skeletons and the frame rate of the data set.
+        licence: licence of models trained on the data set.
+        notes: remarks for the user, one sentence each.
     """
 
     labelled: list[View]
@@ -43,11 +43,32 @@ class DatasetViews:
     notes: list[str]
 
 
-def open_dataset(config: TrainConfig) -> DatasetViews:
-    """Read the archives of a data set and divide them.
+class DatasetData:
+    """Training data of a prepared data set, see :class:`vp3d_cli.train.data.TrainingData`."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._views = read_dataset(config)
+        self.rule, self.licence, self.notes = self._views.rule, self._views.licence, self._views.notes
+        self._unlabelled = self._views.unlabelled
+        if config.semi.unlabelled:
+            self._unlabelled = read_unlabelled(config.semi.unlabelled, self.rule)
+
+    def batch_sources(self, network: LifterConfig, device: str, state: Mapping[str, Any] | None) -> BatchSources:
+        """Create the batch sources and the validation windows."""
+        config, loop = self._config, self._config.train
+        views = ViewStore(self._views.labelled, self.rule, device)
+        labelled = LabelledWindows(views, self.rule, network, loop, config.labelled_batch)
+        test = LabelledWindows(ViewStore(self._views.test, self.rule, device), self.rule, network, loop, 1)
+        validation = {"test": test.validation_batch(loop.validation_windows)}
+        return with_unlabelled(labelled, validation, self._unlabelled, self.rule, network, config, device)
+
+
+def read_dataset(config: TrainConfig) -> DatasetViews:
+    """Read the archives of a data set and divide them into views.
 
     Raises:
-        InputError: archives are missing or damaged, subjects are missing, joints or cameras do not fit.
+        InputError: archives or subjects are missing, archives are damaged, or joints or cameras do not fit.
         ConfigError: the configuration contradicts itself or the data set.
     """
     wanted, unlabelled = config.dataset, config.semi.subjects
@@ -61,13 +82,13 @@ def open_dataset(config: TrainConfig) -> DatasetViews:
     if both:
         raise ConfigError(f"[dataset] {', '.join(both)} would be trained and tested on; leave them out of one")
     archives.check_subjects((*train, *test, *unlabelled))
-    labelled, rest = _divided(archives, train, wanted)
-    without = [view for subject, view in rest if subject in unlabelled]
-    without += _whole(archives, [subject for subject in unlabelled if subject not in train], wanted)
+    labelled, rest = _labelled_and_rest(archives, train, wanted)
+    without_labels = [view for subject, view in rest if subject in unlabelled]
+    without_labels += _all_views(archives, [subject for subject in unlabelled if subject not in train], wanted)
     result = DatasetViews(
         labelled,
-        _whole(archives, test, wanted),
-        [dataclasses.replace(view, joints=None) for view in without],
+        _all_views(archives, test, wanted),
+        [dataclasses.replace(view, joints=None) for view in without_labels],
         dataclasses.replace(
             config.input,
             skeleton_2d=archives.keypoints.layout,
@@ -82,7 +103,7 @@ def open_dataset(config: TrainConfig) -> DatasetViews:
     return result
 
 
-def _whole(archives: Archives, subjects: Sequence[str], config: DatasetConfig) -> list[View]:
+def _all_views(archives: Archives, subjects: Sequence[str], config: DatasetConfig) -> list[View]:
     """Every view of some subjects."""
     return [
         view
@@ -92,17 +113,17 @@ def _whole(archives: Archives, subjects: Sequence[str], config: DatasetConfig) -
     ]
 
 
-def _divided(
+def _labelled_and_rest(
     archives: Archives, subjects: Sequence[str], config: DatasetConfig
 ) -> tuple[list[View], list[tuple[str, View]]]:
-    """Views with labels, and (subject, view) of what lies outside the labelled share."""
+    """Views with labels, and (subject, view) of the parts outside the labelled share."""
     labelled: list[View] = []
     rest: list[tuple[str, View]] = []
     for subject in subjects:
         for sequence in archives.sequences(subject, config.actions):
             frames = len(sequence.joints)
             length = max(1, round(frames * config.subset))
-            # Where the stretch begins is as good as random, but the same in every run.
+            # A pseudo-random start that is the same in every run.
             start = zlib.crc32(f"{subject}/{sequence.name}".encode()) % (frames - length + 1)
             labelled += _views(sequence, slice(start, start + length), config)
             for part in (slice(0, start), slice(start + length, frames)):
@@ -113,8 +134,8 @@ def _divided(
 
 def _views(sequence: RecordedSequence, part: slice, config: DatasetConfig) -> list[View]:
     every = slice(part.start, part.stop, config.downsample)
-    own = sequence.joints[every]
-    return [View(keypoints[every], _camera(camera), joints=own) for keypoints, camera in sequence.views]
+    joints = sequence.joints[every]
+    return [View(keypoints[every], _camera(camera), joints=joints) for keypoints, camera in sequence.views]
 
 
 def _camera(camera: DatasetCamera) -> Camera:
@@ -133,34 +154,13 @@ def _check(views: DatasetViews, config: TrainConfig) -> None:
         actions = ", ".join(config.dataset.actions) or "any action"
         raise ConfigError(
             f"{config.dataset.folder}: of {actions} there are {len(views.labelled)} sequences to train on and "
-            f"{len(views.test)} to test on; both must be some"
+            f"{len(views.test)} to test on; each needs at least one"
         )
     if config.semi.subjects and not views.unlabelled:
-        raise ConfigError("[semi] subjects: nothing of them is unlabelled; add others, or lower dataset.subset")
+        raise ConfigError("[semi] subjects: all their data is labelled; add other subjects, or lower dataset.subset")
     known = all(math.isfinite(value) for view in views.labelled for value in view.camera.intrinsics)
     if not known and (config.semi.on or config.model.task == "trajectory" or views.rule.normalization != "screen"):
         raise InputError(
-            "the intrinsics of these cameras are not known, which a trajectory, back-projection and every input rule "
-            "but screen need; give them with --set dataset.cameras=FILE"
+            "the intrinsics of these cameras are not known, but trajectory, reprojection and all input rules except "
+            "screen need them; give them with --set dataset.cameras=FILE"
         )
-
-
-class DatasetData:
-    """A prepared data set (:mod:`vp3d_cli.paper.training`)."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self._config = config
-        self._views = open_dataset(config)
-        self.rule, self.licence, self.notes = self._views.rule, self._views.licence, self._views.notes
-        self._unlabelled = self._views.unlabelled
-        if config.semi.footage:
-            self._unlabelled = open_footage(config.semi.footage, self.rule)
-
-    def material(self, reach: LifterConfig, device: str, state: Mapping[str, Any] | None) -> Material:
-        """See :class:`Data`."""
-        config, loop = self._config, self._config.train
-        views = Views(self._views.labelled, self.rule, device)
-        labelled = LabelledSequences(views, self.rule, reach, loop, config.labelled_batch)
-        tested = LabelledSequences(Views(self._views.test, self.rule, device), self.rule, reach, loop, 1)
-        exam = {"test": tested.exam(loop.validation_windows)}
-        return combined_material(labelled, exam, self._unlabelled, self.rule, reach, config, device)

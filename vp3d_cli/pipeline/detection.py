@@ -1,194 +1,198 @@
-"""The first stage of the pipeline: everyone's keypoints in each frame of a video, found or taken from a file."""
+"""The first stage: everyone's keypoints in each frame of a video, from a detector or from a keypoint file.
+
+:func:`detect_people` decides where they come from, :func:`detect_frames` runs the detector over frames.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, Remembering
+from vp3d_cli.detect.base import Detector, StatefulDetector
 from vp3d_cli.errors import DetectorError, InputError, StoppedError
+from vp3d_cli.io.detections import Detections, is_detections_file, read_detections
 from vp3d_cli.io.keypoints import read_keypoints
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.track import CutDetector, track_people
-from vp3d_cli.types import BoolArray, DoubleArray, Frame, FrameBGR, Keypoints2D, Track2D, VideoInfo
+from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, Track2D, VideoInfo
 from vp3d_cli.video import VideoReader
 
 Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames in all (None if not known)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What was seen in each of T frames.
+def no_progress(stage: str, done: int, total: int | None) -> None:
+    """Report to nobody."""
+
+
+@dataclass
+class _Batch:
+    """Frames that follow each other; the detector runs on some of them at once.
 
     Attributes:
-        times_s: (T,) seconds.
-        people: T of them; empty in frames at which the detector did not look.
-        cuts: numbers of frames that begin a new camera shot.
-        source: where the keypoints come from, for the provenance of results.
-        looked: (T,) frames at which the detector looked; None for all.
-        busy_s: seconds that the detector took; of parts done side by side their sum.
-        warnings: what the user should know, one sentence each.
-        own_tracks: identities, where the source has them.
-        memory: what the detector knew before the next frame; None if it does not tell.
+        new_shot: whether its first frame begins a new camera shot.
+        times: seconds, of every frame.
+        places: which of the frames the detector runs on.
+        images: of those.
     """
 
-    times_s: DoubleArray
-    people: list[Keypoints2D]
-    cuts: list[int]
-    source: dict[str, Any]
-    looked: BoolArray | None = None
-    busy_s: float = 0.0
-    warnings: list[str] = field(default_factory=list)
-    own_tracks: list[Track2D] | None = None
-    memory: dict[str, Any] | None = None
+    new_shot: bool = False
+    times: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    images: list[FrameBGR] = field(default_factory=list)
+    _last: FrameBGR | None = None
 
-    def tracks(self, size_wh: tuple[int, int]) -> list[Track2D]:
-        """One track for every person; see :func:`vp3d_cli.track.track_people`."""
-        if self.own_tracks is not None:
-            return self.own_tracks
-        if self.looked is None:
-            return track_people(self.people, self.times_s, size_wh, cuts=self.cuts)
-        # Misses would look like people who flicker: tracked are the frames looked at, as if of a slower camera.
-        at = np.flatnonzero(self.looked)
-        cuts = np.searchsorted(at, self.cuts).tolist()
-        tracks = track_people([self.people[i] for i in at], self.times_s[at], size_wh, cuts=cuts)
-        return [_spread(track, at) for track in tracks]
+    def add(self, frame: Frame, detect: bool) -> None:
+        self.times.append(frame.time_s)
+        self._last = frame.image
+        if detect:
+            self.detect_last()
+
+    def detect_last(self) -> None:
+        """Have the detector run on the last frame."""
+        if self._last is not None:
+            self.places.append(len(self.times) - 1)
+            self.images.append(self._last)
+            self._last = None
 
 
-def detect(
+def _batches(frames: Iterable[Frame], every: int, first: int, detector: Detector) -> Iterator[_Batch]:
+    """Divide frames into batches: as many images as the detector likes, of one shot, the last one of it included."""
+    shots, batch, begin_shot = CutDetector(), _Batch(), True
+    for index, frame in enumerate(frames):
+        if shots.update(frame.image):
+            if batch.times:
+                batch.detect_last()
+                yield batch
+            batch, begin_shot = _Batch(new_shot=True), True
+        batch.add(frame, detect=begin_shot or (first + index) % every == 0)
+        begin_shot = False
+        if len(batch.images) >= detector.batch_size:
+            yield batch
+            batch = _Batch()
+    if batch.times:
+        batch.detect_last()
+        yield batch
+
+
+class _Record:
+    """What was detected so far; correct at any time, wherever Ctrl-C comes."""
+
+    def __init__(self, detector: Detector, first: int, every: int, info: VideoInfo | None) -> None:
+        self._detector, self._first, self._every, self._info = detector, first, every, info
+        self._done: list[tuple[_Batch, list[Keypoints2D]]] = []
+        self._state: tuple[int, dict[str, Any] | None] = (-1, None)  # batches done then, the detector's state
+        self._started = time.perf_counter()
+        self.frames = 0
+        detector.reset(first // every)
+
+    def run(self, batch: _Batch) -> None:
+        """Run the detector on a batch.
+
+        Raises:
+            DetectorError: it failed.
+        """
+        detector, at = self._detector, self._first + self.frames
+        if batch.new_shot:
+            detector.reset(at // self._every)
+        self._state = (len(self._done), self._current_state())
+        try:
+            found = detector.detect(batch.images) if batch.images else []
+        except Exception as error:
+            said = " ".join(str(error).split()) or "no message"
+            at += batch.places[0]
+            raise DetectorError(
+                f"the detector {detector.name} failed at frame {at} ({type(error).__name__}: {said})"
+            ) from error
+        batch.images.clear()
+        self._done.append((batch, found))
+        self.frames += len(batch.times)
+
+    def detections(self, complete: bool) -> Detections:
+        """Everything up to the last batch that is whole."""
+        done, (at, state) = list(self._done), self._state
+        starts, count = [], 0
+        frames: list[Keypoints2D] = []
+        for batch, found in done:
+            if batch.new_shot:
+                starts.append(count)
+            people = [Keypoints2D.empty() for _ in batch.times]
+            for place, here in zip(batch.places, found, strict=True):
+                people[place] = here
+            frames += people
+            count += len(people)
+        detected = [place in batch.places for batch, _ in done for place in range(len(batch.times))]
+        detector, info = self._detector, self._info
+        return Detections(
+            frames=frames,
+            frame_times_s=np.array([second for batch, _ in done for second in batch.times], np.float64),
+            fps=info.fps if info else 1.0,
+            video_size_wh=info.size_wh if info else (1, 1),
+            shot_starts=tuple(starts),
+            detected=np.array(detected, np.bool_),
+            source={"detector": {"name": detector.name, "sha256": detector.sha256}},
+            video=str(info.path) if info else "",
+            detector_seconds=time.perf_counter() - self._started,
+            progress=None if complete else {"state": state if at == len(done) else self._current_state()},
+        )
+
+    def _current_state(self) -> dict[str, Any] | None:
+        return self._detector.state() if isinstance(self._detector, StatefulDetector) else None
+
+
+def detect_frames(
     frames: Iterable[Frame],
     detector: Detector,
-    report: Progress = lambda stage, done, total: None,
+    report: Progress = no_progress,
     *,
+    info: VideoInfo | None = None,
     total: int | None = None,
     every: int = 1,
     first: int = 0,
-    interrupted: Callable[[Seen, BaseException], None] = lambda seen, why: None,
-) -> Seen:
-    """Run the detector over frames of one video, in order. A frame is dropped as soon as it was seen.
+    checkpoint: Callable[[Detections, BaseException | None], None] = lambda detections, why: None,
+    checkpoint_s: float = float("inf"),
+) -> Detections:
+    """Run the detector over frames of one video, in order; a frame is dropped as soon as it was seen.
 
     Args:
         frames: of the whole video or of a part, all of one size.
         detector: is reset first.
         report: called with ("detect", done, total); may raise StoppedError.
+        info: facts of the video.
         total: number of frames, about.
-        every: look at frames whose number is a multiple of this, and at the first and last frame of each shot.
+        every: run on frames whose number is a multiple of this, and on the first and last frame of each shot.
         first: number of the first frame in the whole video.
-        interrupted: called with what was seen before, and why, when the detector fails or is stopped.
+        checkpoint: called with what was detected so far, now and then, and when the detector fails or is stopped
+            (then also with the reason).
+        checkpoint_s: seconds between two calls of it; a tenth of the time so far where that is more.
 
     Raises:
         DetectorError: the detector failed.
         StoppedError: ``report`` raised it.
         KeyboardInterrupt: Ctrl-C.
     """
-    lookout = _Lookout(detector, every, first)
-    times: list[float] = []
+    record = _Record(detector, first, every, info)
+    started = saved = time.perf_counter()
     report("detect", 0, total)
     try:
-        for frame in frames:
-            times.append(frame.time_s)
-            lookout.take(frame.image)
-            if lookout.idle:
-                report("detect", len(times), max(total, len(times)) if total else None)
-        lookout.end_shot()
-        report("detect", len(times), len(times))
-        return lookout.seen(times)
+        for batch in _batches(frames, every, first, detector):
+            record.run(batch)
+            report("detect", record.frames, max(total, record.frames) if total else None)
+            now = time.perf_counter()
+            if now - saved > max(checkpoint_s, 0.1 * (now - started)):
+                saved = now
+                checkpoint(record.detections(complete=False), None)
+        report("detect", record.frames, record.frames)
+        return record.detections(complete=True)
     except (DetectorError, StoppedError, KeyboardInterrupt) as why:
-        interrupted(lookout.seen(times), why)
+        checkpoint(record.detections(complete=False), why)
         raise
 
 
-class _Lookout:
-    """Takes frames one by one, and hands those that matter to the detector, as many at once as it likes.
-
-    Ctrl-C may come between any two lines; :meth:`seen` is right at all times: a frame waits before it counts, until
-    what was found in it is there.
-    """
-
-    def __init__(self, detector: Detector, every: int, first: int) -> None:
-        self.people: list[Keypoints2D] = []
-        self.looked: list[bool] = []
-        self.cuts: list[int] = []
-        self.busy_s = 0.0
-        self._detector, self._every, self._first = detector, every, first
-        self._cut_detector = CutDetector()
-        self._waiting: list[tuple[int, FrameBGR]] = []
-        self._skipped: tuple[int, FrameBGR] | None = None  # the last frame, if the detector did not look at it
-        self._memory: dict[str, Any] | None = None  # while frames wait: of before them
-        detector.reset(first // every)
-
-    @property
-    def idle(self) -> bool:
-        """No frame waits for the detector."""
-        return not self._waiting
-
-    def take(self, image: FrameBGR) -> None:
-        started = time.perf_counter()
-        index = len(self.people)
-        begins = self._cut_detector.update(image)
-        self.busy_s += time.perf_counter() - started
-        if begins:
-            self.end_shot()
-            self.cuts.append(index)
-            self._detector.reset((self._first + index) // self._every)
-        self._skipped = (index, image)
-        self.looked.append(False)
-        self.people.append(Keypoints2D.empty())
-        if index == 0 or begins or (self._first + index) % self._every == 0:
-            self._wait_with(index, image)
-
-    def end_shot(self) -> None:
-        """Look at the last frame, so that nothing need be guessed beyond what was seen, and at all that waits."""
-        if self._skipped is not None:
-            self._wait_with(*self._skipped)
-        self._look()
-
-    def seen(self, times: list[float]) -> Seen:
-        """What was seen so far, up to the first frame that the detector has still to look at, or may have to."""
-        detector = self._detector
-        pending = self._waiting or ([] if self._skipped is None else [self._skipped])
-        end = pending[0][0] if pending else len(self.people)
-        return Seen(
-            times_s=np.array(times[:end]),
-            people=self.people[:end],
-            cuts=[cut for cut in self.cuts if cut < end],
-            source={"detector": {"name": detector.name, "sha256": detector.sha256}},
-            looked=None if self._every == 1 else np.array(self.looked[:end], np.bool_),
-            busy_s=self.busy_s,
-            memory=self._remembered() if self._memory is None else self._memory,
-        )
-
-    def _wait_with(self, index: int, image: FrameBGR) -> None:
-        self._waiting.append((index, image))
-        self._skipped = None
-        if len(self._waiting) >= self._detector.batch_size:
-            self._look()
-
-    def _look(self) -> None:
-        started = time.perf_counter()
-        self._memory = self._remembered()
-        try:
-            found = self._detector.detect([image for _, image in self._waiting]) if self._waiting else []
-        except Exception as error:
-            at = self._first + self._waiting[0][0]
-            said = " ".join(str(error).split()) or "no message"
-            raise DetectorError(
-                f"the detector {self._detector.name} failed at frame {at} ({type(error).__name__}: {said})"
-            ) from error
-        for (index, _), people in zip(self._waiting, found, strict=True):
-            self.people[index], self.looked[index] = people, True
-        self._waiting, self._memory = [], None
-        self.busy_s += time.perf_counter() - started
-
-    def _remembered(self) -> dict[str, Any] | None:
-        return self._detector.memory() if isinstance(self._detector, Remembering) else None
-
-
-def take_keypoints(reader: VideoReader, settings: InferSettings, report: Progress) -> Seen:
+def keypoints_from_file(reader: VideoReader, settings: InferSettings, report: Progress) -> Detections:
     """Read keypoints from a file; the video gives the time of each frame, and is otherwise not looked at.
 
     Raises:
@@ -197,6 +201,8 @@ def take_keypoints(reader: VideoReader, settings: InferSettings, report: Progres
     assert settings.keypoints is not None
     if settings.start_s > 0 or settings.end_s is not None:
         raise InputError("--keypoints covers the whole video; leave out --start and --end")
+    if is_detections_file(settings.keypoints):
+        return _own_detections(reader, settings.keypoints, report)
     layout = {"layout": settings.layout, "joint_map": settings.joint_map}
     # First without a number of frames, so that a file that is of no use is refused before the video is decoded.
     file = read_keypoints(settings.keypoints, replace(reader.info, frame_count=None), **layout)
@@ -211,15 +217,44 @@ def take_keypoints(reader: VideoReader, settings: InferSettings, report: Progres
     if len(times) != len(file):
         lengths = f"{len(file)} frames, the video {len(times)}"
         warnings.append(f"{settings.keypoints} has {lengths}: the first {count} are used")
-    people = [file.detections[i] for i in range(count)]
-    tracks = file.tracks()
-    if tracks is not None:
-        tracks = [_before(track, count) for track in tracks if track.first < count]
-    source = {"keypoints": {"file": settings.keypoints, "format": file.format, "layout": file.layout}}
-    return Seen(np.array(times[:count]), people, [], source, warnings=warnings, own_tracks=tracks)
+    return Detections(
+        frames=file.detections[:count],
+        frame_times_s=np.array(times[:count]),
+        fps=reader.info.fps,
+        video_size_wh=reader.info.size_wh,
+        person_ids=None if file.ids is None else file.ids[:count],
+        source={"keypoints": {"file": settings.keypoints, "format": file.format, "layout": file.layout}},
+        video=str(reader.info.path),
+        warnings=tuple(warnings),
+    )
 
 
-def frames_expected(info: VideoInfo, settings: InferSettings) -> int | None:
+def _own_detections(reader: VideoReader, file: str, report: Progress) -> Detections:
+    """Detections that vp3d wrote, of this very video."""
+    detections = read_detections(file)
+    if detections.video_size_wh != reader.info.size_wh:
+        made_for, has = ("x".join(map(str, wh)) for wh in (detections.video_size_wh, reader.info.size_wh))
+        raise InputError(f"{file}: made for images of {made_for} pixels, but {reader.info.path.name} has {has}")
+    report("detect", len(detections), len(detections))
+    return detections
+
+
+def tracks_of(detections: Detections) -> list[Track2D]:
+    """One track for every person; see :func:`vp3d_cli.track.track_people`."""
+    own = detections.identified_tracks()
+    if own is not None:
+        return own
+    size_wh, shots = detections.video_size_wh, detections.shot_starts
+    if detections.detected.all():
+        return track_people(detections.frames, detections.frame_times_s, size_wh, cuts=shots)
+    # Frames without detection would look like people who flicker: track as if the camera were slower.
+    at = np.flatnonzero(detections.detected)
+    cuts = np.searchsorted(at, shots).tolist()
+    tracks = track_people([detections[int(i)] for i in at], detections.frame_times_s[at], size_wh, cuts=cuts)
+    return [_over_all_frames(track, at) for track in tracks]
+
+
+def expected_frames(info: VideoInfo, settings: InferSettings) -> int | None:
     """How many frames there will be, about; None if the container does not say."""
     if info.duration_s is None:
         return info.frame_count
@@ -227,19 +262,11 @@ def frames_expected(info: VideoInfo, settings: InferSettings) -> int | None:
     return max(1, round((end_s - settings.start_s) * info.fps))
 
 
-def _before(track: Track2D, stop: int) -> Track2D:
-    """A track up to a frame of the video."""
-    rows = slice(0, stop - track.first)
-    arrays = (track.keypoints[rows], track.scores[rows], track.boxes_xyxy[rows], track.observed[rows])
-    return Track2D(track.person_id, *arrays, track.first, track.skeleton)
-
-
-def _spread(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]]) -> Track2D:
+def _over_all_frames(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]]) -> Track2D:
     """A track of the frames ``at`` as one of all; between them nothing is known."""
     own = at[track.frames]
     first, rows = int(own[0]), own - own[0]
-    frames = int(rows[-1]) + 1
-    joints = track.skeleton.num_joints
+    frames, joints = int(rows[-1]) + 1, track.skeleton.num_joints
     keypoints = np.full((frames, joints, 2), np.nan, np.float32)
     scores = np.zeros((frames, joints), np.float32)
     boxes = np.full((frames, 4), np.nan, np.float32)

@@ -1,16 +1,11 @@
-"""What was found in a video before the detector failed, or Ctrl-C came: kept for the next run to go on from there.
+"""Interrupted runs: what was detected is kept in a detections file beside the result, and the next run goes on there.
 
-The file lies beside the result, is written whole or not at all, says which video, detector, weights and part it belongs
-to, and is removed when the result is there. What took long is also kept when all is found, until the result is written:
-the disk may be full.
+The cache is written now and then while the detector runs, when it fails or is stopped, and when all is detected until
+the result is written. It says which video, detector, weights and frames it belongs to, and is deleted with success.
 
-The next run begins some seconds before the frame where the last one ended, or, if that is nearer, at the camera cut
-before it. A detector that follows people from frame to frame must know who was in view: one that tells its memory
-(:class:`vp3d_cli.detect.base.Remembering`) is given it back, and the result is that of an undisturbed run; one that
-does not watches those seconds again.
-
-Of a video that is done in parts (:mod:`vp3d_cli.pipeline.chunks`) there is a folder instead, with such a file for
-each part that is whole or was begun.
+The next run reads the video from some seconds before the frame where the last one ended, or from the start of the
+shot. A detector that tells its state (:class:`vp3d_cli.detect.base.StatefulDetector`) is given it back, and the result
+is that of an undisturbed run; another one runs on those seconds again.
 """
 
 from __future__ import annotations
@@ -25,91 +20,150 @@ from typing import Any
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, Remembering
-from vp3d_cli.errors import DetectorError, OutputError
-from vp3d_cli.io.atomic import content_sha256, replacing
-from vp3d_cli.io.json_text import parse_json
-from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays
-from vp3d_cli.pipeline.detection import Progress, Seen, detect
-from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.detect.base import Detector, StatefulDetector
+from vp3d_cli.errors import DetectorError, InputError, OutputError
+from vp3d_cli.io.atomic import content_sha256
+from vp3d_cli.io.detections import SUFFIX, Detections, read_detections, write_detections
+from vp3d_cli.pipeline.detection import Progress, detect_frames
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.video import VideoReader
 
-SCHEMA = "vp3d-partial-detections/2"
-SUFFIX = ".partial-detections.npz"
-# Watching begins so much earlier, so that whoever is in view is followed by then as closely as if the video had been
-# watched from the beginning (docs/scaling.md has the differences). The memory of the embedded detector is 20 frames,
-# that for cuts 8.
+# Detection begins so much earlier, so that whoever is in view is tracked by then as closely as if the video had been
+# detected from the beginning (docs/scaling.md). The embedded detector looks back 20 frames, shot boundaries 8.
 WARM_UP_S = 3.0
-# What took less is found again as quickly; a file that nobody asked for would only lie in the way.
+# Work that took less is done again as quickly; a file that nobody asked for would only be in the way.
 _WORTH_KEEPING_S = 10.0
+_CHECKPOINT_S = 60.0  # so much work, or a tenth of all so far, is lost at most when the process is killed
 
 
-def partial_of(out: str | Path) -> Path:
-    """Where detections are kept until ``out`` is there."""
+def cache_path(out: str | Path) -> Path:
+    """Where detections are kept until ``out`` is written."""
     return Path(f"{out}{SUFFIX}")
 
 
-def parts_of(keep: Path) -> Path:
-    """The folder for what was found in parts of a video, which is kept in the file ``keep`` where it has none."""
-    return keep.with_suffix("") if keep.suffix else keep.with_name(f"{keep.name}.parts")
+def chunk_folder(cache: Path) -> Path:
+    """Where the detections of chunks are kept, beside the file ``cache`` for a video in one piece."""
+    return cache.with_suffix("") if cache.suffix else cache.with_name(f"{cache.name}.chunks")
 
 
-def kept_parts(folder: Path) -> list[Path]:
-    """The files in the folder of :func:`parts_of`."""
-    return sorted(folder.glob("part-*.npz"))
-
-
-def kept_files(keep: Path) -> list[Path]:
-    """All files in which something is kept: ``keep`` itself, and those of parts."""
-    return [*([keep] if keep.is_file() else []), *kept_parts(parts_of(keep))]
-
-
-def forget(keep: Path) -> None:
-    """Remove what was kept; that there is nothing is no matter."""
-    # A process that was killed while it kept something has left half of it under another name (see replacing).
-    for file in [*kept_files(keep), *parts_of(keep).glob(".vp3d-*.part")]:
-        file.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # there is none, or the user has put something into it
-        parts_of(keep).rmdir()
+def cache_files(cache: Path) -> list[Path]:
+    """All files in which detections are kept: ``cache`` itself, and those of chunks."""
+    return [*([cache] if cache.is_file() else []), *sorted(chunk_folder(cache).glob("chunk-*.npz"))]
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Frames that are watched in one go: those of a video, or of a part that is done on its own.
+class FrameRange:
+    """Frames that are detected in one go: those of a video, or of a chunk of it.
 
     Attributes:
         video: file or folder of images.
-        settings: of the whole video.
         start_s, end_s: the frames from the one time up to the other; ``end_s`` is None where the video ends.
+        every: the detector runs on every so many frames.
         first: number of the first frame in the whole video.
-        frames: about how many there are; None if not known.
-        sha256: of the video; empty where nobody has read it yet.
-        in_parts: other parts are done by others; who joins them tells the user what is kept.
+        total: about how many frames there are; None if not known.
+        sha256: of the video; empty where nobody has computed it yet.
     """
 
     video: str
-    settings: InferSettings
-    start_s: float
-    end_s: float | None
+    start_s: float = 0.0
+    end_s: float | None = None
+    every: int = 1
     first: int = 0
-    frames: int | None = None
+    total: int | None = None
     sha256: str = ""
-    in_parts: bool = False
+
+
+class DetectionCache:
+    """The detections file of a range of frames, while the result is not written yet.
+
+    Args:
+        path: of the file.
+        frames: what it holds detections of.
+        detector: what they come from.
+    """
+
+    def __init__(self, path: Path, frames: FrameRange, detector: Detector) -> None:
+        self.path, self._frames = path, frames
+        self._detector = {"name": detector.name, "sha256": detector.sha256}
+
+    def load(self) -> Detections | None:
+        """What an earlier run has kept; None if there is none, or it is of other frames or another detector."""
+        if not self.path.is_file():
+            return None
+        try:
+            kept = read_detections(self.path)
+        except InputError:
+            return None
+        return kept if kept.progress is not None and kept.progress.get("key") == self._key() else None
+
+    def save(self, detections: Detections, *, complete: bool) -> None:
+        """Keep what was detected, in place of what was kept before.
+
+        Raises:
+            OutputError: the file cannot be written.
+            OSError: the video cannot be read, to know it again later.
+        """
+        state = (detections.progress or {}).get("state")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        progress = {"key": self._key(), "state": state, "complete": complete}
+        write_detections(replace(detections, progress=progress), self.path, overwrite=True)
+
+    def _key(self) -> dict[str, Any]:
+        return {**_key_of(self._frames), "detector": self._detector}
+
+
+def _key_of(frames: FrameRange) -> dict[str, Any]:
+    key = {
+        "video": frames.sha256 or content_sha256(Path(frames.video)),
+        "start_s": frames.start_s,
+        "end_s": frames.end_s,
+        "first": frames.first,
+        "every": frames.every,
+    }
+    loaded: dict[str, Any] = json.loads(json.dumps(key))
+    return loaded
+
+
+def is_cache_of(path: Path, frames: FrameRange) -> bool:
+    """Whether a file has detections of these frames; whether of the same weights, only a loaded detector can tell."""
+    try:
+        key = dict((read_detections(path).progress or {}).get("key", {}))
+        key.pop("detector", None)
+        return key == _key_of(frames)
+    except (InputError, OSError, TypeError, ValueError):
+        return False
+
+
+def delete_cache(cache: Path | None) -> None:
+    """Delete what was kept, chunks included; that there is nothing is no matter."""
+    if cache is None:
+        return
+    folder = chunk_folder(cache)
+    # A process that was killed while it wrote has left half a file under another name.
+    for file in [*cache_files(cache), *folder.glob(".vp3d-*.part")]:
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # there is none, or the user has put something into it
+        folder.rmdir()
 
 
 def detect_resumably(
-    stretch: Stretch, reader: VideoReader, detector: Detector, report: Progress, keep: Path | None
-) -> Seen:
-    """Run the detector over a video, from where an earlier run ended; see :func:`vp3d_cli.pipeline.detection.detect`.
-    :func:`vp3d_cli.pipeline.detection.detect`.
+    frames: FrameRange,
+    reader: VideoReader,
+    detector: Detector,
+    report: Progress,
+    cache: Path | None,
+    *,
+    always: bool = False,
+) -> Detections:
+    """Run the detector over a video, from where an earlier run ended.
 
     Args:
-        stretch: what to watch.
+        frames: what to detect people in.
         reader: of these frames, open.
         detector: finds people.
         report: called with ("detect", done, total); may raise StoppedError.
-        keep: for what was found; what an earlier run has left there is made use of. None keeps nothing.
+        cache: detections file of an interrupted run, made use of and written; None for none.
+        always: keep what was found even if it took a moment only.
 
     Raises:
         DetectorError: the detector failed; says where what it found is kept.
@@ -117,244 +171,146 @@ def detect_resumably(
         KeyboardInterrupt: Ctrl-C; says where what was found is kept.
         VideoError: the video cannot be read.
     """
-    before = None if keep is None else read_partial(keep, stretch, detector)
-    keeper = _Keeper(keep, stretch)
-    if keep is None or before is None:
-        return _detect(stretch, reader, detector, report, None, keeper)
+    kept = None if cache is None else DetectionCache(cache, frames, detector)
+    earlier = None if kept is None else kept.load()
+    if kept is None or earlier is None or not len(earlier):
+        return _detect(frames, reader, detector, report, None, kept, always)
+    note = f"{kept.path} had the first {len(earlier)} frames from a run that did not end"
     reader.close()
-    reader.warnings.clear()  # of frames that are not taken from it: an earlier run has told of them
-    with VideoReader(stretch.video, _watch_from_s(before, stretch.start_s), stretch.end_s) as rest:
-        seen = _detect(stretch, rest, detector, report, before, keeper)
-    had = (
-        f"{keep.parent} had parts of the video"
-        if stretch.in_parts
-        else f"{keep} had the first {len(before.times_s)} frames"
-    )
-    seen.warnings[:] = [*_once(before.warnings, rest.warnings), f"{had} from a run that did not end"]
-    return seen
-
-
-class _Keeper:
-    """Keeps what was seen when a detector fails or is stopped; ``note`` tells the user where."""
-
-    def __init__(self, path: Path | None, stretch: Stretch) -> None:
-        self._path, self._stretch = path, stretch
-        self.note = ""
-
-    def keep(self, seen: Seen) -> None:
-        if self._path is None or not len(seen.times_s):
-            return
-        try:
-            write_partial(self._path, seen, self._stretch)
-        except (OutputError, OSError) as error:
-            self.note = f"what was found before could not be kept ({error})"
-            return
-        if not self._stretch.in_parts:
-            self.note = (
-                f"the {len(seen.times_s)} frames before are kept in {self._path}: run the same command again to go "
-                "on from there, or remove that file to begin anew"
-            )
+    reader.warnings.clear()  # of frames that are not taken from it: the earlier run has told of them
+    if (earlier.progress or {}).get("complete"):
+        report("detect", len(earlier), len(earlier))
+        return replace(earlier, progress=None, warnings=(*earlier.warnings, note))
+    with VideoReader(frames.video, _resume_at_s(earlier, frames.start_s), frames.end_s) as rest:
+        joined = _detect(frames, rest, detector, report, earlier, kept, always)
+    return replace(joined, warnings=(*dict.fromkeys([*earlier.warnings, *rest.warnings]), note))
 
 
 def _detect(
-    stretch: Stretch,
-    frames: VideoReader,
+    frames: FrameRange,
+    reader: VideoReader,
     detector: Detector,
     report: Progress,
-    before: Seen | None,
-    keeper: _Keeper,
-) -> Seen:
-    skipped = 0 if before is None else _warm_up(before)
-    if before is not None and before.memory is not None and isinstance(detector, Remembering):
-        detector = _Replay(detector, before, skipped)
+    earlier: Detections | None,
+    cache: DetectionCache | None,
+    always: bool,
+) -> Detections:
+    skipped = 0 if earlier is None else _warm_up(earlier)
+    state = None if earlier is None else (earlier.progress or {}).get("state")
+    if earlier is not None and state is not None and isinstance(detector, StatefulDetector):
+        detector = _Replay(detector, earlier, skipped, state)
+    kept_note: list[str] = []
 
-    def joined(rest: Seen) -> Seen:
-        return rest if before is None else _join(before, rest, skipped)
+    def joined(rest: Detections) -> Detections:
+        whole = rest if earlier is None else _join(earlier, rest, skipped)
+        had = () if earlier is None else earlier.warnings
+        return replace(whole, warnings=(*dict.fromkeys([*whole.warnings, *had, *reader.warnings]),))
 
-    def keep(rest: Seen, why: BaseException) -> None:
-        frames.close()  # then it has said all that there is to say of what it read
-        seen = joined(rest)
-        if seen.busy_s >= _WORTH_KEEPING_S or not isinstance(why, KeyboardInterrupt):
-            keeper.keep(told(seen))
+    def checkpoint(rest: Detections, why: BaseException | None) -> None:
+        if why is not None:
+            reader.close()  # then it has said all that there is to say of what it read
+        found = joined(rest)
+        worth = always or found.detector_seconds >= _WORTH_KEEPING_S or isinstance(why, DetectorError)
+        if cache is not None and worth and len(found):
+            kept_note[:] = _try_to_keep(cache, found, complete=False)
 
-    def told(seen: Seen) -> Seen:
-        had = [] if before is None else before.warnings
-        return replace(seen, warnings=_once(seen.warnings, had, frames.warnings))
-
-    def shifted(stage: str, done: int, of: int | None) -> None:
+    def report_from_start(stage: str, done: int, of: int | None) -> None:
         report(stage, skipped + done, None if of is None else max(of, skipped + done))
 
     try:
-        seen = detect(
-            frames,
+        rest = detect_frames(
+            reader,
             detector,
-            shifted,
-            total=stretch.frames,
-            every=stretch.settings.detect_every,
-            first=stretch.first + skipped,
-            interrupted=keep,
+            report_from_start,
+            info=reader.info,
+            total=frames.total,
+            every=frames.every,
+            first=frames.first + skipped,
+            checkpoint=checkpoint,
+            checkpoint_s=_CHECKPOINT_S,
         )
     except DetectorError as error:
-        raise DetectorError("; ".join(filter(None, [str(error), keeper.note]))) from error.__cause__
+        raise DetectorError("; ".join([str(error), *kept_note])) from error.__cause__
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(keeper.note) from None
-    seen = joined(seen)
-    if seen.busy_s >= _WORTH_KEEPING_S and not stretch.in_parts:
-        keeper.keep(told(seen))
-    return seen
+        raise KeyboardInterrupt(*kept_note) from None
+    found = joined(rest)
+    if cache is not None and (always or found.detector_seconds >= _WORTH_KEEPING_S):
+        _try_to_keep(cache, found, complete=True)
+    return replace(found, progress=None)
 
 
-def _once(*warnings: Sequence[str]) -> list[str]:
-    """All of them, in order, none twice."""
-    return list(dict.fromkeys(warning for some in warnings for warning in some))
+def _try_to_keep(cache: DetectionCache, found: Detections, *, complete: bool) -> list[str]:
+    """Write the cache; what to tell the user of it."""
+    try:
+        cache.save(found, complete=complete)
+    except (OutputError, OSError) as error:
+        return [f"what was found before could not be kept ({error})"]
+    return [
+        f"the {len(found)} frames before are kept in {cache.path}: run the same command again to go on from there, "
+        "or remove that file to begin anew"
+    ]
 
 
 class _Replay:
-    """A detector that knows what it found in the first frames, and goes on with its memory of them."""
+    """A detector that gives what is known of the first frames, and then goes on from its state after them."""
 
-    def __init__(self, detector: Detector, before: Seen, first: int) -> None:
+    def __init__(self, detector: Detector, earlier: Detections, first: int, state: Mapping[str, Any]) -> None:
         self.name, self.sha256, self.batch_size = detector.name, detector.sha256, 1
-        self._detector, self._memory = detector, before.memory
-        looked = [i for i in range(first, len(before.people)) if before.looked is None or before.looked[i]]
-        self._known = deque(before.people[i] for i in looked)
+        self._detector = detector
+        self._state: dict[str, Any] | None = dict(state)
+        self._known = deque(earlier.frames[i] for i in range(first, len(earlier)) if earlier.detected[i])
 
     def reset(self, frame: int = 0) -> None:
         if not self._known:
-            self._wake()
+            self._restore()
             self._detector.reset(frame)
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
         if self._known:
             return [self._known.popleft()]
-        self._wake()
+        self._restore()
         return self._detector.detect(frames)
 
-    def memory(self) -> dict[str, Any] | None:
-        """As that of the detector; for what is replayed, what it knew at the end."""
-        if self._memory is not None or not isinstance(self._detector, Remembering):
-            return self._memory
-        return self._detector.memory()
+    def state(self) -> dict[str, Any] | None:
+        """The state of the detector; while known frames are replayed, that after them."""
+        if self._state is not None or not isinstance(self._detector, StatefulDetector):
+            return self._state
+        return self._detector.state()
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        self._memory = dict(memory)
+    def restore(self, memory: Mapping[str, Any]) -> None:
+        self._state = dict(memory)
 
-    def _wake(self) -> None:
-        if self._memory is not None and isinstance(self._detector, Remembering):
+    def _restore(self) -> None:
+        if self._state is not None and isinstance(self._detector, StatefulDetector):
             self.batch_size = self._detector.batch_size
-            self._detector.recall(self._memory)
-            self._memory = None
+            self._detector.restore(self._state)
+            self._state = None
 
 
-def _warm_up(before: Seen) -> int:
-    """The frame from which to watch again, so that the detector knows what it knew; one that it looked at."""
-    warm = int(np.searchsorted(before.times_s, before.times_s[-1] - WARM_UP_S))
-    warm = max([warm, *before.cuts])
-    return warm if before.looked is None else int(np.flatnonzero(before.looked[: warm + 1])[-1])
+def _warm_up(earlier: Detections) -> int:
+    """The frame from which to read again, so that detector and shot boundaries know what they knew."""
+    times = earlier.frame_times_s
+    warm = max([int(np.searchsorted(times, times[-1] - WARM_UP_S)), *earlier.shot_starts])
+    return int(np.flatnonzero(earlier.detected[: warm + 1])[-1])
 
 
-def _watch_from_s(before: Seen, start_s: float) -> float:
+def _resume_at_s(earlier: Detections, start_s: float) -> float:
     """A time between the frame to begin with and the one before it, where no rounding makes a frame change sides."""
-    first = _warm_up(before)
-    return start_s if first == 0 else float(before.times_s[first - 1] + before.times_s[first]) / 2
+    first = _warm_up(earlier)
+    return start_s if first == 0 else float(earlier.frame_times_s[first - 1] + earlier.frame_times_s[first]) / 2
 
 
-def _join(before: Seen, rest: Seen, first: int) -> Seen:
-    """What was seen before frame ``len(before)``, and from there on; ``rest`` begins at frame ``first``."""
-    own = len(before.times_s) - first
-    if len(rest.times_s) <= own:  # it failed again, before it got any further
-        return before
-    looked = None
-    if before.looked is not None and rest.looked is not None:
-        looked = np.concatenate([before.looked, rest.looked[own:]])
-    return Seen(
-        times_s=np.concatenate([before.times_s, rest.times_s[own:]]),
-        people=[*before.people, *rest.people[own:]],
-        cuts=[*before.cuts, *(cut + first for cut in rest.cuts if cut >= own)],
-        source=rest.source,
-        looked=looked,
-        busy_s=before.busy_s + rest.busy_s,
-        memory=rest.memory,
-    )
-
-
-def write_partial(path: Path, seen: Seen, stretch: Stretch) -> None:
-    """Keep what was seen, in place of what was kept before.
-
-    Raises:
-        OutputError: the file cannot be written.
-        OSError: the video cannot be read, to tell later whether it is the same.
-    """
-    counts = np.array([len(people) for people in seen.people], np.int64)
-    fields = ("boxes_xyxy", "keypoints", "scores", "person_scores")
-    everyone = seen.people or [Keypoints2D.empty()]
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(people, name) for people in everyone]) for name in fields}
-    arrays |= {
-        "schema": SCHEMA,
-        "belongs_to": _belongs_to(stretch, seen.source),
-        "times_s": seen.times_s,
-        "counts": counts,
-        "cuts": np.array(seen.cuts, np.int64),
-        "looked": np.ones(len(counts), np.bool_) if seen.looked is None else seen.looked,
-        "busy_s": seen.busy_s,
-        "memory": json.dumps(seen.memory),
-        "warnings": json.dumps(seen.warnings),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, overwrite=True) as file:
-        np.savez_compressed(file, **arrays)
-
-
-def read_partial(path: Path, stretch: Stretch, detector: Detector) -> Seen | None:
-    """What an earlier run has kept; None if there is none that is whole and of this video, detector and settings."""
-    source = {"detector": {"name": detector.name, "sha256": detector.sha256}}
-    try:
-        with open_arrays(path) as stored:
-            if str(stored["schema"]) != SCHEMA or str(stored["belongs_to"]) != _belongs_to(stretch, source):
-                return None
-            ends = np.cumsum(stored["counts"])
-            boxes, points, scores, sure = (
-                stored[name] for name in ("boxes_xyxy", "keypoints", "scores", "person_scores")
-            )
-            people = [
-                Keypoints2D(boxes[start:end], points[start:end], scores[start:end], sure[start:end])
-                for start, end in zip([0, *ends[:-1]], ends, strict=True)
-            ]
-            return Seen(
-                times_s=stored["times_s"],
-                people=people,
-                cuts=stored["cuts"].tolist(),
-                source=source,
-                looked=None if stretch.settings.detect_every == 1 else stored["looked"],
-                busy_s=float(stored["busy_s"]),
-                memory=parse_json(str(stored["memory"])),
-                warnings=parse_json(str(stored["warnings"])),
-            )
-    except BROKEN_ARCHIVE:
-        return None
-
-
-def is_of(path: Path, stretch: Stretch) -> bool:
-    """Whether a file was kept of these frames with these settings; its weights only a loaded detector can judge."""
-    try:
-        with open_arrays(path) as stored:
-            belongs_to = parse_json(str(stored["belongs_to"]))
-            wanted = json.loads(_belongs_to(stretch, {"detector": belongs_to["detector"]}))
-            return str(stored["schema"]) == SCHEMA and bool(belongs_to == wanted)
-    except BROKEN_ARCHIVE:
-        return False
-
-
-def _belongs_to(stretch: Stretch, source: dict[str, Any]) -> str:
-    """What detections depend on: the video, whatever it is called, who finds people, and in which frames."""
-    return json.dumps(
-        {
-            "video": stretch.sha256 or content_sha256(Path(stretch.video)),
-            **source,
-            "asked": stretch.settings.detector,
-            "start_s": stretch.start_s,
-            "end_s": stretch.end_s,
-            "first": stretch.first,
-            "detect_every": stretch.settings.detect_every,
-        },
-        sort_keys=True,
+def _join(earlier: Detections, rest: Detections, first: int) -> Detections:
+    """What was detected before frame ``len(earlier)``, and from there on; ``rest`` begins at frame ``first``."""
+    own = len(earlier) - first
+    if len(rest) <= own:  # it failed again, before it got any further
+        return earlier
+    new = rest[own:]
+    return replace(
+        new,
+        frames=[*earlier.frames, *new.frames],
+        frame_times_s=np.concatenate([earlier.frame_times_s, new.frame_times_s]),
+        detected=np.concatenate([earlier.detected, new.detected]),
+        shot_starts=(*earlier.shot_starts, *(shot + len(earlier) for shot in new.shot_starts)),
+        detector_seconds=earlier.detector_seconds + rest.detector_seconds,
     )

@@ -8,10 +8,14 @@ import cv2
 import numpy as np
 
 from vp3d_cli.io.atomic import check_target, replacing
-from vp3d_cli.pipeline.infer import InferSettings, Models, Progress, silent, watch
+from vp3d_cli.pipeline.detection import Progress, no_progress
+from vp3d_cli.pipeline.infer import detect_people, track_and_select
+from vp3d_cli.pipeline.run import Models, Run
+from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
-from vp3d_cli.render.side_by_side import SideBySideRenderer, check_fits
-from vp3d_cli.types import Frame, Pose3D, Track2D
+from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
+from vp3d_cli.types import Frame, Track2D
 from vp3d_cli.video import VideoReader, VideoWriter
 from vp3d_cli.video.handover import InBackground
 
@@ -27,7 +31,7 @@ def render(
     *,
     height: int = 720,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Draw footage and 3D side by side: mp4, or gif if the name ends so.
 
@@ -45,9 +49,8 @@ def render(
         InputError: the pose is not of this video.
         OutputError: ``out`` cannot be written.
     """
-    report = progress or silent
     with VideoReader(video) as reader:
-        check_fits(pose, reader.info)
+        check_pose_matches_video(pose, reader.info)
         renderer = SideBySideRenderer(pose, reader.info.size_wh, height)
         with (
             VideoWriter(
@@ -62,7 +65,7 @@ def render(
                 if renderer.covers(frame.time_s):
                     encoding.put(renderer.draw(frame))
                     done += 1
-                    report("render", done, pose.num_frames)
+                    progress("render", done, pose.num_frames)
     return Path(out)
 
 
@@ -71,29 +74,30 @@ def preview(
     out: str | Path,
     *,
     settings: InferSettings | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     overwrite: bool = False,
     models: Models | None = None,
 ) -> Path:
     """Draw one PNG with frames of the video in which everyone carries their number, to choose people by.
 
     Args:
-        video, settings, progress, overwrite, models: as for :func:`infer`.
+        video, settings, progress, overwrite, models: as for :func:`vp3d_cli.pipeline.api.infer`.
         out: PNG to write.
 
     Raises:
-        As :func:`infer`.
+        As :func:`vp3d_cli.pipeline.api.infer`.
     """
     settings = settings or InferSettings()
     check_target(Path(out), overwrite)
-    scene = watch(video, settings, progress or silent, models)
-    with_people = np.unique(np.concatenate([np.flatnonzero(track.present) + track.first for track in scene.tracks]))
+    detections = detect_people(video, settings, Run(models or Models(settings), progress))
+    tracks = track_and_select(detections, settings)
+    with_people = np.unique(np.concatenate([np.flatnonzero(track.present) + track.first for track in tracks]))
     chosen = set(with_people[np.linspace(0, len(with_people) - 1, _PREVIEW_FRAMES).round().astype(int)].tolist())
     shots: list[tuple[Frame, list[NumberedPerson]]] = []
     with VideoReader(video, settings.start_s, settings.end_s) as reader:
         for i, frame in enumerate(reader):
             if i in chosen:
-                shots.append((frame, [person for track in scene.tracks for person in _numbered(track, i)]))
+                shots.append((frame, [person for track in tracks for person in _numbered(track, i)]))
     encoded = cv2.imencode(".png", contact_sheet(shots))[1]
     with replacing(Path(out), overwrite) as file:
         file.write(encoded.tobytes())

@@ -1,8 +1,9 @@
-"""From a video to 3D motion: the stages, in order. Read this first.
+"""From a video to 3D motion: all stages, in order. Read this first.
 
-:func:`infer` is the whole way; :func:`watch` is its first half (2D: everyone's keypoints and identities) and
-:func:`lift_person` its second (3D). :func:`find_keypoints` stops after the first; :mod:`vp3d_cli.pipeline.drawing`
-draws.
+    video -> detections -> tracks -> preprocess -> lift -> refine -> world -> rig
+
+:func:`infer_video` is the whole way, :func:`detect_people` its 2D half, :func:`lift_detections` its 3D half.
+:mod:`vp3d_cli.pipeline.api` has the public functions around them.
 """
 
 from __future__ import annotations
@@ -10,227 +11,105 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from vp3d_cli.detect.base import Detector, load_detector
-from vp3d_cli.errors import NobodyFoundError
-from vp3d_cli.io.atomic import check_target
-from vp3d_cli.io.keypoints import write_keypoints
-from vp3d_cli.io.poses import export_pose
-from vp3d_cli.lift.lifter import LIFTER_HEIGHT_M, Lifter, load_lifter
-from vp3d_cli.pipeline.chunks import SideBySide, detect_in_parts, in_processes, plan_segments
-from vp3d_cli.pipeline.detection import Progress, frames_expected, take_keypoints
-from vp3d_cli.pipeline.detection_cache import Stretch, detect_resumably, forget, partial_of
+from vp3d_cli.errors import InputError, NobodyFoundError
+from vp3d_cli.io.detections import Detections
+from vp3d_cli.lift.base import LIFTER_HEIGHT_M, Lifter
+from vp3d_cli.pipeline.chunks import detect_in_chunks, plan_chunks
+from vp3d_cli.pipeline.detection import expected_frames, keypoints_from_file, tracks_of
+from vp3d_cli.pipeline.detection_cache import FrameRange, detect_resumably
+from vp3d_cli.pipeline.run import Run, provenance_of_pose
 from vp3d_cli.pipeline.settings import InferSettings
-from vp3d_cli.pipeline.summary import Summary, summarize
+from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.preprocess import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
-from vp3d_cli.refine.bone_lengths import steady_bones
-from vp3d_cli.refine.reprojection import anchor
+from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.reprojection import refine_reprojection
+from vp3d_cli.refine.rig import add_rigs
 from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
 from vp3d_cli.refine.world import to_world
-from vp3d_cli.skeletons import COCO17, H36M17
+from vp3d_cli.skeletons import COCO17, H36M17, LIMB_JOINTS, Skeleton
 from vp3d_cli.track import select_in_roi, select_people
-from vp3d_cli.types import DoubleArray, FloatArray, Person3D, Pose3D, Track2D, VideoInfo
+from vp3d_cli.types import DoubleArray, FloatArray, Track2D
 from vp3d_cli.video import VideoReader
 
-__all__ = [
-    "InferSettings",
-    "Models",
-    "Progress",
-    "Summary",
-    "find_keypoints",
-    "infer",
-    "summarize",
-    "watch",
-]
-
-# The lifter's answer is smoothed more than its input, and its depth, which one camera sees worst, more than the rest.
-# On 60 held-out shots with simulated detections at 60 fps, depth smoothed 1, 1.5 and 2 times as much as the rest left a
-# velocity error of 4.47, 4.44 and 4.47 mm per frame; the rest smoothed 1, 2 and 3 times as much as the input (depth 3
-# times), 4.49, 4.44 and 4.52.
+# The lifted joints are smoothed more than the keypoints, and their depth, which one camera sees worst, more than the
+# rest; measured in docs/measurements/smoothing.md.
 _LIFTED_SMOOTHING = 2.0
 _DEPTH_SMOOTHING = 1.5
 
 
-class Models:
-    """The detector and the lifter of some settings, loaded when first needed and then kept.
-
-    Who has many videos to do hands the same one to each call. Serves one video at a time.
-    """
-
-    def __init__(self, settings: InferSettings) -> None:
-        self._settings = settings
-
-    @cached_property
-    def detector(self) -> Detector:
-        """Finds people; raises what :func:`vp3d_cli.detect.base.load_detector` does."""
-        return load_detector(self._settings.detector, self._settings.device)
-
-    @cached_property
-    def lifter(self) -> Lifter:
-        """Lifts them; raises what :func:`vp3d_cli.lift.lifter.load_lifter` does."""
-        return load_lifter(self._settings.lifter, self._settings.device)
-
-    @cached_property
-    def trajectory(self) -> Lifter | None:
-        """Says where they are, if the settings name a model for it."""
-        name = self._settings.trajectory
-        return None if name is None else load_lifter(name, self._settings.device, "trajectory")
-
-
-def infer(
-    video: str | Path,
-    out: str | Path | None = None,
-    *,
-    settings: InferSettings | None = None,
-    progress: Progress | None = None,
-    overwrite: bool = False,
-    command: str | None = None,
-    models: Models | None = None,
-    side_by_side: SideBySide = in_processes,
-    source: str | None = None,
-    keep: Path | None = None,
-    spent_s: float = 0.0,
-) -> Pose3D:
+def infer_video(video: str | Path, settings: InferSettings, run: Run) -> Pose3D:
     """Find everyone in a video and lift them to 3D.
 
-    Args:
-        video: a video file or a folder of images.
-        out: pose file to write; None writes none.
-        settings: what to do; the defaults suit most videos.
-        progress: called with (stage, done, total) as frames pass ``detect`` and ``lift``.
-        overwrite: replace ``out`` if it exists.
-        command: recorded in the result's provenance.
-        models: of the same settings, already loaded; None loads them.
-        side_by_side: how the parts of a long video are done, if the settings ask for parts.
-        source: where ``video`` is a copy from, for the provenance; None if it is none.
-        keep: for what was found, should ``out`` not come to be; removed when it is there. By default beside ``out``.
-        spent_s: seconds that others have spent on parts of it before, for the timing in the provenance.
-
-    Returns:
-        Everyone's motion.
-
     Raises:
-        VideoError: the video cannot be read.
-        NobodyFoundError: nobody was found in it.
-        OutputError: ``out`` cannot be written.
+        VideoError, InputError: the video or the keypoint file cannot be read.
+        NobodyFoundError: nobody was found, or nobody whom the settings ask for.
         DetectorError: the detector failed in the middle of the video.
-        WeightsError, MissingDependencyError, ConfigError: detector or lifter cannot be loaded.
+        WeightsError, MissingDependencyError, ConfigError: a model cannot be loaded.
     """
-    settings = settings or InferSettings()
-    report = progress or silent
-    if out is not None:
-        check_target(Path(out), overwrite)
     started = time.perf_counter()
-    models = models or Models(settings)
-    lifter, trajectory = models.lifter, models.trajectory
-    keep = keep or (None if out is None else partial_of(out))
-    scene = watch(video, settings, report, models, side_by_side, keep)
-    times, size_wh = scene.times_s, scene.info.size_wh
+    _ = run.models.lifter  # a lifter that cannot be loaded is reported before minutes of detection
+    detections = detect_people(video, settings, run)
+    return lift_detections(detections, settings, run, started)
+
+
+def detect_people(video: str | Path, settings: InferSettings, run: Run) -> Detections:
+    """Stage 1: everyone's keypoints in each frame, from the detector or from the keypoint file in the settings."""
+    chunks = plan_chunks(video, settings, run.cache)
+    reader = VideoReader(video, settings.start_s, settings.end_s)
+    if chunks:
+        return detect_in_chunks(chunks, run.report, run.map_chunks)
+    with reader:
+        if settings.keypoints is not None:
+            detections = keypoints_from_file(reader, settings, run.report)
+        else:
+            total = expected_frames(reader.info, settings)
+            frames = FrameRange(str(video), settings.start_s, settings.end_s, settings.detect_every, total=total)
+            detections = detect_resumably(frames, reader, run.models.detector, run.report, run.cache)
+    warnings = dict.fromkeys([*reader.warnings, *detections.warnings])
+    return dataclasses.replace(detections, warnings=tuple(warnings), video=str(video))
+
+
+def lift_detections(detections: Detections, settings: InferSettings, run: Run, started: float | None = None) -> Pose3D:
+    """Stages 2 to 7: track people, choose them, lift each one, place everyone in the world, and fit their rigs."""
+    started = time.perf_counter() if started is None else started
+    times, size_wh = detections.frame_times_s, detections.video_size_wh
     intrinsics = settings.camera(size_wh).as_tuple()
+    tracks = track_and_select(detections, settings)
+    check_skeleton(tracks[0].skeleton)
 
     motions: list[Motion] = []
-    for done, track in enumerate(scene.tracks):
-        report("lift", done * len(times), len(scene.tracks) * len(times))
-        motions.append(lift_person(track, times, lifter, intrinsics, size_wh, settings, trajectory))
-    report("lift", len(motions) * len(times), len(motions) * len(times))
+    for done, track in enumerate(tracks):
+        run.report("lift", done * len(times), len(tracks) * len(times))
+        motions.append(
+            lift_person(track, times, run.models.lifter, intrinsics, size_wh, settings, run.models.trajectory)
+        )
+    run.report("lift", len(motions) * len(times), len(motions) * len(times))
 
-    people = stand(motions, times)
-    seconds = time.perf_counter() - started + spent_s
     pose = Pose3D(
-        people=people,
+        people=place_in_world(motions, times),
         frame_times_s=times,
-        fps=scene.info.fps,
+        fps=detections.fps,
         video_size_wh=size_wh,
         intrinsics=intrinsics,
         joint_names_3d=H36M17.joints,
         parents_3d=H36M17.parents,
-        joint_names_2d=scene.tracks[0].skeleton.joints,
-        provenance={
-            **_provenance(source or video, scene, settings, command),
-            "lifter": _weights(lifter),
-            **({} if trajectory is None else {"trajectory": _weights(trajectory)}),
-            "assumed": settings.assumptions(),
-            "timing": {
-                "seconds": seconds,
-                "frames_per_second": len(times) / seconds,
-                "detector_seconds": scene.detector_s,
-            },
-        },
+        joint_names_2d=tracks[0].skeleton.joints,
     )
-    if out is not None:
-        export_pose(pose, out, overwrite=overwrite)
-        if keep is not None:
-            forget(keep)
-    return pose
+    pose = add_rigs(pose)
+    seconds = time.perf_counter() - started
+    return dataclasses.replace(pose, provenance=provenance_of_pose(detections, settings, run, seconds))
 
 
-def _weights(lifter: Lifter) -> dict[str, str]:
-    return {"name": lifter.name, "sha256": lifter.sha256, "licence": lifter.info.licence}
-
-
-class Scene(NamedTuple):
-    """A video watched in 2D: the times of its T frames, everyone's track, and where the keypoints come from."""
-
-    info: VideoInfo
-    times_s: DoubleArray
-    tracks: list[Track2D]
-    source: dict[str, Any]
-    detector_s: float
-    warnings: list[str]
-
-
-def watch(
-    video: str | Path,
-    settings: InferSettings,
-    report: Progress,
-    models: Models | None = None,
-    side_by_side: SideBySide = in_processes,
-    keep: Path | None = None,
-) -> Scene:
-    """Find and follow everyone in a video, or take the keypoints that the user brings.
-
-    Args:
-        video, settings, report, models, side_by_side: see :func:`infer`.
-        keep: for what was found, should it not come to a result (see :mod:`vp3d_cli.pipeline.detection_cache`).
-
-    Raises:
-        DetectorError: the detector failed in the middle of the video.
-        NobodyFoundError: nobody is in it, or nobody whom the user asked for.
-        VideoError, InputError, WeightsError, MissingDependencyError, ConfigError: see :func:`infer`.
-    """
-    parts = plan_segments(video, settings, keep)
-    reader = VideoReader(video, settings.start_s, settings.end_s)
-    if parts:
-        seen = detect_in_parts(parts, side_by_side, report)
-    else:
-        with reader:
-            if settings.keypoints is not None:
-                seen = take_keypoints(reader, settings, report)
-            else:
-                detector = (models or Models(settings)).detector
-                expected = frames_expected(reader.info, settings)
-                stretch = Stretch(str(video), settings, settings.start_s, settings.end_s, frames=expected)
-                seen = detect_resumably(stretch, reader, detector, report, keep)
-    tracks = seen.tracks(reader.info.size_wh)
-    try:
-        if not tracks:
-            raise NobodyFoundError(f"{video}: nobody was found in {len(seen.times_s)} frames")
-        tracks = _choose(tracks, reader.info.size_wh, settings)
-    except NobodyFoundError:
-        if keep is not None:
-            forget(keep)
-        raise
-    return Scene(reader.info, seen.times_s, tracks, seen.source, seen.busy_s, [*reader.warnings, *seen.warnings])
-
-
-def _choose(tracks: list[Track2D], size_wh: tuple[int, int], settings: InferSettings) -> list[Track2D]:
-    """The people whom the user asked for."""
+def track_and_select(detections: Detections, settings: InferSettings) -> list[Track2D]:
+    """Stage 2: one track for every person, and of those the people whom the settings ask for."""
+    tracks, size_wh = tracks_of(detections), detections.video_size_wh
+    if not tracks:
+        raise NobodyFoundError(f"{detections.video}: nobody was found in {len(detections)} frames")
     if settings.roi is not None:
         tracks = select_in_roi(tracks, settings.roi)
     if settings.person is not None:
@@ -259,30 +138,28 @@ def lift_person(
     settings: InferSettings,
     trajectory: Lifter | None = None,
 ) -> Motion:
-    """Condition one track, lift it, and place it in front of the camera: by a trajectory model, or else by fitting."""
+    """Stages 3 to 5 for one person: preprocess the track, lift it, refine joints and root trajectory."""
     in_view = times_s[track.frames]
     track = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view, settings.smooth)
-    frames = len(track)
     body = track.in_skeleton(COCO17)
+    frames, rate, scale = len(track), lifter.rate_hz, settings.height_m / LIFTER_HEIGHT_M
     joints = np.full((frames, H36M17.num_joints, 3), np.nan, np.float32)
-    root = np.full((frames, 3), np.nan, np.float32)
-    weight = np.zeros(frames, np.float32)
-    rate, scale = lifter.rule.rate_hz, settings.height_m / LIFTER_HEIGHT_M
+    root, weight = np.full((frames, 3), np.nan, np.float32), np.zeros(frames, np.float32)
     for start, stop in body.stretches:
         own_times = in_view[start:stop]
         even_times = uniform_times(own_times, rate)
         keypoints = resample(body.keypoints[start:stop], own_times, even_times)
         scores = np.clip(resample(body.scores[start:stop], own_times, even_times), 0.0, 1.0)
 
-        lifted = lifter.lift(keypoints, scores, intrinsics, size_wh, flip_test=settings.flip)
+        lifted = lifter.lift(keypoints, scores, intrinsics, size_wh, flip_test=settings.tta)
         lifted = smooth_joints(lifted, even_times, _LIFTED_SMOOTHING * settings.smooth, depth=_DEPTH_SMOOTHING)
         path, trust = fit_trajectory(lifted, keypoints, scores, intrinsics)
-        lifted, path = anchor(lifted, path, keypoints, scores, intrinsics)
-        lifted = steady_bones(lifted)
+        lifted, path = refine_reprojection(lifted, path, keypoints, scores, intrinsics)
+        lifted = refine_bone_lengths(lifted)
         if trajectory is not None:
-            steps = uniform_times(own_times, trajectory.rule.rate_hz)
+            steps = uniform_times(own_times, trajectory.rate_hz)
             seen, trusted = (resample(values, even_times, steps) for values in (keypoints, scores))
-            answer = trajectory.lift(seen, trusted, intrinsics, size_wh, flip_test=settings.flip)[:, 0]
+            answer = trajectory.lift(seen, trusted, intrinsics, size_wh, flip_test=settings.tta)[:, 0]
             path = resample(answer, steps, even_times).astype(np.float64)
         path = smooth_trajectory(path, trust, rate)
 
@@ -292,72 +169,23 @@ def lift_person(
     return Motion(track, joints, root, weight)
 
 
-def stand(motions: Sequence[Motion], times_s: DoubleArray) -> tuple[Person3D, ...]:
-    """Stand everyone on the floor."""
+def place_in_world(motions: Sequence[Motion], times_s: DoubleArray) -> tuple[Person3D, ...]:
+    """Stage 6: gravity, floor and foot contacts; everyone in world space."""
     joints, roots = [motion.joints for motion in motions], [motion.root for motion in motions]
     weights, first = [motion.weight for motion in motions], [motion.track.first for motion in motions]
     world = to_world(joints, roots, weights, times_s, first)
     each = zip(motions, world.joints_world, strict=True)
-    return tuple(Person3D(motion.track, motion.joints, motion.root, grounded) for motion, grounded in each)
+    return tuple(Person3D(motion.track, motion.joints, motion.root, placed) for motion, placed in each)
 
 
-def find_keypoints(
-    video: str | Path,
-    out: str | Path,
-    *,
-    format: str = "vp3d",
-    settings: InferSettings | None = None,
-    progress: Progress | None = None,
-    overwrite: bool = False,
-    command: str | None = None,
-    models: Models | None = None,
-    side_by_side: SideBySide = in_processes,
-    source: str | None = None,
-    keep: Path | None = None,
-) -> list[str]:
-    """Write everyone's 2D keypoints, as the detector gave them, without lifting.
-
-    Args:
-        video: a video file or a folder of images.
-        out: file to write.
-        format: ``vp3d``, ``coco`` or ``videopose3d`` (see :data:`vp3d_cli.io.keypoints.WRITERS`).
-        settings, progress, overwrite, command, models, side_by_side, source, keep: as for :func:`infer`.
-
-    Returns:
-        What the user should know, one sentence each.
+def check_skeleton(skeleton: Skeleton) -> None:
+    """See whether keypoints have the joints that lifters need.
 
     Raises:
-        As :func:`infer`.
+        InputError: they lack some; the message names them.
     """
-    settings = settings or InferSettings()
-    check_target(Path(out), overwrite)
-    keep = keep or partial_of(out)
-    scene = watch(video, settings, progress or silent, models, side_by_side, keep)
-    lost = write_keypoints(
-        out,
-        scene.tracks,
-        frame_times_s=scene.times_s,
-        fps=scene.info.fps,
-        size_wh=scene.info.size_wh,
-        format=format,
-        video_name=Path(video).stem,
-        provenance=_provenance(source or video, scene, settings, command),
-        overwrite=overwrite,
-    )
-    forget(keep)
-    return [*scene.warnings, *lost]
-
-
-def _provenance(video: str | Path, scene: Scene, settings: InferSettings, command: str | None) -> dict[str, Any]:
-    return {
-        "version": version("vp3d"),
-        "command": command,
-        "video": str(video),
-        **scene.source,
-        "settings": dataclasses.asdict(settings),
-        "warnings": scene.warnings,
-    }
-
-
-def silent(stage: str, done: int, total: int | None) -> None:
-    """Report to nobody."""
+    if missing := skeleton.missing(LIMB_JOINTS):
+        raise InputError(
+            f"the keypoints (skeleton {skeleton.name!r}) lack joints that the lifter needs: {', '.join(missing)}; "
+            "give keypoints of a skeleton that has them, such as coco17, halpe26 or body25"
+        )

@@ -50,11 +50,12 @@ class InferSettings:
         intrinsics: fx, fy, cx, cy in pixels; wins over ``fov_deg``.
         fov_deg: field of view along the longer side; None takes 60 degrees.
         detect_every: look for people in every so many frames only; between them their motion is interpolated.
-        segment_min: split the detection of a longer video into parts of so many minutes, done side by side; None
-            does it in one piece.
+        chunk_minutes: detect a longer video in chunks of so many minutes, at the same time on several cores; None
+            detects it in one piece.
         smooth: strength; 0 is off, 1 usual.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        flip: average the lifter's answers for the motion as it is, mirrored and, if it knows such, running backwards.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``, ``gpu`` or ``npu``.
+        tta: test-time augmentation: average what the lifter gives for the motion as it is, mirrored and, if it was
+            trained on such, running backwards.
         height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
 
     Raises:
@@ -76,10 +77,10 @@ class InferSettings:
     intrinsics: tuple[float, float, float, float] | None = None
     fov_deg: float | None = None
     detect_every: int = 1
-    segment_min: float | None = None
+    chunk_minutes: float | None = None
     smooth: float = 1.0
     device: str = "auto"
-    flip: bool = True
+    tta: bool = True
     height_m: float = 1.7
 
     def __post_init__(self) -> None:
@@ -87,8 +88,8 @@ class InferSettings:
             raise SettingsError(f"<max_people> must be at least 1, got {self.max_people}")
         if self.detect_every < 1:
             raise SettingsError(f"<detect_every> must be at least 1, got {self.detect_every}")
-        if self.segment_min is not None and not (math.isfinite(self.segment_min) and self.segment_min > 0):
-            raise SettingsError(f"<segment_min> must be a positive number of minutes, got {self.segment_min}")
+        if self.chunk_minutes is not None and not (math.isfinite(self.chunk_minutes) and self.chunk_minutes > 0):
+            raise SettingsError(f"<chunk_minutes> must be a positive number of minutes, got {self.chunk_minutes}")
         if not (math.isfinite(self.smooth) and self.smooth >= 0):
             raise SettingsError(f"<smooth> must be 0 or more, got {self.smooth}")
         if not 0.3 <= self.height_m <= 3.0:
@@ -97,8 +98,10 @@ class InferSettings:
             raise SettingsError("give <intrinsics> or <fov_deg>, not both")
         if self.keypoints is None and (self.layout is not None or self.joint_map is not None):
             raise SettingsError("<layout> and <joint_map> describe a keypoint file; give one with <keypoints>")
-        if self.keypoints is not None and (self.detect_every > 1 or self.segment_min is not None):
-            raise SettingsError("<detect_every> and <segment_min> are for a detector; leave them out with <keypoints>")
+        if self.keypoints is not None and (self.detect_every > 1 or self.chunk_minutes is not None):
+            raise SettingsError(
+                "<detect_every> and <chunk_minutes> are for a detector; leave them out with <keypoints>"
+            )
         check_device(self.device)
         try:
             self.camera((1920, 1080))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vp3d_cli.types import Pose3D
+from vp3d_cli.pose import Pose3D
 
 
 @dataclass(frozen=True)

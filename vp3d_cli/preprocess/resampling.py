@@ -1,4 +1,4 @@
-"""From one frame rate to another and back, gaps kept."""
+"""Resampling between frame rates; gaps stay gaps."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import math
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from vp3d_cli.errors import ConfigError, InputError, ShapeError
-from vp3d_cli.preprocess.scales import checked_times
-from vp3d_cli.preprocess.smoothing_spline import fit_spline, spread_times
+from vp3d_cli.preprocess.smoothing_spline import fit_spline
+from vp3d_cli.preprocess.timestamps import separate_times, validated_times
 from vp3d_cli.types import BoolArray, DoubleArray
 
 _Float = TypeVar("_Float", bound=np.floating[Any])
 
-# Going to a lower rate, what that rate cannot show is removed first. Half the amplitude is left at this share of the
-# new rate (its Nyquist frequency is 0.5); at 30 Hz, 8 Hz keeps 96 % and 25 Hz 2 %.
+# A low-pass filter prevents aliasing at lower rates. Half the amplitude is left at this share of the new rate (the
+# Nyquist frequency is 0.5); at 30 Hz, 8 Hz keeps 96 % and 25 Hz 2 %.
 _CUTOFF_PER_RATE = 0.45
 _FILTER_ORDER = 3
-# Rates this close count as one: 30 and 29.97 frames per second, or timestamps rounded to milliseconds.
+# Rates whose ratio is below this count as equal: 30 and 29.97 frames per second, or times rounded to milliseconds.
 _SAME_RATE = 1.05
-# A frame that the new times would miss by less than this share of a step needs no further step: rounded timestamps.
+# A last frame less than this share of a step beyond the new times adds no further step: rounded timestamps.
 _COVERED = 0.05
-# Series are resampled together up to so many samples, which bounds the memory that a long video takes.
+# Series are resampled together up to this number of samples, which limits the memory for long videos.
 _SAMPLES_AT_ONCE = 1 << 17
 
 
 def uniform_times(times_s: NDArray[Any], rate_hz: float) -> DoubleArray:
-    """Evenly spaced times from the first to the last (the last new time may lie up to one step beyond).
+    """Evenly spaced times from the first to the last, or up to one step beyond it.
 
     Args:
         times_s: (T,) rising, T >= 1.
@@ -45,7 +45,7 @@ def uniform_times(times_s: NDArray[Any], rate_hz: float) -> DoubleArray:
     """
     if not (math.isfinite(rate_hz) and rate_hz > 0):
         raise ConfigError(f"rate_hz must be positive, got {rate_hz}")
-    times = checked_times(times_s, np.asarray(times_s).size)
+    times = validated_times(times_s, np.asarray(times_s).size)
     if not len(times):
         raise InputError("uniform_times: there are no frames")
     steps = max(0, math.ceil((times[-1] - times[0]) * rate_hz - _COVERED))
@@ -54,11 +54,11 @@ def uniform_times(times_s: NDArray[Any], rate_hz: float) -> DoubleArray:
 
 
 def resample(values: NDArray[_Float], times_s: NDArray[Any], new_times_s: NDArray[Any]) -> NDArray[_Float]:
-    """Values at other times: cubic splines, after a low-pass where the new rate is lower.
+    """Interpolate values at new times with cubic splines, after a low-pass filter if needed.
 
-    Each number of a frame is a series of its own; NaN splits it, and nothing is interpolated across. A new time has a
-    value where the nearest frame has one (of two equally near, either); beyond the first and last frame of a series
-    it goes on straight, for no more than one step beyond the record.
+    Each value of a frame is a separate series. NaN splits a series; there is no interpolation across NaN. A new time
+    has a value where the nearest frame has one. Before the first and after the last frame the series is extrapolated
+    linearly, by one step at most.
 
     Args:
         values: (T, ...) floats, NaN where missing.
@@ -74,11 +74,11 @@ def resample(values: NDArray[_Float], times_s: NDArray[Any], new_times_s: NDArra
     """
     if values.ndim < 1:
         raise ShapeError(f"values: expected shape (T, ...), got {values.shape}")
-    times, new = checked_times(times_s, len(values)), checked_times(new_times_s, np.asarray(new_times_s).size)
+    times, new = validated_times(times_s, len(values)), validated_times(new_times_s, np.asarray(new_times_s).size)
     result = np.full((len(new), *values.shape[1:]), np.nan, values.dtype)
     if not values.size or not len(new):
         return result
-    times = spread_times(times)
+    times = separate_times(times)
     flat = values.reshape(len(values), -1).astype(np.float64)
     out = result.reshape(len(new), -1)
     known = np.isfinite(flat)
@@ -97,7 +97,7 @@ def resample(values: NDArray[_Float], times_s: NDArray[Any], new_times_s: NDArra
 
 
 def _resample_pattern(values: DoubleArray, known: BoolArray, times_s: DoubleArray, new_s: DoubleArray) -> DoubleArray:
-    """Resample (T, C) whose rows are all finite where ``known``."""
+    """Resample (T, C) values; all columns are finite where ``known`` (T,) is True."""
     frames = np.flatnonzero(known)
     breaks = np.append(True, np.diff(frames) > 1)
     rows, at = values[frames], times_s[frames]
@@ -105,7 +105,7 @@ def _resample_pattern(values: DoubleArray, known: BoolArray, times_s: DoubleArra
     if new_step > _SAME_RATE * old_step > 0:
         series = np.cumsum(breaks).astype(np.float64)
         rows = fit_spline(rows, at, np.ones(len(at)), series, _CUTOFF_PER_RATE / new_step, order=_FILTER_ORDER)
-    # Beyond the record's own ends there is no nearer frame that could be missing: one step is enough.
+    # At both ends of the recording, extrapolate by one step at most.
     reach = max(old_step, new_step) * _SAME_RATE if old_step > 0 else np.inf
     result = np.full((len(new_s), values.shape[1]), np.nan)
     starts = np.flatnonzero(breaks)
@@ -124,11 +124,11 @@ def _usual_step(times_s: DoubleArray) -> float:
 
 
 def _evaluate(values: DoubleArray, times_s: DoubleArray, new_s: DoubleArray) -> DoubleArray:
-    """A cubic spline through (T, C) at new times; straight on beyond the ends."""
+    """Cubic spline through (T, C) at new times; linear extrapolation beyond the ends."""
     if len(values) == 1 or not len(new_s):
         return np.repeat(values[:1], len(new_s), axis=0)
     inside = np.clip(new_s, times_s[0], times_s[-1])
-    result: DoubleArray = CubicSpline(times_s, values, axis=0)(inside)
+    result: DoubleArray = scipy.interpolate.CubicSpline(times_s, values, axis=0)(inside)
     for near, far, beyond in ((0, 1, new_s < times_s[0]), (-1, -2, new_s > times_s[-1])):
         slope = (values[near] - values[far]) / (times_s[near] - times_s[far])
         result[beyond] += (new_s[beyond] - times_s[near])[:, None] * slope

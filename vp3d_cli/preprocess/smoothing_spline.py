@@ -1,14 +1,14 @@
-"""A weighted smoothing spline for many short and long series at once: the mathematics under this package.
+"""Weighted smoothing spline in tension, fitted to many series at once.
 
-Minimizes, for samples y at times t with weights w,
+It minimizes, for samples y at times t with weights w,
 
     sum_i w_i dt_i |x_i - y_i|^2 + sum_k (2 pi f_k)^(-2m) (|x^(m)|^2 + |x'|^2 / s^(2m-2)) dt
 
 where x^(m) is the m-th divided difference over neighbouring samples: Whittaker (1923), Eilers, "A perfect smoother"
-(Anal. Chem. 2003); the second term is the spline in tension (Schweikert 1966). On samples of weight 1 and without
-tension this is the zero-phase low-pass filter 1 / (1 + (f / f_k)^(2m)): half the amplitude at the cutoff, whatever the
-frame rate, even or not. Unlike a filter it takes weights, bridges missing samples, may change its cutoff from sample
-to sample, and invents nothing at the ends. The matrix is banded, so the cost is linear in the number of samples.
+(Anal. Chem. 2003); the second term is the spline in tension (Schweikert 1966). With weights 1 and without tension this
+is the zero-phase low-pass filter 1 / (1 + (f / f_k)^(2m)): half the amplitude at the cutoff, at every frame rate, also
+with uneven times. Unlike a filter it takes weights, bridges missing samples, allows a cutoff per sample, and needs no
+padding at the ends. The matrix is banded, so the cost is linear in the number of samples.
 """
 
 from __future__ import annotations
@@ -16,31 +16,18 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.linalg import solveh_banded
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
 from vp3d_cli.types import BoolArray, DoubleArray
 
-# Cycles per frame. Below, double precision would run out; at 30 frames per second this is a period of 30 s.
+# Cycles per frame: limit of double precision. At 30 frames per second this is a period of 30 s.
 _MIN_CUTOFF = 1e-3
-# Two frames with one timestamp are put this share of the usual step apart.
-_MIN_STEP = 0.1
-
-
-def spread_times(times_s: DoubleArray) -> DoubleArray:
-    """Timestamps with neighbours that are equal, or nearly, moved on a little: one must divide by their distances."""
-    steps = np.diff(times_s)
-    usual = float(np.median(steps)) if len(steps) else 0.0
-    least = _MIN_STEP * (usual if usual > 0 else 1.0)
-    if not len(steps) or steps.min() >= least:
-        return times_s
-    # Each at least a step after the one before; what follows a sufficient pause stays in place.
-    ramp = least * np.arange(len(times_s))
-    spread: DoubleArray = np.maximum.accumulate(times_s - ramp) + ramp
-    return spread
 
 
 def neighbour_steps(times_s: DoubleArray, joined: BoolArray) -> DoubleArray:
-    """Time that each sample stands for: half the distance between its neighbours, at an end the distance to the one.
+    """Time that each sample represents: half the distance between its neighbours, (N,) seconds.
+
+    At an end of a series it is the distance to the one neighbour.
 
     Args:
         times_s: (N,) seconds.
@@ -62,20 +49,20 @@ def fit_spline(
     order: int = 2,
     tension_s: float | None = None,
 ) -> DoubleArray:
-    """Fit the spline to many series laid end to end.
+    """Fit the spline to many concatenated series.
 
     Args:
         values: (N, D); finite, also where the weight is 0.
         times_s: (N,) seconds, rising within each series.
-        weights: (N,) at least 0; every series needs one that is positive. Zeros also need ``tension_s`` or
-            ``order`` 1, else a series with fewer than ``order`` positive weights has no unique answer.
+        weights: (N,) at least 0; every series needs a positive one. Zeros also need ``tension_s`` or ``order`` 1:
+            otherwise a series with fewer than ``order`` positive weights has no unique solution.
         series: (N,) neighbours with equal numbers belong to one series.
         cutoff_hz: (N,) or one for all; positive.
         order: m above.
-        tension_s: s above: across a gap of several s the spline runs straight; None for no tension.
+        tension_s: s above: across a gap of several s the spline is straight; None for no tension.
 
     Returns:
-        (N, D) the fitted values.
+        (N, D) fitted values.
     """
     count = len(values)
     if not count:
@@ -87,14 +74,14 @@ def fit_spline(
     _add_penalty(bands, times_s, series, cutoff, order, order, 1.0)
     if tension_s is not None:
         _add_penalty(bands, times_s, series, cutoff, order, 1, tension_s ** (2 - 2 * order))
-    # Near zero, differences of large pixel coordinates lose no digits.
+    # Subtract the mean of each series: differences of large pixel coordinates would lose digits.
     first = np.flatnonzero(np.append(True, series[1:] != series[:-1]))
     lengths = np.diff(np.append(first, count))
     total = np.maximum(np.add.reduceat(weights, first), 1e-300)[:, None]
     level = np.repeat(np.add.reduceat(values * weights[:, None], first) / total, lengths, axis=0)
     loads = (weights * steps)[:, None] * (values - level)
     bands = bands[: min(order + 1, count)]
-    fitted = solveh_banded(bands, loads, lower=True, check_finite=False, overwrite_ab=True)
+    fitted = scipy.linalg.solveh_banded(bands, loads, lower=True, check_finite=False, overwrite_ab=True)
     result: DoubleArray = fitted + level
     return result
 
@@ -108,7 +95,7 @@ def _add_penalty(
     degree: int,
     scale: float,
 ) -> None:
-    """Add the squares of the divided differences of one degree to the lower bands of the normal equations."""
+    """Add the penalty on divided differences of one degree to the bands of the normal equations."""
     rows = len(times_s) - degree
     if rows <= 0:
         return

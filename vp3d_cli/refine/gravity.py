@@ -1,12 +1,12 @@
-"""Which way is up: from bodies, from the floor that feet walk on, and from how people hold cameras.
+"""Estimation of gravity from body axes, footprints and a prior of the camera pose.
 
-The up direction is one unit vector for the whole clip. Three kinds of evidence say where it is, each with its own
-uncertainty, and the most probable direction is found by robust least squares:
+The up direction is one unit vector for the whole clip. It is the most probable direction given three kinds of
+evidence, found by robust least squares:
 
-- people who stand or walk straight point up, give or take a lean, and the lifter tilts everyone a little;
-- feet that stand lie on one plane. Its slope is known the better the more ground is covered, so that someone who
-  stands still adds nothing; each person has a plane of their own height, since their assumed size may be wrong;
-- cameras are mostly held level, with some roll and any pitch.
+- The body axes of people who stand or walk point up, with some lean and with a tilt from the lifter.
+- Footprints lie on a plane. The more ground they cover, the better they determine its slope; a person who stands still
+  adds nothing. Each person has a plane of their own height, because their assumed body height may be wrong.
+- Cameras are mostly level, with little roll and any pitch.
 """
 
 from __future__ import annotations
@@ -15,65 +15,65 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
-from vp3d_cli.refine.body_scale import ANKLES, HIP, HIPS, KNEES, NECK, THORAX, unit
+from vp3d_cli.refine.body import ANKLES, HIP, HIPS, KNEES, NECK, THORAX, unit_vectors
 from vp3d_cli.types import BoolArray, DoubleArray
 
 _PITCH_SD, _ROLL_SD = np.radians(25), np.radians(15)
-_STRAIGHT_COS = np.cos(np.radians(30))  # trunk and legs in one line: standing, walking
-_STRETCHED = 0.82  # hip to ankle, as a share of thigh and shin; 0.85 and more walking, 0.7 on all fours
-# Cameras that look down or up more steeply, or are rolled further, are rarer than people who lie.
+_STRAIGHT_COS = np.cos(np.radians(30))  # angle between trunk and legs of a person who stands or walks
+_STRETCHED = 0.82  # hip-ankle distance over thigh + shin: at least 0.85 in walking, 0.7 on all fours
+# A camera beyond these angles is less probable than a lying person.
 _STEEPEST_DOWN, _STEEPEST_UP, _MOST_ROLL = np.radians(70), np.radians(-45), np.radians(45)
-# The line from the ankles to the thorax leans forward, that from the hip to the neck still more: means over some 200
-# clips of motion capture from five sources (standing, walking, dancing); single clips differ by 3 and 5 degrees.
+# Mean forward lean of the lines from ankles to thorax and from hip to neck, over some 200 clips of motion capture from
+# five sources (standing, walking, dancing); single clips differ by 3 and 5 degrees.
 _BODY_LEAN, _TRUNK_LEAN = np.radians(3.6), np.radians(7.8)
 _LEAN_SD = np.radians(8)  # of one second of one person
-_BIAS_SD = np.radians(3.5)  # of all bodies together: lifters lean people towards or away from the camera
-_BLOCK_S = 1.0  # frames nearer to each other than this tell the same
-_STEP_SD_M = 0.03  # unevenness of where an ankle is while its foot stands
-# Each person's plane has a height of its own to be found: this many say which way is up, however many come by.
+_BIAS_SD = np.radians(3.5)  # of all people together: lifters tilt people towards or away from the camera
+_BLOCK_S = 1.0  # frames within one block are not independent
+_STEP_SD_M = 0.03  # variation of the ankle height during contact
+# Each person adds an unknown plane height to the fit; this limit bounds the cost.
 _MOST_WALKERS = 50
-_DEPTH_SD = 0.04  # of the distance of a footprint, as a share of it
+_DEPTH_SD = 0.04  # relative error of the distance of a footprint
 
 
 @dataclass(frozen=True)
 class Footprints:
-    """Where feet stood, one row per contact.
+    """Ankle positions of foot contacts, one row per contact.
 
     Attributes:
-        place: (N, 3) ankle, camera space, metres.
-        person: (N,) index.
-        weight: (N,) trust in 0..1.
+        position: (N, 3) ankle in camera space, metres.
+        person: (N,) index of the person.
+        weight: (N,) confidence, 0..1.
     """
 
-    place: DoubleArray
+    position: DoubleArray
     person: DoubleArray
     weight: DoubleArray
 
     @classmethod
-    def none(cls) -> Footprints:
-        """Nobody's feet were seen to stand."""
+    def empty(cls) -> Footprints:
+        """No footprints."""
         return cls(np.zeros((0, 3)), np.zeros(0, np.intp), np.zeros(0))
 
-    def of_those_who_stood_most(self, people: int) -> Footprints:
-        """Those of so many people at most, whose footprints weigh most."""
+    def most_weighted(self, people: int) -> Footprints:
+        """Footprints of the ``people`` people with the largest total weight."""
         everyone, index = np.unique(self.person, return_inverse=True)
         if len(everyone) <= people:
             return self
         most = np.argsort(-np.bincount(index, self.weight), kind="stable")[:people]
         kept = np.isin(index, most)
-        return Footprints(self.place[kept], self.person[kept], self.weight[kept])
+        return Footprints(self.position[kept], self.person[kept], self.weight[kept])
 
 
 @dataclass(frozen=True)
-class Person:
-    """One of those who tell which way is up.
+class PersonMotion:
+    """Motion of one person.
 
     Attributes:
         joints: (t, 17, 3) root-relative, camera axes, metres; NaN where absent.
-        weight: (t,) trust in each frame, 0..1.
-        first: the first of the t frames.
+        weight: (t,) confidence of each frame, 0..1.
+        first: index of the first of the t frames.
         times_s: (T,) seconds of all frames of the video.
     """
 
@@ -83,78 +83,78 @@ class Person:
     times_s: DoubleArray
 
 
-def up_direction(people: Sequence[Person], footprints: Footprints) -> DoubleArray:
-    """The most probable up direction.
+def estimate_up(people: Sequence[PersonMotion], footprints: Footprints) -> DoubleArray:
+    """Estimate the up direction.
 
     Args:
-        people: everyone.
-        footprints: where feet stood; :meth:`Footprints.none` before that is known.
+        people: motion of all people.
+        footprints: foot contacts; :meth:`Footprints.empty` before they are known.
 
     Returns:
         (3,) unit vector in camera axes.
     """
     known = [_body_axes(person) for person in people]
-    axes, trust = np.concatenate([axes for axes, _ in known]), np.concatenate([trust for _, trust in known])
-    start = _typical(axes, trust)
-    pitch, roll = _angles_of(start)
+    axes = np.concatenate([person_axes for person_axes, _ in known])
+    confidence = np.concatenate([weight for _, weight in known])
+    start = _geometric_median(axes, confidence)
+    pitch, roll = _pitch_and_roll(start)
     if not (_STEEPEST_UP < pitch < _STEEPEST_DOWN and abs(roll) < _MOST_ROLL):
         start = np.array([0.0, -1.0, 0.0])
-    # Who lies is straight as well: only those near the bulk are taken as upright.
+    # The body of a lying person is straight as well: only axes near the median count as upright.
     near = axes @ start > np.cos(np.radians(45))
-    axes, trust = axes[near], trust[near]
+    axes, confidence = axes[near], confidence[near]
     ceiling = (_LEAN_SD / _BIAS_SD) ** 2
-    trust = trust * min(1.0, ceiling / max(float(trust.sum()), 1e-9))
-    footprints = footprints.of_those_who_stood_most(_MOST_WALKERS)
+    confidence = confidence * min(1.0, ceiling / max(float(confidence.sum()), 1e-9))
+    footprints = footprints.most_weighted(_MOST_WALKERS)
     walkers, index = np.unique(footprints.person, return_inverse=True)
-    level = np.array([np.median(footprints.place[index == i] @ start) for i in range(len(walkers))])
-    share_sd = np.hypot(_DEPTH_SD, _STEP_SD_M / _off_zero(level[index]))
+    level = np.array([np.median(footprints.position[index == i] @ start) for i in range(len(walkers))])
+    share_sd = np.hypot(_DEPTH_SD, _STEP_SD_M / _away_from_zero(level[index]))
 
     def residuals(state: DoubleArray) -> DoubleArray:
-        up = _up_of(state[0], state[1])
+        up = _up_vector(state[0], state[1])
         parts = [state[:2] / [_PITCH_SD, _ROLL_SD]]
         if len(axes):
             angle = np.linalg.norm(axes - up, axis=1)
-            parts.append(_blunt(angle / _LEAN_SD) * np.sqrt(trust))
+            parts.append(_cauchy(angle / _LEAN_SD) * np.sqrt(confidence))
         if len(walkers):
-            # Of what height a footprint is, as a share of the height of its plane below the camera. Heights themselves
-            # would be biased: an error of the distance is the less height the nearer a plane passes by the camera,
-            # and the fit would choose such a plane.
-            off = (footprints.place @ up / _off_zero(state[2:][index]) - 1) / share_sd
-            parts.append(_blunt(off) * np.sqrt(footprints.weight))
+            # Height of each footprint relative to the height of its plane below the camera. Absolute heights would
+            # bias the fit towards planes that pass near the camera, where a depth error causes a small height error.
+            off = (footprints.position @ up / _away_from_zero(state[2:][index]) - 1) / share_sd
+            parts.append(_cauchy(off) * np.sqrt(footprints.weight))
         return np.concatenate(parts)
 
-    first = np.array([*_angles_of(start), *level])
-    return _up_of(*least_squares(residuals, first).x[:2])
+    first = np.array([*_pitch_and_roll(start), *level])
+    return _up_vector(*scipy.optimize.least_squares(residuals, first).x[:2])
 
 
-def _off_zero(heights: DoubleArray) -> DoubleArray:
-    """Heights to divide by: at least 5 cm from 0, where a plane is seen edge-on and tells nothing of pitch."""
+def _away_from_zero(heights: DoubleArray) -> DoubleArray:
+    """Heights for use as divisors, at least 5 cm from 0."""
     return np.where(np.abs(heights) < 0.05, np.where(heights < 0, -0.05, 0.05), heights)
 
 
-def _up_of(pitch: float, roll: float) -> DoubleArray:
-    """Up in camera axes for a camera that looks down by ``pitch`` and is rolled by ``roll``, radians."""
+def _up_vector(pitch: float, roll: float) -> DoubleArray:
+    """Up direction in camera axes for ``pitch`` (down positive) and ``roll`` in radians."""
     return np.array([np.sin(roll), -np.cos(roll) * np.cos(pitch), -np.cos(roll) * np.sin(pitch)])
 
 
-def _angles_of(up: DoubleArray) -> tuple[float, float]:
+def _pitch_and_roll(up: DoubleArray) -> tuple[float, float]:
     return float(np.arctan2(-up[2], -up[1])), float(np.arcsin(np.clip(up[0], -1, 1)))
 
 
-def _blunt(residual: DoubleArray) -> DoubleArray:
-    """Cauchy's loss as a residual: outliers, such as a flip or another floor, stop counting."""
+def _cauchy(residual: DoubleArray) -> DoubleArray:
+    """Residuals with Cauchy loss, which reduces the weight of outliers."""
     return np.asarray(np.sign(residual) * np.sqrt(np.log1p(residual**2)))
 
 
-def _body_axes(person: Person) -> tuple[DoubleArray, DoubleArray]:
-    """Mean direction from feet to thorax of a person in each block of time, and its trust; straight frames only."""
+def _body_axes(person: PersonMotion) -> tuple[DoubleArray, DoubleArray]:
+    """Mean body axis of a person in each block of time, and its weight; upright frames only."""
     joints, times_s = person.joints, person.times_s
-    trunk = unit(joints[..., NECK, :] - joints[..., HIP, :])
-    legs = unit(joints[..., HIP, :] - joints[..., ANKLES, :].mean(axis=-2))
-    whole = unit(joints[..., THORAX, :] - joints[..., ANKLES, :].mean(axis=-2))
+    trunk = unit_vectors(joints[..., NECK, :] - joints[..., HIP, :])
+    legs = unit_vectors(joints[..., HIP, :] - joints[..., ANKLES, :].mean(axis=-2))
+    whole = unit_vectors(joints[..., THORAX, :] - joints[..., ANKLES, :].mean(axis=-2))
     no_legs = np.asarray(~np.isfinite(legs).all(-1) & np.isfinite(trunk).all(-1))
     axis = np.where(no_legs[..., None], trunk, whole)
-    ahead = unit(np.cross(joints[..., HIPS[0], :] - joints[..., HIPS[1], :], axis))
+    ahead = unit_vectors(np.cross(joints[..., HIPS[0], :] - joints[..., HIPS[1], :], axis))
     lean = np.where(no_legs[..., None], _TRUNK_LEAN, _BODY_LEAN)
     axis = axis * np.cos(lean) - ahead * np.sin(lean)
     straight = no_legs | (((trunk * legs).sum(-1) > _STRAIGHT_COS) & _legs_stretched(joints))
@@ -169,11 +169,11 @@ def _body_axes(person: Person) -> tuple[DoubleArray, DoubleArray]:
     for i in range(3):
         summed[:, i] = np.bincount(own, w * np.nan_to_num(axis[:, i]), blocks)
     seen = total > 0
-    return unit(summed[seen]), total[seen] / frames[seen]
+    return unit_vectors(summed[seen]), total[seen] / frames[seen]
 
 
 def _legs_stretched(joints: DoubleArray) -> BoolArray:
-    """(t,) whether no leg is bent much: who crawls or sits bends at least one."""
+    """Whether both legs are nearly straight, (t,), unlike in crawling or sitting."""
     reach = [np.linalg.norm(joints[..., a, :] - joints[..., h, :], axis=-1) for h, a in zip(HIPS, ANKLES, strict=True)]
     bones = [
         np.linalg.norm(joints[..., k, :] - joints[..., h, :], axis=-1)
@@ -183,12 +183,12 @@ def _legs_stretched(joints: DoubleArray) -> BoolArray:
     return np.asarray(np.minimum(reach[0] / bones[0], reach[1] / bones[1]) > _STRETCHED)
 
 
-def _typical(axes: DoubleArray, trust: DoubleArray) -> DoubleArray:
-    """Geometric median of the axes and a level camera: a start that a few people who lie do not pull over."""
+def _geometric_median(axes: DoubleArray, confidence: DoubleArray) -> DoubleArray:
+    """Geometric median of the axes and a level camera's up; robust to a few lying people."""
     level = np.array([0.0, -1.0, 0.0])
-    points, weight = np.vstack([axes, level]), np.append(trust, 0.3)
-    mean = unit((weight[:, None] * points).sum(0))
+    points, weight = np.vstack([axes, level]), np.append(confidence, 0.3)
+    mean = unit_vectors((weight[:, None] * points).sum(0))
     for _ in range(20):
         pull = weight / np.maximum(np.linalg.norm(points - mean, axis=1), 0.05)
-        mean = unit((pull[:, None] * points).sum(0))
+        mean = unit_vectors((pull[:, None] * points).sum(0))
     return mean

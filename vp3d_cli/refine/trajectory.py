@@ -1,29 +1,29 @@
-"""Where the root is in camera space, by fitting the lifted skeleton to its keypoints."""
+"""Root trajectory in camera space: fits the lifted skeleton to its keypoints."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from vp3d_cli.camera import to_rays
 from vp3d_cli.skeletons import COCO_LIMBS, H36M_LIMBS
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray
 
 _REWEIGHTINGS = 3
-# A person is never taken to be nearer than this, nor further away: outside, the fit is meaningless.
+# Depths are limited to this range; outside it the fit has no meaning.
 _MIN_DEPTH_M, _MAX_DEPTH_M = 0.3, 100.0
-# Frames that bridge a gap count this much of a known one.
-_FILLED_TRUST = 0.01
+# Weight of interpolated frames relative to the mean weight of known ones.
+_FILLED_WEIGHT = 0.01
 
 
 def fit_trajectory(
     joints_3d: FloatArray, keypoints: FloatArray, scores: FloatArray, intrinsics: tuple[float, float, float, float]
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Root position of each frame by least squares on the reprojection of the 12 limb joints.
+    """Fit the root position of each frame to the keypoints of the limbs by least squares.
 
-    A joint ``J`` moved by the root ``t`` is seen on the ray ``(u, v, 1)`` if ``J_x + t_x = u (J_z + t_z)`` and the same
-    for y: two equations linear in ``t`` for each joint. Each is weighted by the confidence of the keypoint and divided
-    by the joint's depth, which turns metres into image distance; joints that stay far off count less (Huber).
+    A joint ``J`` moved by the root ``t`` projects to the ray ``(u, v, 1)`` if ``J_x + t_x = u (J_z + t_z)``, and the
+    same for y: two equations per joint, linear in ``t``. Each is weighted by the confidence of the keypoint and divided
+    by the depth of the joint, which converts metres to image distance. Joints with large residuals have less weight
+    (Huber).
 
     Args:
         joints_3d: (T, 17, 3) root-relative joints, camera axes, metres; finite.
@@ -32,8 +32,8 @@ def fit_trajectory(
         intrinsics: fx, fy, cx, cy in pixels.
 
     Returns:
-        (T, 3) metres in camera space, NaN where fewer than three joints are seen; (T,) weight of each frame, 0 where
-        it is NaN: the sum of the joints' weights, in units of a confident joint.
+        (T, 3) metres in camera space, NaN where fewer than three joints are seen; (T,) weight of each frame: the sum
+        of the weights of its joints, 0 where the root is NaN.
     """
     joints = joints_3d[:, H36M_LIMBS].astype(np.float64)
     rays = to_rays(keypoints[:, COCO_LIMBS].astype(np.float64), intrinsics)
@@ -56,7 +56,7 @@ def fit_trajectory(
 
 
 def _solve(joints: DoubleArray, rays: DoubleArray, weights: DoubleArray) -> DoubleArray:
-    """Weighted normal equations of all frames at once: (T, 3)."""
+    """Solve the weighted normal equations of all frames, (T, 3)."""
     w = weights**2
     u, v = rays[..., 0], rays[..., 1]
     b_x, b_y = u * joints[..., 2] - joints[..., 0], v * joints[..., 2] - joints[..., 1]
@@ -74,22 +74,21 @@ def _solve(joints: DoubleArray, rays: DoubleArray, weights: DoubleArray) -> Doub
 def smooth_trajectory(
     root: DoubleArray, weights: DoubleArray, rate_hz: float, *, depth_s: float = 0.25, across_s: float = 0.05
 ) -> DoubleArray:
-    """Smooth a trajectory: its depth much, its place in the image little.
+    """Smooth a trajectory: strongly in depth, weakly in the image plane.
 
-    One camera sees where a person is in the image to a few millimetres, but how far away only from their size, some
-    ten times worse, so depth (its logarithm, which is what size gives) and place are smoothed apart.
+    One camera gives the position in the image to a few millimetres, but the depth only from the size of the person,
+    about ten times less accurately. So the logarithm of the depth and the image position are smoothed separately.
 
     Args:
-        root: (T, 3) metres, evenly spaced in time; NaN where unknown, which is filled from around it, as are frames
-            that are not in front of the camera.
-        weights: (T,) trust in each frame; 0 where unknown.
+        root: (T, 3) metres, evenly spaced in time. NaN and positions behind the camera are interpolated.
+        weights: (T,) weight of each frame; 0 where unknown.
         rate_hz: frames per second.
         depth_s, across_s: standard deviations of the two Gaussian kernels, seconds.
 
     Returns:
         (T, 3) metres; all NaN if nothing is known.
     """
-    # What is said to stand at the camera or behind it is a mistake, and depth has a logarithm only in front of it.
+    # Positions at or behind the camera are errors, and their depth has no logarithm.
     known = np.isfinite(root).all(axis=1) & (root[:, 2] > 0) & (weights > 0)
     if not known.any():
         return np.full_like(root, np.nan)
@@ -100,23 +99,23 @@ def smooth_trajectory(
 
 
 def _smooth(values: DoubleArray, known: BoolArray, weights: DoubleArray, sigma: float) -> DoubleArray:
-    """Smooth (T, C); what is not known follows straight lines between its smoothed neighbours."""
-    trust = np.where(known, weights, _FILLED_TRUST * weights[known].mean())
-    smoothed = _average(_bridge(values, known), trust, sigma)
+    """Smooth (T, C); unknown frames are interpolated linearly between smoothed neighbours."""
+    filled = np.where(known, weights, _FILLED_WEIGHT * weights[known].mean())
+    smoothed = _local_linear_fit(_interpolate(values, known), filled, sigma)
     if known.all():
         return smoothed
-    # A gap may begin beside a frame that is far off: build the bridge again, on smoothed ground.
-    return _average(np.where(known[:, None], values, _bridge(smoothed, known)), trust, sigma)
+    # A frame beside a gap may be an outlier: interpolate the gap again between smoothed frames.
+    return _local_linear_fit(np.where(known[:, None], values, _interpolate(smoothed, known)), filled, sigma)
 
 
-def _bridge(values: DoubleArray, known: BoolArray) -> DoubleArray:
+def _interpolate(values: DoubleArray, known: BoolArray) -> DoubleArray:
     frames, there = np.arange(len(values)), np.flatnonzero(known)
     columns = [np.interp(frames, there, values[there, c]) for c in range(values.shape[1])]
     return np.stack(columns, axis=1)
 
 
-def _average(values: DoubleArray, weights: DoubleArray, sigma: float) -> DoubleArray:
-    """Local straight-line fit of (T, C) with Gaussian weights: like a weighted mean, but unbiased at the edges."""
+def _local_linear_fit(values: DoubleArray, weights: DoubleArray, sigma: float) -> DoubleArray:
+    """Local linear regression of (T, C) with Gaussian weights, unbiased at the edges."""
     if sigma <= 0 or len(values) == 1:
         return values
     reach = int(np.ceil(4 * sigma))
@@ -126,7 +125,7 @@ def _average(values: DoubleArray, weights: DoubleArray, sigma: float) -> DoubleA
     def sums(signal: DoubleArray, power: int) -> DoubleArray:
         taps = kernel * offsets**power
         padded = np.pad(signal, (reach, reach))
-        return np.asarray(fftconvolve(padded, taps[::-1], mode="valid"))
+        return np.asarray(np.convolve(padded, taps[::-1], mode="valid"))
 
     s0, s1, s2 = (sums(weights, power) for power in (0, 1, 2))
     ridge = 1e-3 * s0 * sigma**2

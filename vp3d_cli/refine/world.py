@@ -1,7 +1,8 @@
-"""World space: the motion upright, on a floor, with feet that stay where they stand.
+"""World space: gravity-aligned motion on a floor, with foot locking.
 
-The camera is taken not to move, so that one rotation serves the whole clip and everyone in it. ``upright.py`` finds
-which way is up, ``contacts.py`` when feet stand, ``planting.py`` holds them there.
+The camera is assumed to be static, so one rotation applies to the whole clip and to all people. ``gravity.py``
+estimates the up direction, ``contacts.py`` the foot contacts, ``floor.py`` the floor; ``foot_locking.py`` keeps feet in
+contact at fixed positions.
 """
 
 from __future__ import annotations
@@ -13,27 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ShapeError
-from vp3d_cli.refine.body_scale import ANKLES, HIP, frame_rate, unit
-from vp3d_cli.refine.contacts import find_contacts
-from vp3d_cli.refine.floor import find_levels, standing_of
-from vp3d_cli.refine.foot_locking import calm_depth, correct_depth, plant, raise_above_floor
-from vp3d_cli.refine.gravity import Footprints, Person, up_direction
+from vp3d_cli.refine.body import ANKLES, HIP, frame_rate, unit_vectors
+from vp3d_cli.refine.contacts import find_foot_contacts
+from vp3d_cli.refine.floor import contact_heights, find_floor_levels
+from vp3d_cli.refine.foot_locking import floor_clearance, floor_depth_correction, lock_feet, smooth_depth
+from vp3d_cli.refine.gravity import Footprints, PersonMotion, estimate_up
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, check_shape, stretches
 
-_ON_ONES_FEET_M = 0.5  # a hip is higher than this above feet that carry it
+_STANDING_HIP_M = 0.5  # smallest height of the hip above a foot that carries the body
 _ROUNDS = 3  # up direction and contacts depend on each other
 
 
 @dataclass(frozen=True)
 class WorldMotion:
-    """Motion of P people in world space. ``world = rotation @ camera + translation`` before feet are planted.
+    """Motion of P people in world space.
+
+    Before depth correction and foot locking, ``world = rotation @ camera + translation``.
 
     Attributes:
-        joints_world: of each person (t, 17, 3) metres, z up, floor at 0, y the camera's forward direction on the
+        joints_world: for each person (t, 17, 3) metres, z up, floor at z = 0, y the camera's forward direction on the
             floor, x right; NaN where absent.
         rotation: (3, 3) camera axes to world axes.
-        translation: (3,) metres: the camera's place, (0, 0, its height above the floor).
-        contacts: of each person (t, 2) frames in which the left and the right foot stand.
+        translation: (3,) metres: position of the camera, (0, 0, height above the floor).
+        contacts: for each person (t, 2) frames in which the left and the right foot are in contact.
     """
 
     joints_world: list[FloatArray]
@@ -43,13 +46,13 @@ class WorldMotion:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Uninterrupted frames of one person, counted from their first."""
+class _Segment:
+    """Consecutive frames of one person, counted from their first frame."""
 
     person: int
     frames: slice
-    placed: DoubleArray  # (t, 17, 3) camera space
-    trust: DoubleArray  # (t,)
+    joints_cam: DoubleArray  # (t, 17, 3) camera space
+    confidence: DoubleArray  # (t,)
 
 
 def to_world(
@@ -59,68 +62,73 @@ def to_world(
     times_s: DoubleArray,
     first: Sequence[int] | None = None,
 ) -> WorldMotion:
-    """Stand everyone on a floor.
+    """Transform the motion of all people from camera space to world space.
 
     Args:
-        joints_3d: of each of P people (t, 17, 3) root-relative, camera axes, metres; NaN where not in view.
-        trajectory: of each (t, 3) root in camera space, metres.
-        confidence: of each (t,) trust in each frame, or None for equal trust.
+        joints_3d: for each of P people (t, 17, 3) root-relative, camera axes, metres; NaN where not in view.
+        trajectory: for each person (t, 3) root in camera space, metres.
+        confidence: for each person (t,) confidence of each frame, or None for equal weights.
         times_s: (T,) seconds, rising, of all frames of the video.
-        first: of each the first of their t frames; 0 if None.
+        first: for each person the index of the first of their t frames; 0 if None.
 
     Returns:
-        The same people in world space. Bone lengths are unchanged: bodies are shifted, and legs bent by some
-        centimetres to hold a standing foot.
+        The same people in world space. Bone lengths do not change: bodies are shifted, and legs are bent by some
+        centimetres to lock feet in contact.
 
     Raises:
-        ShapeError: shapes differ.
+        ShapeError: the arrays do not have these shapes.
     """
-    trusts = [np.ones(len(joints)) for joints in joints_3d] if confidence is None else confidence
+    confidences = [np.ones(len(joints)) for joints in joints_3d] if confidence is None else confidence
     starts = [0] * len(joints_3d) if first is None else first
-    if not len(joints_3d) == len(trajectory) == len(trusts) == len(starts):
-        counts = f"{len(joints_3d)}, {len(trajectory)}, {len(trusts)} and {len(starts)}"
+    if not len(joints_3d) == len(trajectory) == len(confidences) == len(starts):
+        counts = f"{len(joints_3d)}, {len(trajectory)}, {len(confidences)} and {len(starts)}"
         raise ShapeError(f"joints_3d, trajectory, confidence and first are of {counts} people")
-    people = [_person(*arrays, times_s) for arrays in zip(joints_3d, trajectory, trusts, starts, strict=True)]
+    people = [
+        _checked_person(*arrays, times_s) for arrays in zip(joints_3d, trajectory, confidences, starts, strict=True)
+    ]
     rate = frame_rate(times_s)
-    parts = _parts(people, [root.astype(np.float64) for root in trajectory], rate)
+    segments = _segments(people, [root.astype(np.float64) for root in trajectory], rate)
     rotation = rotation_from_up(np.array([0.0, -1.0, 0.0]))
     contacts: list[BoolArray] = []
-    if parts:
-        footprints = Footprints.none()
+    if segments:
+        footprints = Footprints.empty()
         for _ in range(_ROUNDS):
-            rotation = rotation_from_up(up_direction(people, footprints))
-            contacts = [find_contacts(part.placed, rotation, rate) for part in parts]
-            footprints = _footprints(parts, contacts, rotation)
-    turned = [part.placed @ rotation.T for part in parts]
-    standings = [
-        standing_of(part.person, body, feet, part.trust, rate)
-        for part, body, feet in zip(parts, turned, contacts, strict=True)
+            rotation = rotation_from_up(estimate_up(people, footprints))
+            contacts = [find_foot_contacts(segment.joints_cam, rotation, rate) for segment in segments]
+            footprints = _footprints(segments, contacts, rotation)
+    joints_up = [segment.joints_cam @ rotation.T for segment in segments]
+    heights = [
+        contact_heights(segment.person, body, feet, segment.confidence, rate)
+        for segment, body, feet in zip(segments, joints_up, contacts, strict=True)
     ]
-    levels = find_levels(standings, turned, len(people))
+    levels = find_floor_levels(heights, joints_up, len(people))
     out = [np.full(joints.shape, np.nan, np.float32) for joints in joints_3d]
-    standing = [np.zeros((len(joints), 2), np.bool_) for joints in joints_3d]
-    for part, body, feet, under in zip(parts, turned, contacts, levels.under, strict=True):
-        body = body - [0.0, 0.0, levels.offsets[part.person]]
-        body = body + correct_depth(body, feet, under, part.trust, rate)[:, None]
-        body = plant(body, feet, under, rate) - [0.0, 0.0, levels.floor]
-        body[..., 2] += raise_above_floor(body, rate)[:, None]
-        out[part.person][part.frames], standing[part.person][part.frames] = body, feet
-    return WorldMotion(out, rotation, np.array([0.0, 0.0, -levels.floor]), standing)
+    contacts_by_person = [np.zeros((len(joints), 2), np.bool_) for joints in joints_3d]
+    for segment, body, feet, ground in zip(segments, joints_up, contacts, levels.ground, strict=True):
+        body = body - [0.0, 0.0, levels.offsets[segment.person]]
+        body = body + floor_depth_correction(body, feet, ground, segment.confidence, rate)[:, None]
+        body = lock_feet(body, feet, ground, rate) - [0.0, 0.0, levels.floor]
+        body[..., 2] += floor_clearance(body, rate)[:, None]
+        out[segment.person][segment.frames], contacts_by_person[segment.person][segment.frames] = body, feet
+    return WorldMotion(out, rotation, np.array([0.0, 0.0, -levels.floor]), contacts_by_person)
 
 
 def rotation_from_up(up: DoubleArray) -> DoubleArray:
-    """(3, 3) world axes in camera axes as rows: x right, y the camera's forward direction on the floor, z up."""
+    """Rotation (3, 3) from camera axes to world axes for an up direction in camera axes.
+
+    World axes: x right, y the camera's forward direction on the floor, z up.
+    """
     forward = np.array([0.0, 0.0, 1.0])
     if abs(up @ forward) > 0.98:  # looking straight down or up: the top of the image is forward
         forward = np.array([0.0, -1.0, 0.0]) * np.sign(-(up @ forward))
-    y = unit(forward - (forward @ up) * up)
+    y = unit_vectors(forward - (forward @ up) * up)
     return np.stack([np.cross(y, up), y, up])
 
 
-def _person(
-    joints: FloatArray, root: FloatArray, trust: NDArray[np.floating], first: int, times_s: DoubleArray
-) -> Person:
-    """One of those who are to be stood on a floor.
+def _checked_person(
+    joints: FloatArray, root: FloatArray, confidence: NDArray[np.floating], first: int, times_s: DoubleArray
+) -> PersonMotion:
+    """Check the arrays of one person.
 
     Raises:
         ShapeError: arrays of different length, or longer than the video.
@@ -128,37 +136,37 @@ def _person(
     sizes: dict[str, int] = {}
     check_shape("joints_3d", joints, ("t", 17, 3), sizes)
     check_shape("trajectory", root, ("t", 3), sizes)
-    check_shape("confidence", trust, ("t",), sizes)
+    check_shape("confidence", confidence, ("t",), sizes)
     check_shape(f"times_s[{first}:]", times_s[first : first + sizes["t"]], ("t",), sizes)
-    weight = np.clip(np.nan_to_num(trust.astype(np.float64)), 0.0, 1.0)
-    return Person(joints.astype(np.float64), weight, first, times_s)
+    weight = np.clip(np.nan_to_num(confidence.astype(np.float64)), 0.0, 1.0)
+    return PersonMotion(joints.astype(np.float64), weight, first, times_s)
 
 
-def _parts(people: list[Person], roots: list[DoubleArray], rate: float) -> list[_Part]:
-    """Split at gaps; the jitter of the distance goes."""
-    parts = []
+def _segments(people: list[PersonMotion], roots: list[DoubleArray], rate: float) -> list[_Segment]:
+    """Split the motion of all people at gaps, with smoothed depth."""
+    segments = []
     for i, (person, path) in enumerate(zip(people, roots, strict=True)):
         there = np.asarray(np.isfinite(person.joints[:, HIP]).all(axis=1) & np.isfinite(path).all(axis=1))
         for start, stop in stretches(there):
             frames = slice(start, stop)
-            root = calm_depth(path[frames], rate)
-            parts.append(_Part(i, frames, person.joints[frames] + root[:, None], person.weight[frames]))
-    return parts
+            root = smooth_depth(path[frames], rate)
+            segments.append(_Segment(i, frames, person.joints[frames] + root[:, None], person.weight[frames]))
+    return segments
 
 
-def _footprints(parts: list[_Part], contacts: list[BoolArray], rotation: DoubleArray) -> Footprints:
-    """One row for each time that a foot stood and carried: who crawls drags them."""
-    places, people, trusts = [], [], []
-    for part, standing in zip(parts, contacts, strict=True):
+def _footprints(segments: list[_Segment], contacts: list[BoolArray], rotation: DoubleArray) -> Footprints:
+    """Footprints of all contacts below a high enough hip, so not those of a crawling person."""
+    positions, people, confidences = [], [], []
+    for segment, feet in zip(segments, contacts, strict=True):
         for foot in range(2):
-            for start, stop in stretches(standing[:, foot]):
-                place = np.median(part.placed[start:stop, ANKLES[foot]], axis=0)
-                hip = np.median(part.placed[start:stop, HIP], axis=0)
-                if (hip - place) @ rotation[2] < _ON_ONES_FEET_M:
+            for start, stop in stretches(feet[:, foot]):
+                position = np.median(segment.joints_cam[start:stop, ANKLES[foot]], axis=0)
+                hip = np.median(segment.joints_cam[start:stop, HIP], axis=0)
+                if (hip - position) @ rotation[2] < _STANDING_HIP_M:
                     continue
-                places.append(place)
-                people.append(part.person)
-                trusts.append(float(part.trust[start:stop].mean()))
-    if not places:
-        return Footprints.none()
-    return Footprints(np.stack(places), np.array(people), np.array(trusts))
+                positions.append(position)
+                people.append(segment.person)
+                confidences.append(float(segment.confidence[start:stop].mean()))
+    if not positions:
+        return Footprints.empty()
+    return Footprints(np.stack(positions), np.array(people), np.array(confidences))

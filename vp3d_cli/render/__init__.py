@@ -1,1 +1,1 @@
-"""Pictures of a pose: the side-by-side video and the contact sheet, all drawn with OpenCV."""
+"""Rendering of a pose: the side-by-side video and the contact sheet, drawn with OpenCV."""

@@ -1,4 +1,4 @@
-"""The contact sheet: one picture that shows who has which number."""
+"""Contact sheet: one picture that shows the number of each person."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from vp3d_cli.types import FloatArray, Frame, FrameBGR
 
 _MAX_TILES = 12
 _GAP_SHARE, _CAPTION_SHARE = 0.02, 0.07  # of a tile's height
-_CAP_SHARE = 1 / 26  # height of capitals; tiles are looked at small
-_DIM_SCORE = 0.3  # a keypoint less sure than this is left out: here the person counts, not the joint
+_CAP_SHARE = 1 / 26  # height of capital letters; tiles are small
+_MIN_SCORE = 0.3  # keypoints of lower confidence are not drawn
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class NumberedPerson:
     """One person in one frame.
 
     Attributes:
-        person_id: the number to show.
-        box_xyxy: (4,) pixels; NaN for none.
+        person_id: number to show.
+        box_xyxy: (4,) pixels; NaN for no box.
         keypoints: (K, 2) pixels; NaN is not drawn.
         scores: (K,) confidence 0..1.
-        joint_names: K names of the 2D skeleton.
+        joint_names: K joint names of the 2D skeleton.
     """
 
     person_id: int
@@ -47,11 +47,11 @@ class NumberedPerson:
 def contact_sheet(shots: Sequence[tuple[Frame, Sequence[NumberedPerson]]], *, width: int = 1920) -> FrameBGR:
     """Draw up to twelve frames with numbered people on one sheet.
 
-    Of more than twelve frames, twelve are shown that spread evenly from the first to the last.
+    Of more than twelve frames, twelve evenly spaced ones are shown.
 
     Args:
-        shots: frames, each with the people in it.
-        width: of the sheet in pixels.
+        shots: frames, each with its people.
+        width: width of the sheet in pixels.
 
     Returns:
         (H, width, 3) BGR.
@@ -83,7 +83,7 @@ def contact_sheet(shots: Sequence[tuple[Frame, Sequence[NumberedPerson]]], *, wi
 
 
 def _columns(count: int, aspect: float) -> int:
-    """As many as make the sheet about 3:2, without an empty column."""
+    """Number of columns that gives a sheet of about 3:2 without an empty column."""
     wanted = round(math.sqrt(count * 1.5 / aspect))
     columns = min(count, max(1, wanted))
     return math.ceil(count / math.ceil(count / columns))
@@ -96,7 +96,7 @@ def _draw_tile(area: FrameBGR, frame: Frame, people: Sequence[NumberedPerson]) -
     picture = area[top : top + height, left : left + width]
     resize_into(picture, frame.image)
     for person in reversed(people):  # the main person last, on top
-        keypoints = np.where(person.scores[:, None] >= _DIM_SCORE, person.keypoints, np.nan)
+        keypoints = np.where(person.scores[:, None] >= _MIN_SCORE, person.keypoints, np.nan)
         pixels = (keypoints + 0.5) * scale - 0.5
         observed = np.ones(len(pixels), bool)
         draw_skeleton(picture, pixels, person.scores, observed, person.joint_names, person.person_id)

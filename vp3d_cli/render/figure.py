@@ -1,4 +1,4 @@
-"""People as jointed figures: tapered limbs with light on one side, drawn from back to front."""
+"""Drawing of people as figures of shaded tapered limbs, from back to front."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vp3d_cli.render.shapes import capsule_outlines, fill, to_fixed
 from vp3d_cli.render.view import View
 from vp3d_cli.types import FrameBGR
 
-# Radius in metres of the body at each joint, for a slim figure: limbs as thick as real ones would hide the joints.
+# Radius of the figure at each joint, metres; thinner than a real body, whose limbs would hide the joints.
 _RADII_M = {
     "hip": 0.068, "knee": 0.050, "ankle": 0.034, "spine": 0.082, "thorax": 0.078, "neck": 0.045, "head": 0.045,
     "shoulder": 0.050, "elbow": 0.039, "wrist": 0.029,
@@ -25,15 +25,15 @@ _HEAD_RADIUS_M = 0.105
 _HEAD_BONE = ("neck", "head")  # drawn as a head, not as a limb
 _MIN_RADIUS_PX = 1.6
 
-# Light falls from the upper left: towards it each limb gets lighter, layer by layer.
+# Light comes from the upper left: limbs get lighter in that direction, layer by layer.
 _LIGHT_PX = np.array([-0.36, -0.50])
-_DARKEST, _LIGHTEST = 0.26, 0.34  # shares of ink at the far edge and of white towards the light
+_DARKEST, _LIGHTEST = 0.26, 0.34  # share of ink at the dark edge and of white at the light edge
 _OUTLINE_PX = 1.1
 
 
 @dataclass(frozen=True)
 class _Detail:
-    """How finely limbs up to a radius in pixels are drawn: layers of light, corners of each rounding."""
+    """Level of detail of limbs up to a radius in pixels: shading layers, points of each arc."""
 
     up_to_px: float
     layers: int
@@ -47,12 +47,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Limbs:
-    """Everything of a body that is drawn: B tapered capsules.
+    """Limbs of one body: B tapered capsules.
 
     Attributes:
         ends: (B, 2, 3) metres, world space.
         radii: (B, 2) metres.
-        colors: B tones.
+        colors: B colours.
     """
 
     ends: Array
@@ -61,12 +61,12 @@ class Limbs:
 
 
 class Figure:
-    """Turns the joints of one person into limbs.
+    """Converts the joints of one person to limbs.
 
     Args:
-        person_id: for the colours.
-        joint_names: J names of the 3D skeleton.
-        parents: J indices, -1 for the root.
+        person_id: number of the person, which selects the colours.
+        joint_names: J joint names of the 3D skeleton.
+        parents: J parent indices, -1 for the root.
     """
 
     def __init__(self, person_id: int, joint_names: Sequence[str], parents: Sequence[int]) -> None:
@@ -78,13 +78,13 @@ class Figure:
         self._radii = np.array([(radii[a], radii[b]) for a, b in bones], np.float64).reshape(-1, 2)
         self._is_head = np.array([(names[a], names[b]) == _HEAD_BONE for a, b in bones], bool)
         self._colors = tuple(palette.side(joint_names[child]) for _, child in bones)
-        # Where two tones meet at the pelvis and the chest, the trunk keeps its own.
+        # Limbs that begin at the pelvis or chest are no thicker there than at their other end.
         for i, (a, b) in enumerate(bones):
             if names[a] in ("hip", "thorax") and not joint_names[a].startswith(("left_", "right_")):
                 self._radii[i, 0] = min(self._radii[i, 0], radii[b])
 
     def limbs(self, joints: Array) -> Limbs:
-        """The limbs of a body whose joints are (J, 3) metres in world space; those with a NaN end are left out."""
+        """Limbs of a body with joints (J, 3) in world space, without limbs that have a NaN end."""
         ends = joints[self._bones].astype(np.float64)
         radii = self._radii
         if self._is_head.any():
@@ -100,12 +100,12 @@ class Figure:
 
 
 def draw_limbs(image: FrameBGR, view: View, bodies: Sequence[Limbs]) -> None:
-    """Draw all limbs of all people, those far from the camera first.
+    """Draw the limbs of all people, in order of decreasing distance from the camera.
 
     Args:
-        image: changed in place.
-        view: the camera.
-        bodies: the limbs of each person.
+        image: (H, W, 3), changed in place.
+        view: virtual camera.
+        bodies: limbs of each person.
     """
     bodies = [body for body in bodies if len(body.colors)]
     if not bodies:
@@ -125,7 +125,7 @@ def draw_limbs(image: FrameBGR, view: View, bodies: Sequence[Limbs]) -> None:
 
 
 def _layers(pixels: Array, radii: Array, limbs: Sequence[int]) -> dict[int, tuple[NDArray[np.int32], _Detail]]:
-    """For each limb its outlines, (1 + layers, points, 2) in fixed point, computed together where alike."""
+    """Outlines of each limb, (1 + layers, points, 2) in fixed point, by limb index."""
     found = {}
     widest: list[float] = radii.max(axis=1).tolist()
     bound_px = 0.0
@@ -139,9 +139,10 @@ def _layers(pixels: Array, radii: Array, limbs: Sequence[int]) -> dict[int, tupl
 
 
 def _limb_outlines(ends: Array, radii: Array, detail: _Detail) -> NDArray[np.int32]:
-    """(B, 1 + layers, points, 2): an outline, then from its dark edge to the light ever smaller capsules.
+    """Outline of each limb and its shading layers, (B, 1 + layers, points, 2) in fixed point.
 
-    A capsule shrunk to a share of its radius and moved towards the light by less than what it lost stays inside.
+    The layers are smaller and smaller capsules, moved towards the light by less than the loss of radius, so that each
+    stays inside the limb.
     """
     shrink = 1.0 - 0.86 * _lightness(detail.layers)
     inner = radii[:, None] * shrink[:, None]
@@ -152,13 +153,13 @@ def _limb_outlines(ends: Array, radii: Array, detail: _Detail) -> NDArray[np.int
 
 
 def _lightness(layers: int) -> Array:
-    """From 0 at the edge to 1 where the light falls."""
+    """Lightness of the layers, from 0 at the edge to 1 at the light."""
     return np.linspace(0.0, 1.0, layers)
 
 
 @lru_cache(maxsize=256)
 def _tones(color: Color, layers: int) -> tuple[Color, ...]:
-    """The outline's tone, then those from shadow over the colour itself (at 0.55) to full light."""
+    """Colours of the outline and of the layers from shadow over ``color`` to full light."""
     shades = [
         mix(color, INK, _DARKEST * (1 - share / 0.55))
         if share < 0.55

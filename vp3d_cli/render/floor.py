@@ -1,4 +1,4 @@
-"""The floor: a metric grid that fades into the distance, people's shadows and the trails of their steps."""
+"""Drawing of the floor: metric grid, shadows of people and trails of their roots."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from vp3d_cli.render.view import NEAR_M, View, ViewPath
 from vp3d_cli.types import FloatArray, FrameBGR
 
 _GRID_STRENGTH = 0.9
-_MAX_LINES = 30  # each way; a larger floor gets a wider grid
+_MAX_LINES = 30  # in each direction; a larger floor gets a wider grid
 
-_SHADOW_SHRINK = 4  # shadows are soft: a quarter of the resolution is plenty and sixteen times as fast
+_SHADOW_SHRINK = 4  # shadows are blurred, so a quarter of the resolution is enough and sixteen times as fast
 _SHADOW_BLUR_PX = 1.6  # at that resolution
-_SHADOW_DARK, _SHADOW_FAINT = 0.50, 0.16  # share of light that a foot on the floor and a body high above take away
+_SHADOW_DARK, _SHADOW_FAINT = 0.50, 0.16  # darkness below a foot on the floor and below a high body part
 _SHADOW_FADE_M = 0.7  # height at which a shadow has lost two thirds of the difference
 
 _TRAIL_S = 1.6
 _TRAIL_SEGMENTS = 24
 _TRAIL_RADIUS_M = 0.035
-# Whoever is higher than a step over the floor gets a plumb line, which fades in so that a jump does not blink.
+# A person higher than this above the floor gets a plumb line. It fades in, so that it does not flicker in jumps.
 _PLUMB_FROM_M, _PLUMB_FADE_M = 0.35, 0.5
-_ARC_POINTS = 7  # corners of a rounding; shadows are blurred and trails narrow
+_ARC_POINTS = 7  # points of an arc; enough for blurred shadows and narrow trails
 
 Array = NDArray[Any]
 
 
 class Floor:
-    """Paints the background with the grid; kept between frames for as long as the camera stands still."""
+    """Draws the background with the grid; cached while the camera does not move."""
 
     def __init__(self, path: ViewPath) -> None:
         self._path = path
@@ -45,15 +45,15 @@ class Floor:
         self._painted: FrameBGR | None = None
 
     def background(self, frame: int) -> FrameBGR:
-        """(H, W, 3) sky, floor and grid as seen at a frame; not to be changed."""
+        """Background (H, W, 3) at a frame: sky, floor and grid. The caller must not change it."""
         if self._painted is None or len(self._path.positions) > 1:
             self._painted = self._with_grid(self._path.at(frame))
         return self._painted
 
     def _floor_share(self) -> FloatArray:
-        """(H, W) how much of the floor shows in each pixel: 1 below the people, 0 at the horizon and above.
+        """Visibility of the floor, (H, W): 1 below the people, 0 from the horizon upwards.
 
-        The camera neither turns nor rises, so this holds for every frame.
+        The camera does not rotate or change its height, so this is the same for all frames.
         """
         width, height = self._path.size_wh
         view = self._path.at(0)
@@ -69,7 +69,7 @@ class Floor:
     def _bare_floor(self) -> FrameBGR:
         share = self._fade[:, :, None]
         floor = np.asarray(SKY, np.float32) * (1 - share) + np.asarray(FLOOR, np.float32) * share
-        # Steps of less than one grey level would show as rings: a fixed dither hides them.
+        # Dithering prevents visible bands between grey levels.
         noise = np.random.default_rng(0).random(self._fade.shape, np.float32)[:, :, None]
         return np.floor(floor + noise).clip(0, 255).astype(np.uint8)
 
@@ -81,17 +81,17 @@ class Floor:
         return painted
 
     def _grid_lines(self, view: View) -> Array:
-        """(N, 2, 2) pixels of the ends of the grid's lines, cut off in front of the camera."""
-        middle = view.position[:2] + self._path.target[:2]
+        """Ends of the grid lines, (N, 2, 2) pixels, clipped in front of the camera."""
+        center = view.position[:2] + self._path.target[:2]
         half = 2 * self._reach_m
         lines = []
         for axis in range(2):
-            first = math.ceil((middle[axis] - half) / self.step_m)
-            last = math.floor((middle[axis] + half) / self.step_m)
+            first = math.ceil((center[axis] - half) / self.step_m)
+            last = math.floor((center[axis] + half) / self.step_m)
             at = np.arange(first, last + 1) * self.step_m
             ends = np.zeros((len(at), 2, 3))
             ends[:, :, axis] = at[:, None]
-            ends[:, :, 1 - axis] = middle[1 - axis] + [-half, half]
+            ends[:, :, 1 - axis] = center[1 - axis] + [-half, half]
             lines.append(ends)
         ends = np.concatenate(lines)
         depth = (ends - view.position) @ view.rotation[2]
@@ -106,17 +106,17 @@ class Floor:
 
 
 def _grid_step(least_m: float) -> float:
-    """1 m, or if that is too narrow the next of 2, 5, 10, 20, 50 m and so on."""
+    """Grid step: the smallest of 1, 2, 5, 10, 20, 50 m ... that is at least ``least_m``."""
     decade = 10.0 ** max(0, math.floor(math.log10(least_m)))
     return next(decade * factor for factor in (1, 2, 5, 10) if decade * factor >= least_m)
 
 
 def draw_shadows(image: FrameBGR, view: View, bones: Array, radii: Array) -> None:
-    """Darken the floor straight below the bones: softly, and the more the closer they are to it.
+    """Draw soft shadows on the floor below the bones; darker below lower bones.
 
     Args:
-        image: changed in place.
-        view: the camera.
+        image: (H, W, 3), changed in place.
+        view: virtual camera.
         bones: (B, 2, 3) metres, world space, both ends of each bone.
         radii: (B, 2) metres.
     """
@@ -125,7 +125,7 @@ def draw_shadows(image: FrameBGR, view: View, bones: Array, radii: Array) -> Non
     outlines = capsule_outlines(bones[..., :2], radii * 1.1, _ARC_POINTS)
     pixels, _ = view.project(np.concatenate([outlines, np.zeros_like(outlines[..., :1])], -1))
     height_m = np.maximum(bones[..., 2].mean(axis=1), 0.0)
-    order = np.argsort(-height_m)  # the darkest last, so that it wins where shadows overlap
+    order = np.argsort(-height_m)  # the darkest last, on top of the others
     order = order[np.isfinite(pixels[order]).all(axis=(1, 2))]
     strength = _SHADOW_FAINT + (_SHADOW_DARK - _SHADOW_FAINT) * np.exp(-height_m / _SHADOW_FADE_M)
     rows, columns = -(-image.shape[0] // _SHADOW_SHRINK), -(-image.shape[1] // _SHADOW_SHRINK)
@@ -147,14 +147,14 @@ def draw_shadows(image: FrameBGR, view: View, bones: Array, radii: Array) -> Non
 
 
 def draw_trail(image: FrameBGR, view: View, roots: Array, ages_s: Array, person_id: int) -> None:
-    """A fading ribbon on the floor where a person's root has just passed.
+    """Draw the recent path of a person's root as a fading band on the floor.
 
     Args:
-        image: changed in place.
-        view: the camera.
-        roots: (N, 3) metres, world space, oldest first; a NaN interrupts the ribbon.
-        ages_s: (N,) seconds since.
-        person_id: for the colour.
+        image: (H, W, 3), changed in place.
+        view: virtual camera.
+        roots: (N, 3) metres, world space, oldest first; NaN interrupts the band.
+        ages_s: (N,) age of each position in seconds.
+        person_id: number of the person, which selects the colour.
     """
     if len(roots) < 2:
         return
@@ -169,7 +169,7 @@ def draw_trail(image: FrameBGR, view: View, roots: Array, ages_s: Array, person_
 
 
 def draw_plumb_line(image: FrameBGR, view: View, lowest: Array, person_id: int) -> None:
-    """A faint line from the lowest joint of someone in the air, (3,) metres, straight down to the floor."""
+    """Draw a faint vertical line from the lowest joint (3,) of a person in the air to the floor."""
     share = min(1.0, (float(lowest[2]) - _PLUMB_FROM_M) / _PLUMB_FADE_M)
     if share <= 0:
         return
@@ -180,9 +180,9 @@ def draw_plumb_line(image: FrameBGR, view: View, lowest: Array, person_id: int) 
 
 
 def trail_frames(times_s: Array, frame: int) -> NDArray[np.intp]:
-    """The frames that a trail connects, oldest first, ending with ``frame``.
+    """Frames that a trail connects, oldest first, ending with ``frame``.
 
-    At high frame rates some are left out, but always the same ones, so that the ribbon does not shimmer.
+    High frame rates are subsampled, always at the same frames, so that the trail does not flicker.
     """
     first = int(np.searchsorted(times_s, times_s[frame] - _TRAIL_S))
     period = (times_s[-1] - times_s[0]) / max(1, len(times_s) - 1)

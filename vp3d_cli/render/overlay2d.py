@@ -1,7 +1,7 @@
-"""2D skeletons over the footage.
+"""Drawing of 2D skeletons over the footage.
 
-A colour per person, the light tone left and the dark tone right; opacity is confidence; a point that was filled in
-is hollow, and a limb that ends in one is dashed.
+Each person has a colour: the light tone is the left side, the dark tone the right side. Opacity shows confidence.
+Interpolated keypoints are hollow, and limbs that end in one are dashed.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.render.palette import INK, WHITE, Color, mix, person_colors
-from vp3d_cli.render.shapes import FIXED_ONE, SHIFT, Point, blend, disc_outlines, fill, line, to_fixed, window
+from vp3d_cli.render.shapes import FIXED_ONE, SHIFT, Point, blend, crop_around, disc_outlines, fill, line, to_fixed
 from vp3d_cli.render.text import label
 from vp3d_cli.skeletons import skeleton_of
 from vp3d_cli.types import FrameBGR
 
-# Confidence to opacity: below 0.1 a detector guesses, from 0.6 it is as sure as it gets; a guess still shows.
-_FAINT_SCORE, _SURE_SCORE = 0.1, 0.6
+# Opacity rises with confidence between these two scores; low-confidence keypoints remain visible.
+_FAINT_SCORE, _FULL_SCORE = 0.1, 0.6
 _FAINT_OPACITY = 0.25
 _LINE_SHARE = 1 / 190  # of the picture's height
-_SMALL_PERSON_SHARE = 0.35  # of the picture's height; lines get thinner on people smaller than that
+_SMALL_PERSON_SHARE = 0.35  # of the picture's height; smaller people get thinner lines
 _FACE = ("nose", "eye", "ear", "eye_inner", "eye_outer", "mouth")
-_FACE_SHARE = 0.55  # the face's points lie close together: drawn smaller
-_DETAIL = "face_or_hand"  # the points of whole-body detectors lie closer still
+_FACE_SHARE = 0.55  # face keypoints are close together, so they are drawn smaller
+_DETAIL = "face_or_hand"  # the face and hand keypoints of whole-body detectors are even closer
 _DETAIL_SHARE = 0.25
 
-_OPAQUE = 0.98  # from here on nobody sees the difference, and drawing is faster
+_OPAQUE = 0.98  # from this opacity on, draw without blending, which is faster
 _MAX_DASHES = 40
-_MIN_RIMMED_PX = 2.5  # smaller points have no room for a white rim
-# Radii of a point's dark rim, white rim, ring and core, in pixels more than the limb's width.
+_MIN_RIMMED_PX = 2.5  # smaller points have no white rim
+# Radii of a point's dark rim, white rim, ring and core, relative to the width of the limb, pixels.
 _POINT_RADII = np.array([1.4, 0.2, 1.6, -1.0])
 _RING = 2
-_MIN_RING_PX = 4.0  # smaller rings have no hole
+_MIN_RING_PX = 4.0  # a smaller ring has no visible hole
 
 Array = NDArray[Any]
 
@@ -48,7 +48,7 @@ class _Style:
     color: Color
     width: float  # of a limb, or radius of a point, in pixels
     opacity: float
-    solid: bool  # False where a position was filled in
+    solid: bool  # False where a keypoint was interpolated
 
 
 def draw_skeleton(
@@ -60,16 +60,16 @@ def draw_skeleton(
     person_id: int,
     cap_px: float | None = None,
 ) -> None:
-    """Draw one person.
+    """Draw the 2D skeleton of one person.
 
     Args:
-        image: changed in place.
+        image: (H, W, 3), changed in place.
         keypoints: (J, 2) pixels of this image; NaN is not drawn.
         scores: (J,) confidence 0..1.
-        observed: (J,) False where the point was filled in.
-        joint_names: J names of the 2D skeleton.
-        person_id: for the colours and the label.
-        cap_px: height of the label's capitals in pixels; None for no label.
+        observed: (J,) False where the keypoint was interpolated.
+        joint_names: J joint names of the 2D skeleton.
+        person_id: number of the person, for the colours and the label.
+        cap_px: height of the label's capital letters in pixels; None for no label.
     """
     seen = np.asarray(np.isfinite(keypoints).all(axis=1))
     if not seen.any():
@@ -102,12 +102,12 @@ def draw_skeleton(
 
 @lru_cache(maxsize=8)
 def skeleton_bones(joint_names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """The bones to draw between joints of these names."""
+    """Bones between joints of these names, as pairs of indices."""
     return skeleton_of("custom", joint_names).bones
 
 
 def _share(name: str) -> float:
-    """How large a joint is drawn, beside a joint of the limbs."""
+    """Size of a joint relative to a limb joint."""
     return _DETAIL_SHARE if name.startswith(_DETAIL) else _FACE_SHARE if name.endswith(_FACE) else 1.0
 
 
@@ -116,8 +116,8 @@ def _side(name: str) -> str:
 
 
 def _opacities(scores: Array) -> Array:
-    sure = np.clip((np.nan_to_num(scores) - _FAINT_SCORE) / (_SURE_SCORE - _FAINT_SCORE), 0.0, 1.0)
-    return _FAINT_OPACITY + (1.0 - _FAINT_OPACITY) * sure
+    opacity = np.clip((np.nan_to_num(scores) - _FAINT_SCORE) / (_FULL_SCORE - _FAINT_SCORE), 0.0, 1.0)
+    return _FAINT_OPACITY + (1.0 - _FAINT_OPACITY) * opacity
 
 
 def _line_width(image_height: int, points: Array) -> float:
@@ -129,7 +129,7 @@ def _line_width(image_height: int, points: Array) -> float:
 def _draw_limb(image: FrameBGR, start: Point, end: Point, style: _Style) -> None:
     if style.opacity > _OPAQUE:
         _paint_limb(image, start, end, style)
-    elif (part := window(image, (start, end), style.width + 3)) is not None:
+    elif (part := crop_around(image, (start, end), style.width + 3)) is not None:
         area, (x, y) = part
         painted = area.copy()
         _paint_limb(painted, (start[0] - x, start[1] - y), (end[0] - x, end[1] - y), style)
@@ -147,13 +147,13 @@ def _paint_limb(image: FrameBGR, start: Point, end: Point, style: _Style) -> Non
 
 
 def _towards(point: Point, goal: Point, distance: float) -> Point:
-    """A point moved some pixels towards another, at most halfway: limbs end at the rim of a ring."""
+    """Move a point some pixels towards another, at most halfway: limbs end at the rim of a ring."""
     share = min(0.5, distance / max(math.dist(point, goal), 1e-6))
     return point[0] + share * (goal[0] - point[0]), point[1] + share * (goal[1] - point[1])
 
 
 def _dashes(start: Point, end: Point, period_px: float) -> list[tuple[Point, Point]]:
-    """Equal dashes and gaps from start to end, with a dash at either end."""
+    """Split a line into equal dashes and gaps, with a dash at both ends."""
     across, down = end[0] - start[0], end[1] - start[1]
     count = 2 * max(1, min(_MAX_DASHES, math.floor(math.hypot(across, down) / period_px))) + 1
     cuts = [(start[0] + across * i / count, start[1] + down * i / count) for i in range(count + 1)]
@@ -163,7 +163,7 @@ def _dashes(start: Point, end: Point, period_px: float) -> list[tuple[Point, Poi
 def _draw_point(image: FrameBGR, at: Point, rounds: NDArray[np.int32], style: _Style) -> None:
     if style.opacity > _OPAQUE:
         _paint_point(image, rounds, style)
-    elif (part := window(image, (at,), max(style.width, _MIN_RING_PX) + 4)) is not None:
+    elif (part := crop_around(image, (at,), max(style.width, _MIN_RING_PX) + 4)) is not None:
         area, (x, y) = part
         painted = area.copy()
         _paint_point(painted, rounds - np.array([int(x), int(y)], np.int32) * FIXED_ONE, style)
@@ -171,7 +171,7 @@ def _draw_point(image: FrameBGR, at: Point, rounds: NDArray[np.int32], style: _S
 
 
 def _paint_point(image: FrameBGR, rounds: NDArray[np.int32], style: _Style) -> None:
-    """Paint with the outlines of ``_POINT_RADII``: a dot with a rim, or a ring for what was filled in."""
+    """Paint a dot with a rim, or a ring for an interpolated keypoint."""
     rim = mix(style.color, INK, 0.75)
     outer, middle, edge, inner = rounds
     if not style.solid:

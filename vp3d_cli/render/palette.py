@@ -1,4 +1,4 @@
-"""Colours: a family per person, its light tone for the left side and its dark tone for the right."""
+"""Colours of people (light tone left, dark tone right) and of the scene."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Color = tuple[int, int, int]  # BGR, 0..255
 
 @dataclass(frozen=True)
 class PersonColors:
-    """The three tones of one person, BGR.
+    """The three colours of one person, BGR.
 
     Attributes:
-        left: limbs of the person's left side; the light tone.
-        right: limbs of the right side; the dark tone.
-        core: head, trunk, labels.
+        left: light tone, limbs of the person's left side.
+        right: dark tone, limbs of the right side.
+        core: head, trunk and labels.
     """
 
     left: Color
@@ -23,27 +23,27 @@ class PersonColors:
     core: Color
 
     def side(self, joint: str) -> Color:
-        """The tone of a joint by its name."""
+        """Colour of a joint by its name."""
         if joint.startswith("left_"):
             return self.left
         return self.right if joint.startswith("right_") else self.core
 
 
 def bgr(web: str) -> Color:
-    """``"#rrggbb"`` as BGR."""
+    """Convert ``"#rrggbb"`` to BGR."""
     red, green, blue = (int(web[i : i + 2], 16) for i in (1, 3, 5))
     return blue, green, red
 
 
 @lru_cache(maxsize=1024)
 def mix(color: Color, other: Color, share: float) -> Color:
-    """``share`` of ``other`` mixed into ``color``."""
+    """Mix ``share`` of ``other`` into ``color``."""
     b, g, r = (round(c + (o - c) * share) for c, o in zip(color, other, strict=True))
     return b, g, r
 
 
-# Neighbouring persons lie far apart in hue, so that two people are told apart by the colour-blind too (blue and
-# orange); left and right differ in lightness, which survives grey print.
+# Neighbouring people differ much in hue; the first two (blue and orange) also for colour-blind viewers. Left and right
+# differ in lightness, which remains in grey prints.
 _FAMILIES = tuple(
     PersonColors(bgr(left), bgr(right), bgr(core))
     for left, right, core in (
@@ -60,12 +60,12 @@ _FAMILIES = tuple(
 
 WHITE: Color = (255, 255, 255)
 INK: Color = bgr("#1f2732")  # text and outlines
-SKY: Color = bgr("#f3f5f8")  # above the horizon, and where the floor fades
+SKY: Color = bgr("#f3f5f8")  # above the horizon, and where the floor fades out
 FLOOR: Color = bgr("#dde2e9")
 GRID: Color = bgr("#a9b4c2")
 CAPTION: Color = bgr("#5c6876")
 
 
 def person_colors(person_id: int) -> PersonColors:
-    """The colours of a person; the eight families are used in turn."""
+    """Colours of a person; the eight palettes repeat."""
     return _FAMILIES[(person_id - 1) % len(_FAMILIES)]

@@ -1,4 +1,4 @@
-"""Everyone in 3D: the people of a pose in one scene, on the floor, from one camera."""
+"""Drawing of the 3D scene: all people of a pose on the floor, from a virtual camera."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.figure import Figure, Limbs, draw_limbs
 from vp3d_cli.render.floor import Floor, draw_plumb_line, draw_shadows, draw_trail, trail_frames
 from vp3d_cli.render.palette import CAPTION, GRID, INK, WHITE, mix, person_colors
-from vp3d_cli.render.text import caption_px, label, pill_mask, stamp, text_mask, write
+from vp3d_cli.render.text import blend_mask, caption_px, label, rounded_bar_mask, text_mask, write
 from vp3d_cli.render.view import View, choose_view
-from vp3d_cli.types import FloatArray, FrameBGR, Pose3D
+from vp3d_cli.types import FloatArray, FrameBGR
 
-_LABEL_ABOVE_M = 0.17  # over the highest joint: clear of the head
+_LABEL_ABOVE_M = 0.17  # distance of the label above the highest joint
 
 
 class Scene3D:
-    """Draws the 3D panel of any frame of a pose.
+    """Draws the 3D scene of any frame of a pose.
 
     Args:
-        pose: the motion; ``joints_world`` is drawn. People with NaN joints are left out of a frame.
-        size_wh: the picture's size in pixels.
+        pose: pose whose ``joints_world`` are drawn; people with only NaN joints in a frame are left out.
+        size_wh: size of the picture in pixels.
     """
 
     def __init__(self, pose: Pose3D, size_wh: tuple[int, int]) -> None:
@@ -33,11 +34,11 @@ class Scene3D:
         self._cap_px = caption_px(size_wh[1])
 
     def view(self, frame: int) -> View:
-        """The virtual camera at a frame."""
+        """Virtual camera at a frame."""
         return self._path.at(frame)
 
     def draw(self, image: FrameBGR, frame: int) -> None:
-        """Draw a frame of the pose over the whole of ``image``, (H, W, 3) of the size given at the start."""
+        """Draw a frame of the pose into ``image``, (H, W, 3) of size ``size_wh``."""
         pose, view = self._pose, self._path.at(frame)
         image[:] = self._floor.background(frame)
         joints = {p: body for p in range(pose.num_people) if np.isfinite(body := self._joints(p, frame)).any()}
@@ -60,7 +61,7 @@ class Scene3D:
         self._draw_legend(image, frame)
 
     def _joints(self, person: int, frame: int) -> FloatArray:
-        """(J, 3) of a person at a frame, or (0, 3) where out of view."""
+        """Joints (J, 3) of a person at a frame, or (0, 3) where out of view."""
         row = self._pose.people[person].row_of(frame)
         return np.zeros((0, 3), np.float32) if row is None else self._pose.people[person].joints_world[row]
 
@@ -74,12 +75,12 @@ class Scene3D:
             label(image, str(person_id), (pixel[0], pixel[1]), self._cap_px, person_colors(person_id).core)
 
     def _draw_legend(self, image: FrameBGR, frame: int) -> None:
-        """Bottom line: which tone is left and which right, the grid's step, the time."""
+        """Draw the legend: tones of left and right, grid step, time."""
         cap = self._cap_px * 0.9
         x, y = round(1.6 * cap), image.shape[0] - round(2.6 * cap)
         for text, tone in (("left", mix(GRID, WHITE, 0.35)), ("right", mix(CAPTION, INK, 0.6))):
-            dot = pill_mask(round(1.2 * cap), round(1.2 * cap))
-            stamp(image, dot, (x - round(0.1 * cap), y - round(0.1 * cap)), tone)
+            dot = rounded_bar_mask(round(1.2 * cap), round(1.2 * cap))
+            blend_mask(image, dot, (x - round(0.1 * cap), y - round(0.1 * cap)), tone)
             write(image, text, (x + round(1.6 * cap), y), cap, CAPTION)
             x += round(3.6 * cap) + text_mask(text, cap).shape[1]
         time_s = self._pose.frame_times_s[frame]

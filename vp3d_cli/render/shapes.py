@@ -1,4 +1,4 @@
-"""Anti-aliased shapes at sub-pixel positions, on top of OpenCV's fixed-point drawing."""
+"""Anti-aliased shapes at sub-pixel positions with OpenCV's fixed-point drawing."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ SHIFT = 4  # sub-pixel bits: 1/16 pixel
 _LIMIT_PX = 1e5  # beyond it fixed-point coordinates could overflow
 
 Array = NDArray[Any]
-Point = tuple[float, float]  # x, y in pixels; a whole number is the middle of a pixel
+Point = tuple[float, float]  # x, y in pixels; a whole number is the centre of a pixel
 FIXED_ONE = 1 << SHIFT  # a pixel
 _ANGLES = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-# OpenCV draws small circles with corners where these have none.
+# OpenCV's own small circles have visible corners.
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
 
 
 def capsule_outlines(ends: Array, radii: Array, arc_points: int) -> Array:
-    """Outlines of tapered capsules: the convex hull of two discs each.
+    """Outlines of tapered capsules, each the convex hull of two discs.
 
     Args:
         ends: (..., 2, 2) centres of both discs.
         radii: (..., 2) their radii, in the same unit.
-        arc_points: corners of the rounding at each end.
+        arc_points: number of points of the arc at each end.
 
     Returns:
         (..., 2 * arc_points, 2) convex polygons.
     """
     axis = ends[..., 1, :] - ends[..., 0, :]
     length = np.hypot(axis[..., 0], axis[..., 1])
-    # Where one disc holds the other, the smaller grows until it touches the rim from inside: the hull stays the same.
+    # Where one disc contains the other, the smaller one grows to touch its rim: the hull does not change.
     radius_a = np.maximum(radii[..., 0], radii[..., 1] - length)
     radius_b = np.maximum(radii[..., 1], radii[..., 0] - length)
     heading = np.arctan2(axis[..., 1], axis[..., 0])
     slope = np.divide(radius_a - radius_b, length, out=np.zeros_like(length), where=length > 1e-9)
-    tangent = np.arccos(np.clip(slope, -1.0, 1.0))  # angle from the axis to where the straight sides touch
+    tangent = np.arccos(np.clip(slope, -1.0, 1.0))  # angle from the axis to the tangent points of the sides
     steps = np.linspace(-1.0, 1.0, arc_points)
     angle_b = heading[..., None] + steps * tangent[..., None]
     angle_a = heading[..., None] + np.pi + steps * (np.pi - tangent[..., None])
@@ -52,24 +52,24 @@ def capsule_outlines(ends: Array, radii: Array, arc_points: int) -> Array:
 
 
 def to_fixed(points: Array) -> NDArray[np.int32]:
-    """Pixels (a whole number is the middle of a pixel) to OpenCV's fixed point."""
+    """Convert pixels (a whole number is the centre of a pixel) to OpenCV's fixed point."""
     fixed: NDArray[np.int32] = np.rint(np.clip(points, -_LIMIT_PX, _LIMIT_PX) * FIXED_ONE).astype(np.int32)
     return fixed
 
 
 def fill(image: Array, outline: NDArray[np.int32], color: Color | int) -> None:
-    """Fill a convex (N, 2) outline that :func:`to_fixed` made."""
+    """Fill a convex outline (N, 2) in the fixed point of :func:`to_fixed`."""
     cv2.fillConvexPoly(image, outline, color, cv2.LINE_AA, SHIFT)
 
 
 def disc_outlines(centers: Array, radii: Array) -> Array:
-    """(..., 16, 2) outlines of small discs with (..., 2) centres and (...) radii."""
+    """Outlines (..., 16, 2) of small discs with centres (..., 2) and radii (...)."""
     outlines: Array = centers[..., None, :] + radii[..., None, None] * _CIRCLE
     return outlines
 
 
 def line(image: Array, start: Point, end: Point, color: Color | int, width: int) -> None:
-    """A straight line with round ends."""
+    """Draw a straight line with round ends."""
     cv2.line(image, _fixed_point(start), _fixed_point(end), color, width, cv2.LINE_AA, SHIFT)
 
 
@@ -80,10 +80,10 @@ def _fixed_point(point: Point) -> tuple[int, int]:
     return round(x * FIXED_ONE), round(y * FIXED_ONE)
 
 
-def window(image: FrameBGR, points: Sequence[Point], margin: float) -> tuple[FrameBGR, Point] | None:
-    """The part of an image around some points, as a view that can be drawn on, and its top-left corner.
+def crop_around(image: FrameBGR, points: Sequence[Point], margin: float) -> tuple[FrameBGR, Point] | None:
+    """Part of an image around some points, as a view, and its top-left corner.
 
-    None where the points lie outside the image altogether.
+    None if all points lie outside the image.
     """
     height, width = image.shape[:2]
     x0 = max(math.floor(min(x for x, _ in points) - margin), 0)
@@ -96,20 +96,20 @@ def window(image: FrameBGR, points: Sequence[Point], margin: float) -> tuple[Fra
 
 
 def blend(image: FrameBGR, painted: FrameBGR, opacity: float) -> None:
-    """Lay ``painted`` over ``image`` (changed in place) with an opacity in 0..1."""
+    """Blend ``painted`` over ``image`` (changed in place) with an opacity in 0..1."""
     cv2.addWeighted(painted, opacity, image, 1.0 - opacity, 0.0, dst=image)
 
 
 def even(value: float) -> int:
-    """The nearest even number from 2: H.264 with yuv420p takes no odd sizes."""
+    """Nearest even number, at least 2: H.264 with yuv420p needs even sizes."""
     return max(2, 2 * round(value / 2))
 
 
 def resize_into(target: FrameBGR, image: FrameBGR) -> None:
-    """Fill ``target`` with an image of another size.
+    """Resize an image into ``target``.
 
-    What shrinks to less than half is averaged over whole blocks of pixels first, then sampled bilinearly: no moiré,
-    and six times as fast as averaging over fractions of pixels.
+    An image that shrinks to less than half is first averaged over whole blocks of pixels, then sampled bilinearly. This
+    prevents moiré and is six times as fast as averaging over fractions of pixels.
     """
     height, width = target.shape[:2]
     factor = min(image.shape[1] // width, image.shape[0] // height)

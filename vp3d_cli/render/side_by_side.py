@@ -1,7 +1,7 @@
-"""The side-by-side video: the footage with 2D skeletons on the left, everyone in 3D on the right.
+"""Side-by-side video: footage with 2D skeletons on the left, the 3D scene on the right.
 
-This draws single frames; reading the video and writing the new one is the caller's, so that decoding and encoding
-overlap with drawing::
+This module draws single frames. The caller reads the video and writes the new one, so that decoding, drawing and
+encoding overlap::
 
     renderer = SideBySideRenderer(pose, info.size_wh)
     for frame in reader:
@@ -17,27 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, InputError
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.overlay2d import draw_skeleton
 from vp3d_cli.render.scene3d import Scene3D
 from vp3d_cli.render.shapes import even, resize_into
 from vp3d_cli.render.text import caption_px
-from vp3d_cli.types import Frame, FrameBGR, Pose3D, VideoInfo
+from vp3d_cli.types import Frame, FrameBGR, VideoInfo
 
-_WIDEST_FOOTAGE = 2.4  # width over height; what is wider gets bars above and below
+_WIDEST_FOOTAGE = 2.4  # width over height; wider footage gets bars above and below
 _NARROWEST_FOOTAGE = 0.4
-# The scene is as wide as the footage within these limits: wider shows little but floor, narrower cuts people off.
+# The scene is as wide as the footage, within these limits.
 _NARROWEST_SCENE, _WIDEST_SCENE = 0.8, 1.2
 _MIN_HEIGHT, _MAX_HEIGHT = 120, 4320
-_FPS_TOLERANCE = 0.03  # the container's mean frame rate against the pose's; film and PAL (24, 25) are 4 % apart
+_FPS_TOLERANCE = 0.03  # between the frame rates of file and pose; film and PAL (24, 25) differ by 4 %
 
 
 class SideBySideRenderer:
     """Draws the frames of a side-by-side video.
 
     Args:
-        pose: the motion, of this video.
-        video_size_wh: the video's size in pixels, as displayed.
-        height: of the result in pixels, rounded to an even number.
+        pose: pose of this video.
+        video_size_wh: size of the video in pixels, as displayed.
+        height: height of the result in pixels, rounded to an even number.
 
     Raises:
         InputError: the pose was made from a video of another size.
@@ -61,24 +62,24 @@ class SideBySideRenderer:
         """(width, height) of every drawn frame; both even."""
 
     def frame_at(self, time_s: float) -> int | None:
-        """The frame of the pose shown at a time of the video, at most half a frame away; None if there is none."""
+        """Frame of the pose at most half a frame from a time of the video; None if there is none."""
         times = self._pose.frame_times_s
         after = int(np.searchsorted(times, time_s))
         nearest = min((i for i in (after - 1, after) if 0 <= i < len(times)), key=lambda i: abs(times[i] - time_s))
         return nearest if abs(times[nearest] - time_s) <= self._tolerance_s else None
 
     def covers(self, time_s: float) -> bool:
-        """Whether the pose has a frame for this time; frames that it does not cover are to be skipped."""
+        """Whether the pose has a frame at this time; the caller skips frames that it does not cover."""
         return self.frame_at(time_s) is not None
 
     def draw(self, frame: Frame) -> FrameBGR:
         """Draw one frame.
 
         Args:
-            frame: of the video, upright; it is not changed.
+            frame: frame of the video, upright; it is not changed.
 
         Returns:
-            A new (height, width, 3) image of ``size_wh``.
+            (height, width, 3) BGR, a new image of size ``size_wh``.
 
         Raises:
             InputError: the frame is not of the video's size, or the pose does not cover its time.
@@ -103,14 +104,14 @@ class SideBySideRenderer:
         width = min(panel.shape[1], round(image.shape[1] * self._scale))
         height = min(panel.shape[0], round(image.shape[0] * self._scale))
         if abs(width - panel.shape[1]) <= 4 and abs(height - panel.shape[0]) <= 4:
-            width, height = panel.shape[1], panel.shape[0]  # no hairline bars from rounding to even sizes
+            width, height = panel.shape[1], panel.shape[0]  # avoids thin bars from rounding to even sizes
         x, y = (panel.shape[1] - width) // 2, (panel.shape[0] - height) // 2
         if (width, height) != (panel.shape[1], panel.shape[0]):
             panel[:] = 0
         resize_into(panel[y : y + height, x : x + width], image)
         pose = self._pose
         scale = np.array([width / image.shape[1], height / image.shape[0]])
-        # Pixel centres keep their place: pixel (0, 0) of the footage covers the first 1 / scale pixels.
+        # Scaling is about pixel corners: pixel (0, 0) of the footage covers the first pixels of the panel.
         for person in reversed(pose.people):  # the main person last, on top
             row, track = person.row_of(index), person.track
             if row is not None:
@@ -120,11 +121,11 @@ class SideBySideRenderer:
                 )  # fmt: skip
 
 
-def check_fits(pose: Pose3D, info: VideoInfo) -> None:
-    """Find out before drawing whether a pose can be of this video: size, frame rate and duration.
+def check_pose_matches_video(pose: Pose3D, info: VideoInfo) -> None:
+    """Check that a pose can belong to a video: size, frame rate and duration.
 
     Raises:
-        InputError: it was made from another video.
+        InputError: the pose belongs to another video.
     """
     _check_size(pose, info.size_wh)
     if abs(pose.fps - info.fps) > _FPS_TOLERANCE * info.fps:
@@ -146,11 +147,11 @@ def _check_size(pose: Pose3D, video_size_wh: tuple[int, int]) -> None:
             f"{video_size_wh[0]}x{video_size_wh[1]}; give the video it was made from"
         )
     if pose.num_frames == 0:
-        raise InputError("the pose has no frames: there is nothing to draw")
+        raise InputError("the pose has no frames, so there is nothing to draw; give a pose with frames")
 
 
 def _half_frame_s(pose: Pose3D) -> float:
-    """Half the mean time between frames; a variable frame rate may have gaps, which must not stretch it."""
+    """Half the median time between frames, which gaps in a variable frame rate do not change."""
     intervals: NDArray[Any] = np.diff(pose.frame_times_s)
     period = float(np.median(intervals)) if len(intervals) else 1.0 / pose.fps
     return 0.5 * period + 1e-6

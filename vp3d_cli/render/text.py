@@ -1,4 +1,4 @@
-"""Text and labels: drawn once at eight times their size, kept as small masks, then blended where needed."""
+"""Text and labels: rendered once at eight times their size, cached as masks, and blended."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from vp3d_cli.render.palette import INK, WHITE, Color
 from vp3d_cli.types import FrameBGR
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_FONT_CAP_PX = 22  # height of its capitals at scale 1, by OpenCV's table of glyphs
+_FONT_CAP_PX = 22  # height of capital letters at scale 1 in OpenCV's glyph table
 _OVERSAMPLING = 8
 
-_CAP_SHARE, _MIN_CAP_PX = 1 / 60, 7.0  # capitals against the picture's height; smaller ones cannot be read
+_CAP_SHARE, _MIN_CAP_PX = 1 / 60, 7.0  # height of capitals over the picture's height; smallest legible height
 
 Mask = NDArray[np.float32]  # (H, W, 1) coverage 0..1
 
 
 def caption_px(image_height: int) -> float:
-    """Height of capitals, in pixels, for labels and captions on a picture."""
+    """Height of capital letters in pixels for labels and captions on a picture."""
     return max(_MIN_CAP_PX, image_height * _CAP_SHARE)
 
 
 @lru_cache(maxsize=256)
 def text_mask(text: str, cap_px: float) -> Mask:
-    """Coverage of a line of text; capitals are ``cap_px`` high, with 30 % of that as room above and 40 % below."""
+    """Coverage mask of a line of text with capitals ``cap_px`` high.
+
+    The mask has a margin of 30 % of ``cap_px`` above and 40 % below.
+    """
     scale = cap_px * _OVERSAMPLING / _FONT_CAP_PX
     thickness = max(1, round(2.2 * scale))
     (width, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
@@ -42,8 +45,8 @@ def text_mask(text: str, cap_px: float) -> Mask:
 
 
 @lru_cache(maxsize=256)
-def pill_mask(width: int, height: int) -> Mask:
-    """Coverage of a bar with round ends."""
+def rounded_bar_mask(width: int, height: int) -> Mask:
+    """Coverage mask of a bar with round ends."""
     canvas = np.zeros((height * _OVERSAMPLING, width * _OVERSAMPLING), np.uint8)
     radius = height * _OVERSAMPLING // 2
     cv2.line(canvas, (radius, radius), (max(radius, canvas.shape[1] - radius - 1), radius), 255, 2 * radius - 1)
@@ -52,12 +55,12 @@ def pill_mask(width: int, height: int) -> Mask:
 
 def _frozen(mask: NDArray[np.uint8]) -> Mask:
     coverage = (mask.astype(np.float32) / 255.0)[:, :, None]
-    coverage.flags.writeable = False  # the cache hands the same array to everyone
+    coverage.flags.writeable = False  # all callers share the cached array
     return coverage
 
 
-def stamp(image: FrameBGR, mask: Mask, xy: tuple[int, int], color: Color, opacity: float = 1.0) -> None:
-    """Colour an image through a mask whose top-left corner lies at ``xy``; what lies outside is cut off."""
+def blend_mask(image: FrameBGR, mask: Mask, xy: tuple[int, int], color: Color, opacity: float = 1.0) -> None:
+    """Blend a colour into an image through a mask with its top-left corner at ``xy``, clipped."""
     x, y = xy
     top, left = max(0, -y), max(0, -x)
     bottom, right = min(mask.shape[0], image.shape[0] - y), min(mask.shape[1], image.shape[1] - x)
@@ -69,18 +72,18 @@ def stamp(image: FrameBGR, mask: Mask, xy: tuple[int, int], color: Color, opacit
 
 
 def write(image: FrameBGR, text: str, xy: tuple[int, int], cap_px: float, color: Color) -> None:
-    """A line of text whose capitals start at ``xy``, their top-left corner."""
-    stamp(image, text_mask(text, cap_px), (xy[0], xy[1] - round(0.3 * cap_px)), color)
+    """Draw a line of text; ``xy`` is the top-left corner of the capital letters."""
+    blend_mask(image, text_mask(text, cap_px), (xy[0], xy[1] - round(0.3 * cap_px)), color)
 
 
 def label(image: FrameBGR, text: str, bottom_center: tuple[float, float], cap_px: float, color: Color) -> None:
-    """White text on a coloured pill that stands on a point, moved so far that it stays within the image."""
+    """Draw white text on a rounded bar above a point, moved to stay within the image."""
     glyphs = text_mask(text, cap_px)
     height = round(2.1 * cap_px)
     width = max(height, glyphs.shape[1] + round(1.3 * cap_px))
     x = min(max(round(bottom_center[0] - width / 2), 2), image.shape[1] - width - 2)
     y = min(max(round(bottom_center[1] - height), 2), image.shape[0] - height - 2)
-    stamp(image, pill_mask(width + 2, height + 2), (x - 1, y - 1), INK, 0.55)  # a rim for bright footage
-    stamp(image, pill_mask(width, height), (x, y), color)
+    blend_mask(image, rounded_bar_mask(width + 2, height + 2), (x - 1, y - 1), INK, 0.55)  # dark rim for bright footage
+    blend_mask(image, rounded_bar_mask(width, height), (x, y), color)
     baseline = y + round((height - cap_px) / 2 - 0.3 * cap_px)
-    stamp(image, glyphs, (x + (width - glyphs.shape[1]) // 2, baseline), WHITE)
+    blend_mask(image, glyphs, (x + (width - glyphs.shape[1]) // 2, baseline), WHITE)

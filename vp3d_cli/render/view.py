@@ -1,6 +1,6 @@
-"""Where the virtual camera stands: chosen once for the whole clip, from everybody's motion.
+"""Virtual camera of the 3D scene, chosen once per clip from the motion of all people.
 
-View space is camera space of the virtual camera: metres, x right, y down, z forward.
+View space is the camera space of the virtual camera: metres, x right, y down, z forward.
 """
 
 from __future__ import annotations
@@ -10,42 +10,43 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from vp3d_cli.camera import project
-from vp3d_cli.types import DoubleArray, Person3D, Pose3D
+from vp3d_cli.pose import Person3D, Pose3D
+from vp3d_cli.types import DoubleArray
 
-# A long lens keeps people at the edge of the picture in shape, and still shows who stands in front.
+# A narrow field of view distorts people at the edge of the picture little, and still shows depth.
 _FOV_DEG = 32.0
-# Beside and above the filming camera: far enough to show the depth that the footage hides, near enough that left
-# and right stay as in the footage.
-_SIDESTEP_DEG = 24.0
+# Angles beside and above the filming camera: large enough to show depth, small enough that left and right are as in
+# the footage.
+_AZIMUTH_DEG = 24.0
 _ELEVATION_DEG = 14.0
-# What must stay inside the picture, as a share of its half width and half height; the rest is room for labels.
+# Share of the half width and half height that the people may fill; the rest is room for labels.
 _FILL_X, _FILL_Y = 0.86, 0.80
 _PERSON_M = 1.7  # height of a typical adult
-# How tall a person must look, as a share of the picture's height, for a camera that stands still, and for one that
-# goes along with everyone; if people would look smaller, it goes along with the main person.
-_MIN_SHARE_STILL, _MIN_SHARE_EVERYONE = 0.26, 0.18
-_FOLLOW_SIGMA_S = 1.5  # slow enough that the floor never seems to jump
-_NEAREST_M = 2.5  # not closer than this, however still a person stands
-# Frames beyond these percentiles do not count: one wrong frame must not make everyone small.
+# Smallest height of a person over the picture's height for a static camera and for one that follows all people. If
+# people would be smaller, the camera follows the main person.
+_MIN_SHARE_STATIC, _MIN_SHARE_EVERYONE = 0.26, 0.18
+_FOLLOW_SIGMA_S = 1.5  # smoothing of the camera path
+_NEAREST_M = 2.5  # smallest distance of the camera
+# Positions beyond this percentile are ignored, so that one wrong frame does not make all people small.
 _INLIERS_PERCENT = 99.7
-NEAR_M = 0.2  # what is closer to the camera is not drawn
+NEAR_M = 0.2  # near plane: nothing closer to the camera is drawn
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class View:
-    """A pinhole camera in the world.
+    """Pinhole camera in world space.
 
     Attributes:
         rotation: (3, 3) world to view axes; its rows are right, down and forward in world space.
         position: (3,) metres, world space.
-        focal_px: focal length.
-        center_px: (2,) the picture's centre.
+        focal_px: focal length in pixels.
+        center_px: (2,) centre of the picture in pixels.
     """
 
     rotation: DoubleArray
@@ -54,7 +55,7 @@ class View:
     center_px: DoubleArray
 
     def project(self, points_world: Array) -> tuple[DoubleArray, DoubleArray]:
-        """(..., 3) metres to (..., 2) pixels and (...) depth in metres; NaN where not in front of the camera."""
+        """Project (..., 3) metres to (..., 2) pixels and (...) depth; NaN behind the camera."""
         points = (np.asarray(points_world, np.float64) - self.position) @ self.rotation.T
         points[..., 2] = np.where(points[..., 2] > NEAR_M, points[..., 2], np.nan)
         pixels: DoubleArray = project(points, (self.focal_px, self.focal_px, *self.center_px.tolist()))
@@ -63,15 +64,15 @@ class View:
 
 @dataclass(frozen=True)
 class ViewPath:
-    """The virtual camera through the clip: it may slide, it never turns.
+    """Path of the virtual camera through the clip; it may translate but never rotates.
 
     Attributes:
         rotation: as in :class:`View`.
-        positions: (T, 3), or (1, 3) if it stands still; all at the same height.
-        focal_px: focal length.
-        size_wh: the picture's size in pixels.
-        target: (3,) a point of the floor, relative to the camera, below the people in the middle of the picture.
-        radius_m: how far people move around the target.
+        positions: (T, 3), or (1, 3) for a static camera; all at the same height, metres.
+        focal_px: focal length in pixels.
+        size_wh: size of the picture in pixels.
+        target: (3,) point on the floor below the people, relative to the camera, metres.
+        radius_m: radius of the people's motion around the target.
     """
 
     rotation: DoubleArray
@@ -82,16 +83,16 @@ class ViewPath:
     radius_m: float
 
     def at(self, frame: int) -> View:
-        """The camera at a frame of the pose."""
+        """Camera at a frame of the pose."""
         center = (np.asarray(self.size_wh, np.float64) - 1) / 2
         return View(self.rotation, self.positions[min(frame, len(self.positions) - 1)], self.focal_px, center)
 
 
-def filming_axes(pose: Pose3D) -> DoubleArray:
-    """Rotation from camera space to world space, found from the pose itself.
+def filming_rotation(pose: Pose3D) -> DoubleArray:
+    """Estimate the rotation from camera space to world space from the joints of a pose.
 
-    The two sets of joints differ by a rotation and a shift, so the rotation is the orthogonal Procrustes solution
-    (Kabsch 1976) over all joints of all frames. Without a joint to go by, the filming camera is taken to look along y.
+    It is the orthogonal Procrustes solution (Kabsch 1976) between both sets of joints over all frames. Without joints
+    the filming camera is assumed to look along y.
 
     Returns:
         (3, 3); its columns are the filming camera's right, down and forward in world space.
@@ -106,7 +107,7 @@ def filming_axes(pose: Pose3D) -> DoubleArray:
 
 
 def _camera_and_world(person: Person3D) -> tuple[DoubleArray, DoubleArray]:
-    """The joints of a person, (N, 3), relative to the root, in camera axes and in world axes."""
+    """Root-relative joints of a person, (N, 3), in camera axes and in world axes."""
     world = person.joints_world
     seen = np.isfinite(person.joints).all(axis=-1) & np.isfinite(world).all(axis=-1)
     seen &= np.isfinite(world[:, :1]).all(axis=-1)
@@ -114,24 +115,24 @@ def _camera_and_world(person: Person3D) -> tuple[DoubleArray, DoubleArray]:
 
 
 def choose_view(pose: Pose3D, size_wh: tuple[int, int]) -> ViewPath:
-    """Choose the camera for a clip.
+    """Choose the camera path for a clip.
 
-    It looks from beside and above the filming camera. It stands still where that shows everyone's motion at a fair
-    size; else it slides along with the people, and if they are too far apart for that, with the main person.
+    The camera is beside and above the filming camera. It is static if all people are large enough in the picture. Else
+    it follows all people, and if they would still be too small, the main person.
 
     Args:
-        pose: the motion; ``joints_world`` is what counts.
-        size_wh: the picture's size in pixels.
+        pose: pose; only ``joints_world`` is used.
+        size_wh: size of the picture in pixels.
     """
-    rotation = _view_rotation(filming_axes(pose))
+    rotation = _view_rotation(filming_rotation(pose))
     focal_px = size_wh[1] / 2 / math.tan(math.radians(_FOV_DEG) / 2)
     everyone = [_Body(p.track.first, p.joints_world.astype(np.float64)) for p in pose.people]
     everyone = [body for body in everyone if np.isfinite(body.joints).any()]
     if not everyone:
         everyone = [_Body(0, np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, _PERSON_M]]]))]
-    still = np.zeros((1, 3))
+    static = np.zeros((1, 3))
     candidates = (
-        (everyone, still, _MIN_SHARE_STILL),
+        (everyone, static, _MIN_SHARE_STATIC),
         (everyone, _smooth_center(everyone, pose.num_frames, pose.fps), _MIN_SHARE_EVERYONE),
         (everyone[:1], _smooth_center(everyone[:1], pose.num_frames, pose.fps), 0.0),
     )
@@ -143,23 +144,22 @@ def choose_view(pose: Pose3D, size_wh: tuple[int, int]) -> ViewPath:
 
 
 class _Body(NamedTuple):
-    """A person in view from a frame on: joints (t, J, 3), world space."""
+    """Joints (t, J, 3) of a person in world space, from frame ``first`` on."""
 
     first: int
     joints: DoubleArray
 
     def along(self, path: DoubleArray) -> DoubleArray:
-        """The person's part of a path (T, 3); of a path (1, 3) all of it."""
+        """Part of a path (T, 3) for the frames of the person; a path (1, 3) as it is."""
         return path if len(path) == 1 else path[self.first : self.first + len(self.joints)]
 
 
 def _view_rotation(filming: DoubleArray) -> DoubleArray:
     forward = filming[:, 2]
-    if math.hypot(forward[0], forward[1]) < 0.2:  # filmed from straight above or below: "up" in the image leads on
+    if math.hypot(forward[0], forward[1]) < 0.2:  # filmed from above or below: the top of the image is forward
         forward = -filming[:, 1] * (1.0 if forward[2] < 0 else -1.0)
-    # Turning the line of sight to the left means standing further right: people who walk towards the filming
-    # camera then come a little to the left, and those who walk to the right still do.
-    heading = math.atan2(forward[1], forward[0]) + math.radians(_SIDESTEP_DEG)
+    # The virtual camera is to the right of the filming camera and looks to the left.
+    heading = math.atan2(forward[1], forward[0]) + math.radians(_AZIMUTH_DEG)
     tilt = math.radians(_ELEVATION_DEG)
     ahead = np.array([math.cos(heading), math.sin(heading), 0.0])
     right = np.array([math.sin(heading), -math.cos(heading), 0.0])
@@ -168,7 +168,7 @@ def _view_rotation(filming: DoubleArray) -> DoubleArray:
 
 
 def _smooth_center(people: list[_Body], total: int, fps: float) -> DoubleArray:
-    """(T, 3) where the people are on the floor on average, as a slow path; frames without anyone are bridged."""
+    """Smoothed and interpolated mean position of the people on the floor, (T, 3)."""
     summed, count = np.zeros((total, 2)), np.zeros(total)
     for body in people:
         roots = body.joints[:, 0, :2]
@@ -181,29 +181,29 @@ def _smooth_center(people: list[_Body], total: int, fps: float) -> DoubleArray:
     centers = summed[frames] / count[frames, None]
     every = np.arange(total)
     path = np.stack([np.interp(every, frames, centers[:, axis]) for axis in range(2)], axis=-1)
-    path = gaussian_filter1d(path, _FOLLOW_SIGMA_S * fps, axis=0, mode="nearest")
+    path = scipy.ndimage.gaussian_filter1d(path, _FOLLOW_SIGMA_S * fps, axis=0, mode="nearest")
     return np.concatenate([path, np.zeros((len(path), 1))], axis=-1)
 
 
 def _fit(
     people: list[_Body], centers: DoubleArray, rotation: DoubleArray, focal_px: float, size_wh: tuple[int, int]
 ) -> ViewPath:
-    """The nearest camera that shows the people around centers (T or 1, 3) whole, with their shadows."""
+    """Nearest camera that shows all people around the centers (T or 1, 3), with their shadows."""
     around = np.concatenate([(body.joints - body.along(centers)[:, None]).reshape(-1, 3) for body in people])
     around = around[np.isfinite(around).all(axis=-1)]
     shadows = around * [1.0, 1.0, 0.0]
     x, y, z = rotation @ np.concatenate([around, shadows]).T
     tan_x = _FILL_X * size_wh[0] / 2 / focal_px
     tan_y = _FILL_Y * size_wh[1] / 2 / focal_px
-    # A point is inside the left edge if its x >= cx - tan_x * (z - cz), and so on for the four edges: each edge
-    # bounds the camera (cx, cy, cz) by its most extreme point, and opposite edges together bound cz.
+    # A point is inside the left edge if x >= cx - tan_x * (z - cz), and similarly for the other edges. The most extreme
+    # point at each edge bounds the camera position (cx, cy, cz); opposite edges together bound cz.
     left, right = _extreme(-x - tan_x * z), _extreme(x - tan_x * z)
     top, bottom = _extreme(-y - tan_y * z), _extreme(y - tan_y * z)
     back = min(-(left + right) / (2 * tan_x), -(top + bottom) / (2 * tan_y), float(np.median(z)) - _NEAREST_M)
     eye = rotation.T @ np.array([(right - left) / 2, (bottom - top) / 2, back])
-    middle = np.median(around, axis=0) * [1.0, 1.0, 0.0]
-    radius = np.percentile(np.hypot(*(around - middle)[:, :2].T), _INLIERS_PERCENT)
-    return ViewPath(rotation, eye + centers, focal_px, size_wh, middle - eye, float(radius))
+    center = np.median(around, axis=0) * [1.0, 1.0, 0.0]
+    radius = np.percentile(np.hypot(*(around - center)[:, :2].T), _INLIERS_PERCENT)
+    return ViewPath(rotation, eye + centers, focal_px, size_wh, center - eye, float(radius))
 
 
 def _extreme(values: DoubleArray) -> float:
@@ -211,7 +211,7 @@ def _extreme(values: DoubleArray) -> float:
 
 
 def _person_share(body: _Body, path: ViewPath) -> float:
-    """How tall a standing person would typically look, as a share of the picture's height."""
+    """Median height of a standing person over the height of the picture."""
     depth = (body.joints[:, 0] - body.along(path.positions)) @ path.rotation[2]
     depth = depth[np.isfinite(depth)]
     if len(depth) == 0:

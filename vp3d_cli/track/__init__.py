@@ -1,7 +1,7 @@
-"""Tracking: from the people of each frame to one track per person.
+"""Tracking: joins the detections of all frames into one track per person.
 
-``track_people`` is the stage; ``CutDetector`` finds the camera cuts that it takes; ``select_people`` and
-``select_in_roi`` pick from its result.
+``track_people`` is the stage. ``CutDetector`` finds the shot boundaries that it takes as input. ``select_people`` and
+``select_in_roi`` select from its result.
 """
 
 from vp3d_cli.track.selection import select_in_roi, select_people

@@ -1,6 +1,6 @@
-"""All detections of a video in flat arrays, and how far apart two of them are.
+"""All detections of a video in flat arrays, and the difference between two poses.
 
-People are told apart by the B = 17 keypoints of COCO, picked by name, whatever else a detector finds.
+Tracking compares people by the B = 17 COCO keypoints, selected by name. Other keypoints of a detector are ignored here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vp3d_cli.types import DoubleArray, Keypoints2D
 IntArray = NDArray[np.intp]
 
 # Bones and their length as a share of the standing height (Drillis and Contini 1964; shoulder and hip widths are
-# those between COCO's joints). Foreshortening only makes a bone shorter, so the longest ones tell the body's size.
+# those between COCO's joints). Foreshortening only shortens a bone, so the longest ones give the standing height.
 _BONES: tuple[tuple[str, str, float], ...] = (
     ("shoulder", "hip", 0.29),
     ("hip", "knee", 0.245),
@@ -31,26 +31,26 @@ _BONE_ENDS = np.array(
     + [[COCO17.index("left_shoulder"), COCO17.index("right_shoulder")]]
 )
 _BONE_SHARE = np.array([bone[2] for bone in _BONES for _ in range(2)] + [0.2])
-_LONGEST_TO_USE = 3  # the third longest: one or two bones may end in a keypoint that is wrong
+_LONGEST_TO_USE = 3  # the third longest: one or two bones may end in a wrong keypoint
 
-# How much each keypoint tells about where the body is: the trunk moves with it, hands and feet swing.
+# Weight of each keypoint in the position of the body: the trunk moves with the body, hands and feet swing.
 _PLACE_WEIGHT = np.array([0.6, 0.4, 0.4, 0.4, 0.4, 1, 1, 0.4, 0.4, 0.15, 0.15, 1, 1, 0.4, 0.4, 0.15, 0.15])
 
 _CHUNK = 1 << 12  # pairs at a time, to bound memory
 
 
 @dataclass(frozen=True)
-class Stack:
-    """M detections of a whole video, in order of frames.
+class StackedDetections:
+    """The M detections of a video in flat arrays, in order of frames.
 
     Attributes:
         frame: (M,) frame index.
         time_s: (M,) seconds.
-        keypoints: (M, B, 2) pixels, COCO-17, 0 where there is none.
-        weights: (M, B) confidence in 0..1, 0 where there is no keypoint.
-        boxes: (M, 4) pixels.
-        scores: (M,) confidence that it is a person.
-        body_px: (M,) how tall the person would stand in the image.
+        keypoints: (M, B, 2) pixels, COCO-17, 0 where missing.
+        weights: (M, B) confidence in 0..1, 0 where a keypoint is missing.
+        boxes: (M, 4) pixels, x0 y0 x1 y1.
+        scores: (M,) confidence that the detection is a person.
+        height_px: (M,) standing height of the person in pixels.
         source: (M,) index of the detection within its frame.
     """
 
@@ -60,22 +60,22 @@ class Stack:
     weights: DoubleArray
     boxes: DoubleArray
     scores: DoubleArray
-    body_px: DoubleArray
+    height_px: DoubleArray
     source: IntArray
 
     def __len__(self) -> int:
         return len(self.frame)
 
-    def select(self, which: NDArray[Any]) -> Stack:
-        """The detections of an index or a boolean mask."""
-        return Stack(
+    def select(self, which: NDArray[Any]) -> StackedDetections:
+        """The detections that an index array or a boolean mask selects."""
+        return StackedDetections(
             self.frame[which], self.time_s[which], self.keypoints[which], self.weights[which],
-            self.boxes[which], self.scores[which], self.body_px[which], self.source[which],
+            self.boxes[which], self.scores[which], self.height_px[which], self.source[which],
         )  # fmt: skip
 
 
-def stack_detections(detections: Sequence[Keypoints2D], times_s: DoubleArray) -> Stack:
-    """Flatten the detections of all frames; those without a usable keypoint or box are left out."""
+def stack_detections(detections: Sequence[Keypoints2D], times_s: DoubleArray) -> StackedDetections:
+    """Flatten the detections of all frames; those with too few keypoints or no box are left out."""
     counts = np.array([len(d) for d in detections], np.intp)
     frame = np.repeat(np.arange(len(detections)), counts)
     source = np.arange(len(frame)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -87,34 +87,37 @@ def stack_detections(detections: Sequence[Keypoints2D], times_s: DoubleArray) ->
     there = np.isfinite(keypoints).all(-1) & np.isfinite(scores) & (scores > 0)
     keypoints = np.where(there[..., None], keypoints, 0.0)
     weights = np.where(there, np.clip(scores, 0, 1), 0.0)
-    size = body_size(keypoints, weights, boxes)
-    stack = Stack(frame, times_s[frame], keypoints, weights, boxes, person, size, source)
+    size = standing_height_px(keypoints, weights, boxes)
+    stacked = StackedDetections(frame, times_s[frame], keypoints, weights, boxes, person, size, source)
     usable = (there.sum(1) >= 3) & np.isfinite(boxes).all(1) & (size > 0)
-    return stack if usable.all() else stack.select(usable)
+    return stacked if usable.all() else stacked.select(usable)
 
 
-def body_size(keypoints: DoubleArray, weights: DoubleArray, boxes: DoubleArray) -> DoubleArray:
-    """(M,) height in pixels that the person would have standing, from the longest bones, whatever is out of view."""
+def standing_height_px(keypoints: DoubleArray, weights: DoubleArray, boxes: DoubleArray) -> DoubleArray:
+    """Standing height of each person in pixels, (M,), from the longest bones.
+
+    A person who bends or is partly out of view has the same standing height.
+    """
     bones = np.linalg.norm(keypoints[:, _BONE_ENDS[:, 0]] - keypoints[:, _BONE_ENDS[:, 1]], axis=-1) / _BONE_SHARE
-    sure = np.minimum(weights[:, _BONE_ENDS[:, 0]], weights[:, _BONE_ENDS[:, 1]])
-    clear = (sure > 0.4).sum(1, keepdims=True) >= 4  # else what is half hidden must do
-    bones = np.sort(np.where(sure > np.where(clear, 0.4, 0.15), bones, 0.0), axis=1)
+    confidence = np.minimum(weights[:, _BONE_ENDS[:, 0]], weights[:, _BONE_ENDS[:, 1]])
+    enough = (confidence > 0.4).sum(1, keepdims=True) >= 4  # else bones of low confidence are used as well
+    bones = np.sort(np.where(confidence > np.where(enough, 0.4, 0.15), bones, 0.0), axis=1)
     height = np.nan_to_num(boxes[:, 3] - boxes[:, 1])
     width = np.nan_to_num(boxes[:, 2] - boxes[:, 0])
     box = np.maximum(height, width)
-    # Bones are trusted within what the box allows: a person fills at least a fifth of a standing height.
+    # The box limits the result: a visible person covers at least a fifth of the standing height.
     return np.where(bones[:, -_LONGEST_TO_USE] > 0, np.clip(bones[:, -_LONGEST_TO_USE], 0.7 * box, 5 * box), box)
 
 
 @dataclass(frozen=True)
-class Apart:
-    """How far the second of two sets of keypoints is from the first.
+class PoseDifference:
+    """Differences between K pairs of poses.
 
     Attributes:
-        distance: (K,) mean over shared keypoints, body heights, each capped at 1: small only if the poses agree too.
-        shift: (K, 2) pixels that the body as a whole moved.
+        distance: (K,) mean distance of the shared keypoints in body heights, each limited to 1.
+        shift: (K, 2) movement of the whole body from the first to the second pose, pixels.
         limbs: (K,) mean squared distance that remains after the shift, body heights squared.
-        shared: (K,) sum of the weights of the keypoints that both have; 0 if there are none.
+        shared: (K,) sum of the weights of the keypoints that both poses have; 0 if they share none.
     """
 
     distance: DoubleArray
@@ -123,22 +126,22 @@ class Apart:
     shared: DoubleArray
 
 
-def compare(
+def compare_poses(
     first: tuple[DoubleArray, DoubleArray], second: tuple[DoubleArray, DoubleArray], size: DoubleArray
-) -> Apart:
-    """Compare keypoints pair by pair.
+) -> PoseDifference:
+    """Compare K pairs of poses.
 
     Args:
         first, second: keypoints (K, B, 2) pixels and their weights (K, B).
-        size: (K,) body height in pixels.
+        size: (K,) standing height in pixels.
     """
-    weights = first[1] * second[1]  # what is half sure in both counts a quarter
+    weights = first[1] * second[1]
     moved = (second[0] - first[0]) / size[:, None, None]
     far = np.linalg.norm(moved, axis=-1)
     total = weights.sum(1)
     safe = np.maximum(total, 1e-9)
     distance = (weights * np.minimum(far, 1.0)).sum(1) / safe
-    # The shift is a robust mean: keypoints that jumped to someone else must not pull the whole body with them.
+    # The shift is a robust mean: keypoints that jumped to another person must not move the whole body.
     place = weights * _PLACE_WEIGHT
     start = place
     shift = np.zeros((len(size), 2))
@@ -147,47 +150,51 @@ def compare(
         residual = np.linalg.norm(moved - shift[:, None], axis=-1)
         place = start / (1 + (residual / 0.08) ** 2)
     limbs = (weights * np.minimum(residual, 0.5) ** 2).sum(1) / safe
-    return Apart(np.where(total > 0, distance, 1.0), shift * size[:, None], limbs, total)
+    return PoseDifference(np.where(total > 0, distance, 1.0), shift * size[:, None], limbs, total)
 
 
-def compare_pairs(stack: Stack, first: IntArray, second: IntArray) -> Apart:
-    """:func:`compare` detections of a stack, a bounded number at a time."""
+def compare_detections(stacked: StackedDetections, first: IntArray, second: IntArray) -> PoseDifference:
+    """Compare pairs of detections with :func:`compare_poses`, a bounded number at a time."""
     parts = []
     for begin in range(0, max(len(first), 1), _CHUNK):
         a, b = first[begin : begin + _CHUNK], second[begin : begin + _CHUNK]
-        size = np.sqrt(stack.body_px[a] * stack.body_px[b])
-        parts.append(compare((stack.keypoints[a], stack.weights[a]), (stack.keypoints[b], stack.weights[b]), size))
-    return Apart(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("distance", "shift", "limbs", "shared")))
+        size = np.sqrt(stacked.height_px[a] * stacked.height_px[b])
+        parts.append(
+            compare_poses((stacked.keypoints[a], stacked.weights[a]), (stacked.keypoints[b], stacked.weights[b]), size)
+        )
+    return PoseDifference(
+        *(np.concatenate([getattr(p, f) for p in parts]) for f in ("distance", "shift", "limbs", "shared"))
+    )
 
 
-def pairs_within(starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
-    """For each row i all j in starts[i] .. ends[i] - 1: two flat index arrays."""
+def index_pairs(starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
+    """Index pairs (i, j) with starts[i] <= j < ends[i], as two flat arrays."""
     counts = np.maximum(ends - starts, 0)
     first = np.repeat(np.arange(len(starts)), counts)
     second = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
     return first, second
 
 
-def drop_doubles(stack: Stack, same_person: float = 0.07) -> Stack:
-    """Keep one of several detections of one person: those in a frame whose keypoints nearly coincide.
+def drop_duplicate_detections(stacked: StackedDetections, same_person: float = 0.07) -> StackedDetections:
+    """Drop duplicate detections of one person in a frame; the better one stays.
 
-    ``same_person`` is in body heights (0.07 is 12 cm): detectors repeat themselves within a few per cent, while two
-    people whose joints all coincide to that could not be told apart anyway.
+    Two detections are duplicates where their mean keypoint distance is below ``same_person`` body heights (0.07 is
+    12 cm). Duplicates of a detector differ by a few percent of the height.
     """
-    if len(stack) == 0:
-        return stack
-    index = np.arange(len(stack))
-    first, second = pairs_within(index + 1, np.searchsorted(stack.frame, stack.frame, side="right"))
-    near = _boxes_touch(stack.boxes[first], stack.boxes[second])
+    if len(stacked) == 0:
+        return stacked
+    index = np.arange(len(stacked))
+    first, second = index_pairs(index + 1, np.searchsorted(stacked.frame, stacked.frame, side="right"))
+    near = _boxes_touch(stacked.boxes[first], stacked.boxes[second])
     first, second = first[near], second[near]
-    apart = compare_pairs(stack, first, second)
-    double = (apart.distance < same_person) & (apart.shared > 0)
+    difference = compare_detections(stacked, first, second)
+    double = (difference.distance < same_person) & (difference.shared > 0)
     first, second = first[double], second[double]
-    quality = stack.scores + stack.weights.mean(1)
+    quality = stacked.scores + stacked.weights.mean(1)
     worse = np.where(quality[first] < quality[second], first, second)
-    keep = np.ones(len(stack), bool)
+    keep = np.ones(len(stacked), bool)
     keep[worse] = False
-    return stack.select(keep)
+    return stacked.select(keep)
 
 
 def _boxes_touch(a: DoubleArray, b: DoubleArray) -> NDArray[np.bool_]:

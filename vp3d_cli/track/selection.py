@@ -1,4 +1,4 @@
-"""Pick people out of those that were tracked: the options --person and --roi."""
+"""Selection of tracked people: the options --person and --roi."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from vp3d_cli.types import DoubleArray, Track2D
 
 
 def select_people(tracks: Sequence[Track2D], which: int | str, size_wh: tuple[int, int]) -> list[Track2D]:
-    """Pick one person.
+    """Select one person by number, size, position or time in view.
 
     Args:
-        tracks: what :func:`vp3d_cli.track.track_people` returned.
-        which: a person's number, or ``"largest"`` (median area of the box), ``"central"`` (median distance of the box
-            from the middle of the image) or ``"longest"`` (frames in view).
+        tracks: result of :func:`vp3d_cli.track.track_people`.
+        which: number of a person, or ``"largest"`` (median area of the box), ``"central"`` (median distance of the
+            box from the centre of the image) or ``"longest"`` (frames in view).
         size_wh: width and height of the image in pixels.
 
     Returns:
-        The one track, its number unchanged.
+        A list with the one track; its number is unchanged.
 
     Raises:
-        ConfigError: there is no such person, or the word is not one of the three.
-        NobodyFoundError: there are no tracks at all.
+        ConfigError: no person has this number, or the word is unknown.
+        NobodyFoundError: there are no tracks.
     """
     if not tracks:
         raise NobodyFoundError("no person to select: nobody was tracked in the video")
@@ -46,15 +46,15 @@ def select_people(tracks: Sequence[Track2D], which: int | str, size_wh: tuple[in
 
 
 def select_in_roi(tracks: Sequence[Track2D], roi_xywh: tuple[float, float, float, float]) -> list[Track2D]:
-    """Keep the people who spend at least half of their time in view with the middle of their box in a region.
+    """Keep the people whose box centre is in a region for at least half of their time in view.
 
     Args:
-        tracks: what :func:`vp3d_cli.track.track_people` returned.
-        roi_xywh: left, top, width, height in pixels.
+        tracks: result of :func:`vp3d_cli.track.track_people`.
+        roi_xywh: left, top, width and height of the region in pixels.
 
     Raises:
-        ConfigError: the region is empty.
-        NobodyFoundError: nobody is in it.
+        ConfigError: the region is empty or not finite.
+        NobodyFoundError: nobody is in the region.
     """
     x, y, width, height = roi_xywh
     if not (np.isfinite(roi_xywh).all() and width > 0 and height > 0):

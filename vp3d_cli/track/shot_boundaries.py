@@ -1,4 +1,4 @@
-"""Find hard cuts between camera shots, frame by frame, from thumbnails."""
+"""Detection of hard cuts between camera shots from thumbnails, frame by frame."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from vp3d_cli.types import FloatArray, FrameBGR
 
 _THUMBNAIL_WH = (32, 18)
 _SAMPLED_WH = (256, 144)
-_BLOCKS_YX = (6, 8)  # the thumbnail in blocks of 3 x 4
-# Change of two frames is 1 - correlation of their thumbnails, which a new exposure or a flash leaves alone. Over six
-# clips (walking in and out at 10 fps, a flip, signing, a rolled camera) neighbouring frames reached 0.10, and 17 % of
-# the blocks; every fifth frame 0.40 and 27 %; other scenes differ by 0.59 to 0.92 and 58 % to 98 %.
+_BLOCKS_YX = (6, 8)  # blocks of the thumbnail, each 3 x 4 pixels
+# The change between two frames is 1 - correlation of their thumbnails; a new exposure or a flash does not raise it. In
+# six clips without cuts the change between neighbouring frames was at most 0.10 (17 % of the blocks); between
+# different scenes it is 0.59 to 0.92 (58 % to 98 %) (docs/measurements/tracking.md).
 _LEAST_CHANGE = 0.35
-# In a cut nearly everything changes; someone who walks by changes only what they cover and uncover.
+# A cut changes nearly the whole image; a person who walks by changes only a part.
 _BLOCK_CHANGE, _LEAST_BLOCKS = 0.5, 0.45
-# Fast pans differ from frame to frame all the time; a cut stands out from the frames before it.
+# In a fast pan all frames differ; the change at a cut must exceed the median of the last frames by this factor.
 _TIMES_USUAL = 3.0
 _MEMORY = 8  # frames
 
 
 class CutDetector:
-    """Says at which frames a new camera shot begins.
+    """Detects hard cuts: frames that begin a new camera shot.
 
-    Feed it every frame in order. Cost: one thumbnail per frame. Dissolves and fades are not cuts, nor is a jump
-    within one view (same camera, some seconds left out): there the background stays.
+    It must get every frame in order. Dissolves and fades do not count as cuts, nor does a jump in time within one
+    camera view, where the background stays.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class CutDetector:
         self._changes: deque[float] = deque(maxlen=_MEMORY)
 
     def update(self, image: FrameBGR) -> bool:
-        """Take the next frame.
+        """Process the next frame.
 
         Args:
-            image: (H, W, 3) BGR.
+            image: (H, W, 3) BGR uint8.
 
         Returns:
             Whether this frame begins a new shot; False for the first frame.
@@ -58,8 +58,8 @@ class CutDetector:
 
 
 def _thumbnail(image: FrameBGR) -> FloatArray:
-    """(18, 32, 3) of mean 0 and deviation 1 over all; flat images give zeros."""
-    # Averaging every pixel of a 1080p frame takes 6 ms, as long as decoding it; 64 of them for each of ours do as well.
+    """Thumbnail (18, 32, 3) normalized to mean 0 and deviation 1; zeros for a uniform image."""
+    # Averaging all pixels of a 1080p frame takes as long as decoding it; 64 samples per pixel are as good.
     sampled = cv2.resize(image, _SAMPLED_WH, interpolation=cv2.INTER_NEAREST)
     small = cv2.resize(sampled, _THUMBNAIL_WH, interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
@@ -68,7 +68,7 @@ def _thumbnail(image: FrameBGR) -> FloatArray:
 
 
 def _changed_blocks(last: FloatArray, now: FloatArray) -> float:
-    """Share of blocks whose mean absolute difference is more than half the deviation of the image."""
+    """Share of blocks whose mean absolute difference exceeds half the deviation of the image."""
     rows, columns = _BLOCKS_YX
     difference = np.abs(now - last).mean(axis=2)
     blocks = difference.reshape(rows, difference.shape[0] // rows, columns, difference.shape[1] // columns)

@@ -1,1 +1,1 @@
-"""Training lifters: the data engine, losses and the loop. Start with loop.py."""
+"""Training of lifters; :mod:`vp3d_cli.train.loop` is read first."""

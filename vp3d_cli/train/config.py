@@ -1,11 +1,11 @@
-"""Configuration of a training run: a TOML file, flags on top, checked before anything starts."""
+"""Configuration of a training run: a TOML file with command-line overrides."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``[model]``: what is trained.
+    """``[model]``: task and architecture of the lifter.
 
     Attributes:
         task: ``pose`` or ``trajectory``.
         architecture: name in :data:`vp3d_cli.plugins.ARCHITECTURES`.
-        options: of the architecture, but for joints and features, which follow from task and input rule.
+        options: options of the architecture; joints and features follow from task and input rule.
     """
 
     task: Task = "pose"
@@ -53,15 +53,15 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """``[data]``: the motions.
+    """``[data]``: motion capture to train on.
 
     Attributes:
         motion: paths of motion archives, folders or pose files.
-        sources: only these sources; all if empty.
-        hold_out: regular expressions; a clip whose name matches any is kept for validation.
-        labelled: of the other clips, those that are trained on: a share of them (chosen by their names, so always the
-            same), or regular expressions. For finding out what few labels are worth.
-        engine: how windows are made of them.
+        sources: sources to use; all if empty.
+        hold_out: regular expressions; a clip whose name matches any is held out for validation.
+        labelled: part of the other clips to train on, for experiments with few labels: a share (selected by clip name,
+            so always the same clips), or regular expressions for names.
+        engine: how training windows are generated.
     """
 
     motion: tuple[str, ...] = ()
@@ -79,17 +79,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """``[dataset]``: a prepared data set, in place of motions (see ``vp3d data``).
+    """``[dataset]``: a prepared data set (see ``vp3d data``), instead of motion capture.
 
     Attributes:
-        folder: of its archives; "" if motions are trained on.
+        folder: folder of its archives; empty to train on motion capture.
         name: ``human36m`` or ``humaneva``.
-        keypoints: which 2D keypoints, such as ``gt`` or ``cpn_ft_h36m_dbb``.
-        train, test: subjects; the data set's usual ones if empty.
-        actions: only sequences whose names begin with one of these; all if empty.
-        subset: share of every training sequence that is labelled: one stretch of it, always the same.
-        downsample: keep every so many frames; sets the lifter's frame rate.
-        cameras: file of cameras of your own, where the ones that ship lack intrinsics.
+        keypoints: kind of 2D keypoints, such as ``gt`` or ``cpn_ft_h36m_dbb``.
+        train, test: subjects; the standard split of the data set if empty.
+        actions: prefixes of sequence names to use; all sequences if empty.
+        subset: share of every training sequence that is labelled: one contiguous part, always the same.
+        downsample: keep every Nth frame; sets the lifter's frame rate.
+        cameras: camera file to use instead of the bundled one, which may lack intrinsics.
     """
 
     folder: str = ""
@@ -111,22 +111,24 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class SemiConfig:
-    """``[semi]``: semi-supervised training (Pavllo et al. 2019, section 4); on where there is something unlabelled.
+    """``[semi]``: semi-supervised training (Pavllo et al. 2019, section 4).
+
+    It is on if there are unlabelled data.
 
     Attributes:
-        subjects: of the data set, whose labels are not used. Of a subject who is trained on as well, the part outside
-            ``dataset.subset`` is.
-        footage: keypoint files, or folders of them, as ``vp3d infer --keypoints-only`` writes them.
-        warmup_epochs, warmup_steps: how long the unlabelled half is left out; both may be given.
-        trajectory, reprojection, bone_lengths: weights of the losses; 0 leaves one out. The gradient of mean bone
-            lengths points the same way for a whole batch: with a weight of 1 it outweighs all others.
-        placed_by: what puts a predicted pose where it is projected from: the ``trajectory`` network, as in the paper,
-            or a ``fit`` of the pose to its keypoints. Then the pose need not make up for mistakes of the trajectory
-            network, which learns from back-projection by itself.
+        subjects: subjects of the data set whose labels are not used. For a subject who is also in ``dataset.train``,
+            this is the part outside ``dataset.subset``.
+        unlabelled: keypoint files, or folders of them, as ``vp3d infer --keypoints-only`` writes them.
+        warmup_epochs, warmup_steps: training time without unlabelled data; the two add up.
+        trajectory, reprojection, bone_lengths: weights of the losses; 0 disables one. The gradient of mean bone lengths
+            points the same way for a whole batch: with a weight of 1 it outweighs all others.
+        placed_by: how a predicted pose is placed before it is projected: by the ``trajectory`` network, as in the
+            paper, or by a ``fit`` of the pose to its keypoints. With the fit, the pose does not have to compensate
+            errors of the trajectory network, which learns from its own reprojection.
     """
 
     subjects: tuple[str, ...] = ()
-    footage: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
     warmup_epochs: int = 0
     warmup_steps: int = 0
     trajectory: float = 1.0
@@ -140,42 +142,42 @@ class SemiConfig:
                 raise ConfigError(f"[semi] {name} must not be negative, got {getattr(self, name)}")
         if self.placed_by not in get_args(Placing):
             raise ConfigError(f"[semi] placed_by must be one of {', '.join(get_args(Placing))}, got {self.placed_by!r}")
-        if self.subjects and self.footage:
-            raise ConfigError("[semi] subjects and footage are two kinds of unlabelled data; give one")
+        if self.subjects and self.unlabelled:
+            raise ConfigError("[semi] subjects and unlabelled are two kinds of unlabelled data; give one of them")
 
     @property
     def on(self) -> bool:
-        """Whether there is something unlabelled."""
-        return bool(self.subjects or self.footage)
+        """Whether there are unlabelled data."""
+        return bool(self.subjects or self.unlabelled)
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """``[train]``: the loop.
+    """``[train]``: training loop, optimizer and batches.
 
     Attributes:
-        steps: optimizer steps in all, unless ``epochs`` says how many.
-        epochs: passes over a data set; motions have no end, so they are trained on for ``steps``.
+        steps: optimizer steps in all, unless ``epochs`` is set.
+        epochs: passes over a data set; generated data has no epochs and is trained on for ``steps``.
         batch: windows per step; in semi-supervised training, half of them are unlabelled.
-        outputs: frames that each window answers for.
-        stride: frames between these. 1 runs the dilated form; more (a product of the first widths of a temporal model)
-            makes outputs differ more and computes nothing that none of them needs.
-        learning_rate, warmup_steps, decay_share: constant after a linear warm-up, then linear to zero over the last
+        outputs: output frames per window.
+        stride: frames from one output to the next. 1 runs the dilated form. More (a product of the first widths of a
+            temporal model) makes the outputs less similar and skips computation that no output needs.
+        learning_rate, warmup_steps, decay_share: linear warm-up, constant, then linear decay to zero over the last
             ``decay_share`` of the steps.
-        epoch_decay: factor of the learning rate after every epoch, besides.
-        optimizer: ``muon`` (with AdamW for what is no hidden matrix), ``adamw``, or ``adam-amsgrad`` (the paper's).
-        weight_decay: of Muon and AdamW.
-        flips: train on mirrored windows as well.
-        velocity_weight: of the velocity loss; needs consecutive ``outputs``.
-        batch_norm_momentum: at the first and the last step, exponential between (the paper's section 5).
-        ema: decay of the running average of the weights that is validated and shipped.
-        pool: windows kept in memory to draw batches from.
-        reuse: how often a window of the pool is used, on average, before a new one takes its place.
-        validate_every, validation_windows: steps between validations (0: one after every epoch), outputs judged in
-            each.
-        precision: of the network's matrix products while training; ``auto`` takes bfloat16 where it is fast. With
-            ``float64`` everything is in double precision, for checks.
-        seed: of everything random.
+        epoch_decay: additional factor of the learning rate after every epoch.
+        optimizer: ``muon`` (with AdamW for all but hidden matrices), ``adamw``, or ``adam-amsgrad`` (the paper's).
+        weight_decay: weight decay of Muon and AdamW.
+        flips: also train on mirrored windows.
+        velocity_weight: weight of the velocity loss; needs consecutive ``outputs``.
+        batch_norm_momentum: at the first and the last step, exponential in between (section 5 of the paper).
+        ema: decay of the exponential moving average of the weights, which is validated and saved.
+        pool: generated windows kept in memory, from which batches are drawn.
+        reuse: how often a window of the pool is used, on average, before it is replaced.
+        validate_every: steps between validations; 0 validates after every epoch.
+        validation_windows: output frames in a validation.
+        precision: precision of the networks' matrix products in training; ``auto`` uses bfloat16 where it is fast.
+            ``float64`` runs everything in double precision, for checks.
+        seed: seed of all random numbers.
     """
 
     steps: int = 20000
@@ -224,7 +226,7 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run; one section of the TOML file per field."""
+    """Configuration of a run; each field is a section of the TOML file."""
 
     model: ModelConfig = ModelConfig()
     input: InputRule = InputRule()
@@ -236,7 +238,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if bool(self.data.motion) == bool(self.dataset.folder):
             both = "both [data] motion and [dataset] folder are given" if self.data.motion else "there is no data"
-            raise ConfigError(f"{both}; give --motion PATH, or --data FOLDER with a prepared data set")
+            raise ConfigError(f"{both}; give --motion PATH, or --data FOLDER of a prepared data set")
         if not self.dataset.folder:
             wants = [
                 name
@@ -252,17 +254,17 @@ class TrainConfig:
             if wants:
                 raise ConfigError(f"{', '.join(wants)} needs a data set (--data); motion has no epochs and no subjects")
         if self.semi.on and self.model.task != "pose":
-            raise ConfigError('semi-supervised training trains both models; leave [model] task at "pose"')
+            raise ConfigError('semi-supervised training trains both networks; leave [model] task at "pose"')
         if self.semi.on and self.train.batch < 2:
             raise ConfigError("semi-supervised training needs train.batch of at least 2: one half of it is unlabelled")
 
     @property
     def labelled_batch(self) -> int:
-        """Labelled windows per step."""
+        """Number of labelled windows per step."""
         return self.train.batch // 2 if self.semi.on else self.train.batch
 
     def as_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps; :func:`parse_config` reads it back."""
+        """Return plain values for a checkpoint; :func:`parse_config` reads them back."""
         return dataclasses.asdict(self)
 
 
@@ -270,21 +272,26 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML.
 
     Raises:
-        ConfigError: it is not TOML.
+        ConfigError: the text is not TOML.
     """
     try:
         values: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number of thousands of digits
-        raise ConfigError(f"not TOML: {error}") from error
+        raise ConfigError(f"invalid TOML: {error}") from error
     return values
 
 
-def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Read a TOML file and lay flags over it.
+def read_config(
+    path: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> TrainConfig:
+    """Read a TOML file and apply overrides.
 
     Args:
         path: the file, or None for defaults.
         overrides: nested values, section -> name -> value.
+        on_note: called with one sentence for each key that has a new name.
 
     Raises:
         ConfigError: unreadable file, unknown section or name, value of the wrong type, contradiction.
@@ -295,7 +302,9 @@ def read_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
             values = parse_toml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise ConfigError(f"cannot read configuration {path}: {error}") from error
-    return parse_config(_merge(values, overrides or {}), str(path or "defaults"))
+    values = _with_new_names(values, str(path), on_note)
+    overrides = _with_new_names(overrides or {}, "--set", on_note)
+    return parse_config(_merge(values, overrides), str(path or "defaults"))
 
 
 def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -307,15 +316,34 @@ def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> TrainConfig:
-    """Check nested plain values and make a :class:`TrainConfig` of them.
+    """Check nested plain values and create a :class:`TrainConfig`.
 
     Raises:
         ConfigError: unknown section or name, value of the wrong type, contradiction.
     """
-    return _build(TrainConfig, values, where)
+    return _build(TrainConfig, _with_new_names(values, where), where)
 
 
-# Fields of these types are sections of their own.
+# Keys that were renamed: section, old name, new name. Files and checkpoints with the old names still work.
+_RENAMED = (("semi", "footage", "unlabelled"),)
+
+
+def _with_new_names(
+    values: Mapping[str, Any], where: str, on_note: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    values = dict(values)
+    for section, old, new in _RENAMED:
+        inner = values.get(section)
+        if isinstance(inner, Mapping) and old in inner:
+            if new in inner:
+                raise ConfigError(f"{where}: [{section}] {old} is the old name of {new}; give {new} only")
+            values[section] = {new if name == old else name: value for name, value in inner.items()}
+            if on_note is not None:
+                on_note(f"{where}: [{section}] {old} is now called {new}")
+    return values
+
+
+# Fields of these types are sections of the TOML file.
 _SECTIONS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (

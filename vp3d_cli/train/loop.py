@@ -1,4 +1,4 @@
-"""The training loop, top to bottom: set up, resume, then draw a batch, step, average, validate, save."""
+"""The training loop: draw a batch, update the weights, average, validate, save. Read first."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from torch import nn
 
 from vp3d_cli.errors import TrainingError
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file, save_lifter
-from vp3d_cli.lift.input_rule import InputRule
-from vp3d_cli.train.batch import Batch, Unlabelled, to_precision
+from vp3d_cli.train.batch import Batch, UnlabelledBatch, to_precision
 from vp3d_cli.train.config import LoopConfig, TrainConfig, parse_config
-from vp3d_cli.train.data import open_data
-from vp3d_cli.train.networks import PoseAndTrajectory, build_networks, lifters
+from vp3d_cli.train.data import TrainingData, open_data
+from vp3d_cli.train.networks import build_networks, initialize_from, lifters
 from vp3d_cli.train.objective import Objective
-from vp3d_cli.train.runs import append_row, copy_file, stop_requested, write_state
-from vp3d_cli.train.schedule import STEPS_PER_LOOK, Schedule, make_optimizer, observed, update_average
-from vp3d_cli.train.start import start_with
+from vp3d_cli.train.optimization import (
+    STEPS_PER_STATISTICS_UPDATE,
+    Schedule,
+    make_optimizer,
+    update_average,
+    update_statistics,
+)
+from vp3d_cli.train.run_files import append_row, copy_file, stop_requested, write_state
 
-# Bumped when a change makes old training states unusable.
+# Increased when a change makes old training states unusable.
 STATE_VERSION = 1
-
-Report = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run left its files, and how it ended.
+    """Files of a training run, and how it ended.
 
     Attributes:
-        best, last: lifter files. Semi-supervised training leaves those of its trajectory network beside them, as
+        best, last: lifter files. Semi-supervised training saves its trajectory network beside them, as
             ``trajectory-best.safetensors`` and ``trajectory-last.safetensors``.
-        log: CSV with one row per validation.
-        score: of the best model, see :meth:`vp3d_cli.train.objective.Objective.examine`.
+        log: CSV file with one row per validation.
+        score: score of the best model, see :meth:`vp3d_cli.train.objective.Objective.validate`.
         finished: False if the run was interrupted; it can be resumed.
     """
 
@@ -58,141 +60,178 @@ def train(
     resume: bool = False,
     start_from: Path | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
-    on_validation: Report | None = None,
+    on_validation: Callable[[dict[str, float]], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train a lifter.
 
     Args:
-        config: what and how.
+        config: configuration of the run.
         out: folder for ``best.safetensors``, ``last.safetensors``, ``state.pt`` and ``log.csv``.
         device: ``cpu`` or ``cuda``.
-        resume: go on from ``state.pt``; the numbers are those of an uninterrupted run.
-        start_from: a lifter file whose weights a new run starts from, see :func:`vp3d_cli.train.start.start_with`.
+        resume: continue from ``state.pt``; the result is that of an uninterrupted run.
+        start_from: lifter file whose weights a new run starts from, see
+            :func:`vp3d_cli.train.networks.initialize_from`.
         on_step: called with (step, steps, loss).
-        on_validation: called with the row that goes into the log.
-        on_note: called with what the user should know about the data, one sentence at a time.
+        on_validation: called with each row of the log.
+        on_note: called with each remark about the data, one sentence each.
 
     Raises:
-        ConfigError, InputError: configuration or data are unusable.
-        TrainingError: nothing to resume, a state of another configuration, out of memory.
+        ConfigError, InputError: the configuration or the data are unusable.
+        TrainingError: there is no state to resume, it has another configuration, or memory ran out.
     """
-    loop = config.train
-    state_path, log_path = out / "state.pt", out / "log.csv"
+    state_path = out / "state.pt"
     state = _read_state(state_path, config) if resume else None
     if state is None and state_path.exists():
-        raise TrainingError(f"{out} holds another run; --resume goes on with it, or choose another --out")
+        raise TrainingError(f"{out} holds another run; continue it with --resume, or choose another --out")
     data = open_data(config)
     if on_note is not None:
         for note in data.notes:
             on_note(note)
-
-    torch.manual_seed(loop.seed)
-    model = build_networks(config, data.rule).to(device)
-    if start_from is not None:
-        start_with(_starting(model), load_lifter_file(start_from)[0], str(start_from))
-    dtype = torch.float64 if loop.precision == "float64" else torch.float32
-    model.to(dtype)
-    average = copy.deepcopy(model).eval()
-    optimizer = make_optimizer(model, loop)
-    step, best = 0, float("inf")
-    if state is not None:
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, best = state["step"], state["best"]
-    out.mkdir(parents=True, exist_ok=True)
-
-    net: Any = model.config
-    with _out_of_memory(loop):
-        material = data.material(net, device, state)
-    exam = {name: to_precision(batch, dtype) for name, batch in material.exam.items()}
-    seen = None if material.seen is None else to_precision(material.seen, dtype)
-    schedule = Schedule.of(config, material.labelled.epoch)
-    objective = Objective(config, data.rule)
-    autocast = _autocasts(loop, device)
-    if state is not None:
-        torch.set_rng_state(state["rng"])
-
-    def save() -> None:
-        _save_lifters(average, config, data.rule, data.licence, out, {"step": step, "score": best})
-        write_state(
-            state_path,
-            {
-                "version": STATE_VERSION,
-                "config": config.as_dict(),
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "rng": torch.get_rng_state(),
-                "step": step,
-                "best": best,
-                **material.labelled.state(),
-            },
-        )
-
-    running, since, data_s, started = 0.0, 0, 0.0, time.perf_counter()
-    with stop_requested() as stopped, _out_of_memory(loop):
-        while step < schedule.steps and not stopped():
-            schedule.prepare(optimizer, model, step)
-            model.train()
-
-            before = time.perf_counter()
-            batch: Batch = to_precision(material.labelled.batch(step), dtype)
-            unseen: Unlabelled | None = None
-            if material.unlabelled is not None and step >= schedule.warmup:
-                unseen = to_precision(material.unlabelled.batch(step), dtype)
-            data_s += time.perf_counter() - before
-
-            loss = objective.loss(model, batch, unseen, autocast)
-            if not torch.isfinite(loss):
-                raise TrainingError(f"the loss is not finite at step {step}; resume with a lower train.learning_rate")
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
-            step += 1
-            update_average(average, model, min(loop.ema, step / (step + 10)))
-            if loop.ema and step % STEPS_PER_LOOK == 1:
-                with observed(average, step):
-                    objective.loss(average, batch, unseen, autocast)
-
-            running, since = running + loss.item(), since + 1
+    run = _Run(config, data, out, device)
+    run.initialize(state, start_from)
+    with stop_requested() as stopped, _out_of_memory(config.train):
+        while run.step < run.schedule.steps and not stopped():
+            batch, unlabelled = run.draw_batch()
+            loss = run.update(batch, unlabelled)
+            run.update_average(batch, unlabelled)
             if on_step is not None:
-                on_step(step, schedule.steps, loss.item())
-            if schedule.validates(step):
-                row = {"step": float(step), "loss": running / since, **objective.examine(average, exam, seen)}
-                row["seconds"] = time.perf_counter() - started
-                row["data_share"] = data_s / row["seconds"]
-                append_row(log_path, row)
-                better = row["score"] < best
-                best = min(best, row["score"])
-                save()
-                for prefix in lifters(average, config) if better else ():
-                    copy_file(out / f"{prefix}last.safetensors", out / f"{prefix}best.safetensors")
+                on_step(run.step, run.schedule.steps, loss)
+            if run.schedule.validates(run.step):
+                row = run.validate_and_save()
                 if on_validation is not None:
                     on_validation(row)
-                running, since = 0.0, 0
         if stopped():
-            save()
-    return TrainResult(out / "best.safetensors", out / "last.safetensors", log_path, best, step >= schedule.steps)
+            run.save()
+    return TrainResult(run.best_path, run.last_path, run.log_path, run.best, run.step >= run.schedule.steps)
 
 
-def _starting(model: nn.Module) -> nn.Module:
-    """What other weights go into: the pose network, if there are two."""
-    return model.pose if isinstance(model, PoseAndTrajectory) else model
+class _Run:
+    """Networks, averaged weights, optimizer, batch sources and counters of a run, and its files.
+
+    Attributes:
+        step: steps that are done.
+        best: lowest score of any validation.
+        schedule: number of steps, learning rate and validation steps.
+        best_path, last_path, log_path: see :class:`TrainResult`.
+    """
+
+    schedule: Schedule
+
+    def __init__(self, config: TrainConfig, data: TrainingData, out: Path, device: str) -> None:
+        self._config, self._loop, self._data, self._out, self._device = config, config.train, data, out, device
+        self._dtype = torch.float64 if self._loop.precision == "float64" else torch.float32
+        self._autocast = _uses_bfloat16(self._loop, device)
+        self.best_path, self.last_path = out / "best.safetensors", out / "last.safetensors"
+        self.log_path = out / "log.csv"
+        self.step, self.best = 0, float("inf")
+        self._loss_sum, self._loss_count, self._data_s = 0.0, 0, 0.0
+
+    def initialize(self, state: Mapping[str, Any] | None, start_from: Path | None) -> None:
+        """Build networks, optimizer and batch sources, or restore them from a state."""
+        torch.manual_seed(self._loop.seed)
+        self._model = build_networks(self._config, self._data.rule).to(self._device)
+        if start_from is not None:
+            initialize_from(self._model, load_lifter_file(start_from)[0], str(start_from))
+        self._model.to(self._dtype)
+        self._average = copy.deepcopy(self._model).eval()
+        self._optimizer = make_optimizer(self._model, self._loop)
+        self._objective = Objective(self._config, self._data.rule)
+        if state is not None:
+            self._model.load_state_dict(state["model"])
+            self._average.load_state_dict(state["average"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.step, self.best = state["step"], state["best"]
+        self._out.mkdir(parents=True, exist_ok=True)
+        net: Any = self._model.config
+        with _out_of_memory(self._loop):
+            self._sources = self._data.batch_sources(net, self._device, state)
+        self.schedule = Schedule.of(self._config, self._sources.labelled.epoch)
+        if state is not None:
+            torch.set_rng_state(state["rng"])
+        self._started = time.perf_counter()
+
+    def draw_batch(self) -> tuple[Batch, UnlabelledBatch | None]:
+        """Draw the labelled windows of a step and, after the warm-up, the unlabelled ones."""
+        before = time.perf_counter()
+        batch = to_precision(self._sources.labelled.batch(self.step), self._dtype)
+        unlabelled = None
+        if self._sources.unlabelled is not None and self.step >= self.schedule.warmup:
+            unlabelled = to_precision(self._sources.unlabelled.batch(self.step), self._dtype)
+        self._data_s += time.perf_counter() - before
+        return batch, unlabelled
+
+    def update(self, batch: Batch, unlabelled: UnlabelledBatch | None) -> float:
+        """Update the weights from a batch and return its loss."""
+        self.schedule.prepare(self._optimizer, self._model, self.step)
+        self._model.train()
+        loss = self._objective.loss(self._model, batch, unlabelled, self._autocast)
+        if not torch.isfinite(loss):
+            raise TrainingError(f"the loss is not finite at step {self.step}; resume with a lower train.learning_rate")
+        self._optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+        self.step += 1
+        self._loss_sum, self._loss_count = self._loss_sum + loss.item(), self._loss_count + 1
+        return loss.item()
+
+    def update_average(self, batch: Batch, unlabelled: UnlabelledBatch | None) -> None:
+        """Update the averaged weights and, every few steps, their batch norm statistics."""
+        update_average(self._average, self._model, min(self._loop.ema, self.step / (self.step + 10)))
+        if self._loop.ema and self.step % STEPS_PER_STATISTICS_UPDATE == 1:
+            with update_statistics(self._average, self.step):
+                self._objective.loss(self._average, batch, unlabelled, self._autocast)
+
+    def validate_and_save(self) -> dict[str, float]:
+        """Validate the averaged weights, save everything, and return the row of the log."""
+        errors = self._objective.validate(self._average, self._labelled_validation(), self._unlabelled_validation())
+        row = {"step": float(self.step), "loss": self._loss_sum / self._loss_count, **errors}
+        row["seconds"] = time.perf_counter() - self._started
+        row["data_share"] = self._data_s / row["seconds"]
+        append_row(self.log_path, row)
+        improved = row["score"] < self.best
+        self.best = min(self.best, row["score"])
+        self.save()
+        for prefix in lifters(self._average, self._config) if improved else ():
+            copy_file(self._out / f"{prefix}last.safetensors", self._out / f"{prefix}best.safetensors")
+        self._loss_sum, self._loss_count = 0.0, 0
+        return row
+
+    def _labelled_validation(self) -> dict[str, Batch]:
+        return {name: to_precision(batch, self._dtype) for name, batch in self._sources.validation.items()}
+
+    def _unlabelled_validation(self) -> UnlabelledBatch | None:
+        batch = self._sources.unlabelled_validation
+        return None if batch is None else to_precision(batch, self._dtype)
+
+    def save(self) -> None:
+        """Save the lifters with the averaged weights, and the state that a resumed run needs."""
+        _save_lifters(self._average, self._config, self._data, self._out, {"step": self.step, "score": self.best})
+        state = {
+            "version": STATE_VERSION,
+            "config": self._config.as_dict(),
+            "model": self._model.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "step": self.step,
+            "best": self.best,
+            **self._sources.labelled.state(),
+        }
+        write_state(self._out / "state.pt", state)
 
 
 def _save_lifters(
-    model: nn.Module, config: TrainConfig, rule: InputRule, licence: str, out: Path, reached: Mapping[str, float]
+    model: nn.Module, config: TrainConfig, data: TrainingData, out: Path, progress: Mapping[str, float]
 ) -> None:
     for prefix, (task, network) in lifters(model, config).items():
         net: Any = network.config
-        training = {**config.as_dict(), **reached}
-        info = LifterInfo(task, config.model.architecture, net.as_dict(), rule, licence, training)
+        training = {**config.as_dict(), **progress}
+        info = LifterInfo(task, config.model.architecture, net.as_dict(), data.rule, data.licence, training)
         save_lifter(out / f"{prefix}last.safetensors", network, info)
 
 
-def _autocasts(loop: LoopConfig, device: str) -> bool:
+def _uses_bfloat16(loop: LoopConfig, device: str) -> bool:
     """Whether matrix products run in bfloat16."""
     if loop.precision != "auto":
         return loop.precision == "bfloat16"
@@ -201,6 +240,7 @@ def _autocasts(loop: LoopConfig, device: str) -> bool:
 
 @contextlib.contextmanager
 def _out_of_memory(loop: LoopConfig) -> Iterator[None]:
+    """Turn running out of memory into an error that says what to change."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -214,9 +254,11 @@ def _read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
         raise TrainingError(f"nothing to resume at {path}; leave out --resume to start a run")
     state: dict[str, Any] = torch.load(path, weights_only=True)
     if state.get("version") != STATE_VERSION:
-        raise TrainingError(f"{path} is a state of version {state.get('version')}, this vp3d reads {STATE_VERSION}")
-    # Parsed, so that what older versions did not have takes its default. The number of steps may change: a run may be
-    # ended sooner or later than was planned.
+        raise TrainingError(
+            f"{path} has state version {state.get('version')}, this vp3d reads {STATE_VERSION}; start a new run"
+        )
+    # Parsed, so that options which older versions did not have take their defaults. The number of steps may change: a
+    # run may be ended sooner or later than planned.
     before, now = parse_config(state["config"], str(path)).as_dict(), config.as_dict()
     for name in ("steps", "epochs"):
         before["train"][name] = now["train"][name]

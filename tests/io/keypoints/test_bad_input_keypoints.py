@@ -17,6 +17,7 @@ from keypoint_samples import (
     dump,
     fails,
     flat,
+    keypoint_arrays,
     mmpose_demo,
     video,
     walk,
@@ -104,15 +105,15 @@ def test_hostile_archives_are_refused_and_not_run(tmp_path: Path) -> None:
     fails(path, r"data_2d_custom_bad\.npz: positions_2d: refused, it asks for \w+\.system")
     with np.load(own_file(tmp_path / "own.npz")) as stored:
         arrays = dict(stored)
-    np.savez(tmp_path / "bad.npz", **{**arrays, "person_ids": np.array([{}], object)})
-    fails(tmp_path / "bad.npz", r"bad\.npz: cannot be read \(Object arrays cannot be loaded")
+    for own in (arrays, keypoint_arrays([track()], np.arange(12) / 25, SIZE_WH)):
+        np.savez(tmp_path / "bad.npz", **{**own, "person_ids": np.array([{}], object)})
+        fails(tmp_path / "bad.npz", r"bad\.npz: cannot be read .*\(Object arrays cannot be loaded")
     assert not mark.exists()
 
 
 def test_damaged_own_files(tmp_path: Path) -> None:
     path = own_file(tmp_path / "own.npz")
-    with np.load(path) as stored:
-        arrays = dict(stored)
+    arrays = keypoint_arrays([track()], np.arange(12) / 25, SIZE_WH)
     for change, message in [
         ({"schema": np.asarray("vp3d-keypoints/9")}, "schema 'vp3d-keypoints/9', but this vp3d reads vp3d-keypoints/1"),
         ({"scores_2d": arrays["scores_2d"][:, :5]}, r"scores_2d: expected shape \(1, 12, 17\), got \(1, 5, 17\)"),

@@ -13,9 +13,9 @@ from poses import walking_pose, with_arrays
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.poses.npz import write_npz
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion
-from vp3d_cli.types import Pose3D
 
 FRAMES = 5
 

@@ -1,7 +1,7 @@
 """How fast each stage is by itself, and all of them together.
 
 Every stage runs over the same frames, already in memory, so that one does not pay for another; "end to end" is
-:func:`vp3d_cli.pipeline.infer.infer` from the file, where decoding and the rest overlap with detection as they do in
+:func:`vp3d_cli.pipeline.api.infer` from the file, where decoding and the rest overlap with detection as they do in
 use.
 """
 
@@ -21,10 +21,13 @@ import numpy as np
 from vp3d_cli.detect.base import Detector, load_detector
 from vp3d_cli.errors import InputError, NobodyFoundError
 from vp3d_cli.lift.lifter import Lifter, load_lifter
-from vp3d_cli.pipeline.infer import InferSettings, Motion, infer, lift_person, stand
+from vp3d_cli.pipeline.infer import Motion, infer_video, lift_person, place_in_world
+from vp3d_cli.pipeline.run import Models, Run
+from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.side_by_side import SideBySideRenderer
 from vp3d_cli.track import track_people
-from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, Pose3D, VideoInfo
+from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, VideoInfo
 from vp3d_cli.video import VideoReader, VideoWriter
 
 END_TO_END = "end to end"
@@ -182,8 +185,8 @@ def _one_round(
 
     motions = timed("track and condition", track_and_lift, less=lambda: stopwatch.spent)
     seconds.setdefault("lift", []).append(stopwatch.spent)
-    timed("ground", lambda: stand(motions, times))
-    pose = timed(END_TO_END, lambda: infer(video, settings=settings))
+    timed("ground", lambda: place_in_world(motions, times))
+    pose = timed(END_TO_END, lambda: infer_video(video, settings, Run(Models(settings))))
     renderer = SideBySideRenderer(pose, info.size_wh)
     drawable = min(len(frames), _FRAMES_BYTES // (renderer.size_wh[0] * renderer.size_wh[1] * 3))
     drawn = timed("draw", lambda: [renderer.draw(frame) for frame in frames[:drawable]])

@@ -1,1 +1,1 @@
-"""The Cascaded Pyramid Network (Chen et al. 2018)."""
+"""Cascaded Pyramid Network (Chen et al. 2018)."""

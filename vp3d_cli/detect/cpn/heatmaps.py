@@ -1,7 +1,7 @@
-"""Heat-maps of the Cascaded Pyramid Network: what it is trained to show, and how keypoints are read from it.
+"""Heat-maps of the Cascaded Pyramid Network: training targets, and decoding of keypoints.
 
-Positions are pixels of the network's input, continuous: a pixel of a heat-map covers 4 x 4 of them, and number i has
-its centre at 4 i + 2.
+Positions are continuous pixels of the network's input. A pixel of a heat-map covers 4 x 4 of them; pixel i has its
+centre at 4 i + 2.
 """
 
 from __future__ import annotations
@@ -16,33 +16,32 @@ from vp3d_cli.detect.cpn.network import STRIDE
 from vp3d_cli.types import BoolArray, FloatArray
 
 PEAK = 255.0
-# Sides of the Gaussian kernels of the targets, pixels of the heat-map: GlobalNet's levels from coarse to fine, which
-# learn more and more exact positions, and RefineNet.
+# Sides of the Gaussian kernels of the targets, pixels of the heat-map: GlobalNet's levels from coarse to fine, and
+# RefineNet.
 GLOBAL_KERNELS = (15, 11, 9, 7)
 REFINE_KERNEL = 7
-_READING_KERNEL = 21  # blurs a heat-map before its peak is sought
+_READING_KERNEL = 21  # Gaussian blur of a heat-map before its peak is located
 _QUARTER = 0.25  # Chen et al. 2018, section 4.1: "a quarter offset in the direction from the highest to the second"
 
 
 def kernel_sigma(kernel: int) -> float:
-    """Deviation of a Gaussian kernel of this side, by OpenCV's rule (getGaussianKernel), which the weights follow."""
+    """Standard deviation of OpenCV's Gaussian kernel of this side (getGaussianKernel)."""
     return 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
 
 
 def draw_targets(points: NDArray[Any], drawn: BoolArray, map_hw: tuple[int, int], kernel: int) -> FloatArray:
-    """Heat-maps with a Gaussian at each point.
+    """Draw target heat-maps with a Gaussian at each point.
 
-    The Gaussian is centred on the point itself, not on the nearest pixel, so that the network can learn where within
-    a pixel the point lies.
+    The Gaussian is centred on the point, not on the nearest pixel, so that the network learns sub-pixel positions.
 
     Args:
         points: (J, 2) pixels of the network's input.
-        drawn: (J,) False leaves a map empty.
+        drawn: (J,) False gives an empty map.
         map_hw: height and width of a heat-map.
         kernel: side of the Gaussian kernel.
 
     Returns:
-        (J, H, W); the value at the point itself would be 255.
+        (J, H, W) with a peak of 255.
     """
     centres = np.asarray(points, np.float64) / STRIDE - 0.5
     sigma, reach = kernel_sigma(kernel), kernel / 2
@@ -55,14 +54,14 @@ def draw_targets(points: NDArray[Any], drawn: BoolArray, map_hw: tuple[int, int]
 
 
 def read_keypoints(maps: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Keypoints from heat-maps: the peak of the blurred map, a quarter pixel towards the second highest one.
+    """Decode keypoints: peak of the blurred map, moved a quarter pixel to the second peak.
 
     Args:
         maps: (N, J, H, W).
 
     Returns:
-        (N, J, 2) pixels of the network's input, and (N, J) confidence: the map's value at the peak, as a share of
-        the 255 that the network was trained to give, within 0..1.
+        (N, J, 2) pixels of the network's input, and (N, J) confidence: value of the map at the peak divided by the
+        training peak of 255, clipped to 0..1.
     """
     people, joints, height, width = maps.shape
     flat = np.ascontiguousarray(maps.reshape(people * joints, height, width), np.float32)

@@ -1,11 +1,11 @@
-"""The Cascaded Pyramid Network (Chen et al., "Cascaded Pyramid Network for Multi-Person Pose Estimation", CVPR 2018).
+"""Cascaded Pyramid Network (CPN) for pose estimation (Chen et al., CVPR 2018).
 
-A ResNet gives features at four scales. GlobalNet (section 3.1 of the paper) brings them to a common width with
+A ResNet gives features at four scales. GlobalNet (section 3.1 of the paper) converts them to a common width with
 lateral 1x1 convolutions, adds to each the up-sampled coarser one, and predicts heat-maps at every scale. RefineNet
-(section 3.2) sends the coarser features through more bottleneck blocks, up-samples all to the finest scale,
-concatenates them, and predicts the final heat-maps. Heat-maps are a quarter of the input's size.
+(section 3.2) applies more bottleneck blocks to coarser features, up-samples all to the finest scale, concatenates them
+and predicts the final heat-maps. Heat-maps have a quarter of the input's size.
 
-Parameters are named as in the community's PyTorch checkpoints, so that these load as they are.
+Parameter names are those of the community's PyTorch checkpoints, so that these can be loaded unchanged.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from vp3d_cli.detect.torch_tools import few
 from vp3d_cli.errors import WeightsError
 
 JOINTS = 17
-# Deviation of a heat-map with a peak of 255, roughly: the last batch norm starts there, for it would take thousands of
-# steps to grow to it from 1.
+# Approximate standard deviation of a heat-map with a peak of 255. The scale of the last batch norm starts there; from 1
+# it would take thousands of steps to grow.
 _OUTPUT_SPREAD = 10.0
 STRIDE = 4  # input pixels for each pixel of a heat-map
-_EXPANSION = 4  # a ResNet bottleneck puts out four times its inner width (He et al. 2016)
+_EXPANSION = 4  # output width of a ResNet bottleneck over its inner width (He et al. 2016)
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # He et al. 2016, table 1
 
 
@@ -35,7 +35,7 @@ class CpnConfig:
     """Size of the network.
 
     Attributes:
-        blocks: bottleneck blocks of the ResNet at each of its four scales, fine to coarse.
+        blocks: number of bottleneck blocks at each of the ResNet's four scales, fine to coarse.
         base: width of the ResNet's first layer; 64 in the paper.
         channels: width of GlobalNet and RefineNet; 256 in the paper.
     """
@@ -46,12 +46,12 @@ class CpnConfig:
 
     @classmethod
     def resnet(cls, depth: int) -> CpnConfig:
-        """The published networks: depth 50 or 101."""
+        """Configuration of a published network of depth 50 or 101."""
         return cls(_BLOCKS[depth])
 
     @property
     def name(self) -> str:
-        """``CPN50``, ``CPN101``, or the numbers."""
+        """``CPN50``, ``CPN101``, or a description of the sizes."""
         for depth, blocks in _BLOCKS.items():
             if self == CpnConfig(blocks):
                 return f"CPN{depth}"
@@ -65,7 +65,7 @@ class CpnConfig:
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution around a shortcut (He et al. 2016), the stride in the middle one."""
+    """ResNet bottleneck block with the stride in the 3x3 convolution (He et al. 2016)."""
 
     def __init__(self, inputs: int, inner: int, outputs: int, stride: int = 1, *, project: bool) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The backbone, without the last pooling and the classifier."""
+    """ResNet backbone without the last pooling and the classifier."""
 
     def __init__(self, config: CpnConfig) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class ResNet(nn.Module):
 
 
 class _UpsampleTo(nn.Module):
-    """Bilinear, aligned corners, to a size that is only known when it runs."""
+    """Bilinear up-sampling with aligned corners to a size given at run time."""
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         return nn.functional.interpolate(features, size=size, mode="bilinear", align_corners=True)
@@ -132,7 +132,7 @@ def _upsample() -> nn.Module:
 
 
 class GlobalNet(nn.Module):
-    """The feature pyramid; every list runs from coarse to fine."""
+    """Feature pyramid; every list is ordered from coarse to fine."""
 
     def __init__(self, config: CpnConfig) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class GlobalNet(nn.Module):
         self.upsamples = nn.ModuleList(
             nn.Sequential(_upsample(), nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width)) for _ in range(3)
         )
-        # The place of the up-sampling keeps its number, 4, so that batch norm is number 5 as in the checkpoints.
+        # The up-sampling keeps index 4, so that the batch norm has index 5 as in the checkpoints.
         self.predict = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(width, width, 1, bias=False),
@@ -176,7 +176,7 @@ class GlobalNet(nn.Module):
 
 
 class RefineNet(nn.Module):
-    """More blocks for the coarser levels, then all levels together."""
+    """Refinement: more bottleneck blocks for coarser levels, then concatenation of all levels."""
 
     def __init__(self, config: CpnConfig) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class RefineNet(nn.Module):
 class Cpn(nn.Module):
     """The whole network.
 
-    Input: (N, 3, H, W) RGB in 0..1 less the mean colour, H and W multiples of 32.
+    Input: (N, 3, H, W) RGB in 0..1 minus the mean colour, H and W multiples of 32.
     """
 
     def __init__(self, config: CpnConfig) -> None:
@@ -218,7 +218,7 @@ class Cpn(nn.Module):
         self.refine_net = RefineNet(config)
 
     def initialise(self) -> None:
-        """Draw weights for training from nothing (He et al. 2015)."""
+        """Initialize random weights for training (He et al. 2015)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -233,16 +233,16 @@ class Cpn(nn.Module):
         return self.global_net.heatmaps(pyramid), self.refine_net(pyramid)
 
     def heatmaps(self, image: Tensor) -> Tensor:
-        """RefineNet's heat-maps alone: all that detection needs."""
+        """Heat-maps of RefineNet only, for detection."""
         maps: Tensor = self.refine_net(self.global_net(self.resnet(image)))
         return maps
 
 
 def recognise(state: Mapping[str, Tensor]) -> CpnConfig:
-    """Tell the size of a network from its tensors.
+    """Infer the size of a network from the names and shapes of its tensors.
 
     Raises:
-        KeyError: the tensors that tell it are not there.
+        KeyError: a required tensor is missing.
     """
     found = (re.match(r"resnet\.layer([1-4])\.(\d+)\.conv1\.weight$", name) for name in state)
     layers = [(int(match[1]), int(match[2])) for match in found if match]
@@ -253,21 +253,21 @@ def recognise(state: Mapping[str, Tensor]) -> CpnConfig:
 
 
 def build_from_state(state: Mapping[str, Tensor], origin: Path) -> Cpn:
-    """Build the network that tensors belong to, and load them.
+    """Build the network for a state dictionary, and load it.
 
     Args:
-        state: tensors by name, without a ``module.`` prefix. Counters of batch norm, which old checkpoints lack, may
-            be missing.
-        origin: file, for messages.
+        state: tensors by name, without a ``module.`` prefix. The counters of batch norm may be missing, as in old
+            checkpoints.
+        origin: file, for error messages.
 
     Raises:
-        WeightsError: they are not those of a CPN; the message names what is missing, unexpected or of another shape.
+        WeightsError: the tensors are not those of a CPN; the message names missing, unexpected or misshapen ones.
     """
     try:
         config = recognise(state)
     except KeyError:
         config = CpnConfig()
-    with torch.device("meta"):  # no values yet: they come from the file
+    with torch.device("meta"):  # no memory for initial values: the file replaces them
         model = Cpn(config)
     expected = model.state_dict()
     counters = {name: torch.zeros((), dtype=torch.long) for name in expected if name.endswith("num_batches_tracked")}

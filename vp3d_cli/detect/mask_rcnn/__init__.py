@@ -1,1 +1,1 @@
-"""Keypoint R-CNN, by detectron2 or by torchvision."""
+"""Keypoint R-CNN of detectron2 and of torchvision."""

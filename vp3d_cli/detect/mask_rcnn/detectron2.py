@@ -1,8 +1,8 @@
-"""``--detector mask-rcnn``: detectron2's Keypoint R-CNN (He et al. 2017, section 5), the detector of VideoPose3D.
+"""``--detector mask-rcnn``: Keypoint R-CNN of detectron2, the detector of VideoPose3D.
 
-Everything goes through detectron2's public interface: the model zoo for configuration and weights, build_model and
-DetectionCheckpointer for the network, ResizeShortestEdge for its input. detectron2 must be built by hand;
-docs/detectors.md says how.
+The network is described in section 5 of He et al. 2017. This module uses only detectron2's public interface: the model
+zoo for configuration and weights, build_model and DetectionCheckpointer for the network, ResizeShortestEdge for its
+input. detectron2 must be built from source; docs/detectors.md has the steps.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from vp3d_cli.detect.base import Detector
+from vp3d_cli.detect.detector_weights import find_detector_weights
 from vp3d_cli.detect.torch_tools import few
-from vp3d_cli.detect.user_weights import find_given_weights
 from vp3d_cli.errors import ConfigError, MissingDependencyError, ShapeError, WeightsError
 from vp3d_cli.runtime.devices import torch_device
 from vp3d_cli.skeletons import COCO17
@@ -29,30 +29,30 @@ MODELS = {
     "R50": "COCO-Keypoints/keypoint_rcnn_R_50_FPN_3x.yaml",
 }
 MIN_SCORE = 0.3
-# detectron2 draws keypoints from this score on (Visualizer): the score is a share of a softmax over 56 x 56 places, so
-# even a sure keypoint rarely comes near 1.
+# The score is the peak of a softmax over 56 x 56 positions, so it rarely comes near 1. detectron2's Visualizer draws
+# keypoints from this score on.
 _HALF_SURE = 0.05
 
-_HINT = "give the path of a .pkl or .pth file, or leave the option out to fetch detectron2's"
+_HINT = "give the path of a .pkl or .pth file, or omit the option to download detectron2's weights"
 
 
 def confidence(scores: FloatArray) -> FloatArray:
-    """Confidence 0..1 from detectron2's keypoint scores: s / (s + 0.05).
+    """Convert detectron2's keypoint scores s to confidence 0..1: s / (s + 0.05).
 
-    Monotone; 0 stays 0, and 0.05, from which on detectron2 itself draws a keypoint, becomes 0.5.
+    The function is monotone; 0 stays 0, and 0.05, from which on detectron2 draws a keypoint, becomes 0.5.
     """
     positive = np.maximum(scores, 0)
     return (positive / (positive + _HALF_SURE)).astype(np.float32)
 
 
 def to_keypoints(instances: Any, where: str) -> Keypoints2D:
-    """People out of detectron2's ``Instances`` (already on the CPU).
+    """Convert detectron2's ``Instances`` (on the CPU) to keypoints.
 
     Raises:
-        ShapeError: the model has no 17 keypoints.
+        ShapeError: the model does not give 17 keypoints.
     """
     if not instances.has("pred_keypoints"):
-        raise ShapeError(f"{where} gives no keypoints; take a keypoint_rcnn model")
+        raise ShapeError(f"{where} gives no keypoints; use a keypoint_rcnn model")
     keypoints = instances.pred_keypoints.numpy().astype(np.float32)
     if keypoints.shape[1:] != (COCO17.num_joints, 3):
         raise ShapeError(f"{where} gives keypoints of shape {keypoints.shape}, expected (N, 17, 3): x, y, score")
@@ -65,12 +65,12 @@ def to_keypoints(instances: Any, where: str) -> Keypoints2D:
 
 
 class MaskRcnnDetector:
-    """A model of detectron2."""
+    """Keypoint R-CNN of detectron2."""
 
     name = "mask-rcnn"
 
     def __init__(self, model: Any, resize: Any, colours: str, sha256: str, where: str, batch_size: int) -> None:
-        """Args: the model; its resizing; ``RGB`` or ``BGR``; hash; name for messages; frames per run."""
+        """Take the model, its resizing, ``RGB`` or ``BGR``, hash, name for messages, frames per run."""
         self.sha256 = sha256
         self.batch_size = batch_size
         self._model = model
@@ -79,10 +79,10 @@ class MaskRcnnDetector:
         self._where = where
 
     def reset(self, frame: int = 0) -> None:
-        """Nothing is kept from one frame to the next."""
+        """Do nothing: the detector has no state between frames."""
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
-        """Everyone in each of the frames."""
+        """Find all people in each frame."""
         found: list[Keypoints2D] = []
         for start in range(0, len(frames), self.batch_size):
             inputs = [self._input(frame) for frame in frames[start : start + self.batch_size]]
@@ -92,7 +92,7 @@ class MaskRcnnDetector:
         return found
 
     def _input(self, frame: FrameBGR) -> dict[str, Any]:
-        """An image in the model's own format (detectron2's documentation, "Use Models")."""
+        """Convert an image to the model's input format (detectron2's documentation, "Use Models")."""
         image = frame[:, :, ::-1] if self._colours == "RGB" else frame
         resized = self._resize.get_transform(image).apply_image(image)
         tensor = torch.as_tensor(np.ascontiguousarray(resized.astype(np.float32).transpose(2, 0, 1)))
@@ -100,16 +100,16 @@ class MaskRcnnDetector:
 
 
 def _local_weights(weights: str, url: str) -> tuple[Path, str]:
-    """Path and hash of the weights: the user's own, else the model zoo's, fetched by detectron2."""
+    """Path and hash of the weights: the user's file, else that of the model zoo."""
     from detectron2.utils.file_io import PathManager
 
     if weights:
-        entry = find_given_weights(weights, _HINT)
+        entry = find_detector_weights(weights, _HINT)
         return entry.path, entry.sha256
     try:
         path = Path(PathManager.get_local_path(url))
     except (OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"cannot fetch {url} ({error}); check the network, or give weights=FILE") from error
+        raise WeightsError(f"cannot download {url} ({error}); check the network, or give weights=FILE") from error
     return path, sha256_of(path)
 
 
@@ -121,15 +121,15 @@ def load(
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
         model: ``R101``, as in the paper, or ``R50``.
-        weights: path of a ``.pkl`` or ``.pth`` file, or a name in the manifests; by default the model zoo's. A
-            ``.pkl`` is unpickled by detectron2, which can run code: take it from people you trust.
-        min_score: people with less confidence are dropped.
-        batch: frames per run; 0 takes 4 on a GPU and 1 on the CPU.
+        weights: path of a ``.pkl`` or ``.pth`` file, or name in the manifests; by default the model zoo's. detectron2
+            unpickles a ``.pkl``, which can run code: use only files from sources that you trust.
+        min_score: people of lower confidence are dropped.
+        batch: frames per run; 0 means 4 on a GPU and 1 on the CPU.
 
     Raises:
         ConfigError: an option is out of range.
-        MissingDependencyError: detectron2 or the device is not there.
-        WeightsError: the weights are missing, cannot be fetched or do not fit.
+        MissingDependencyError: detectron2 or the device is not available.
+        WeightsError: the weights are missing, cannot be downloaded or do not match the model.
     """
     if model not in MODELS:
         raise ConfigError(f"unknown model {model!r} of mask-rcnn; choose one of {', '.join(MODELS)}")
@@ -161,10 +161,10 @@ def load(
 
 @torch.no_grad()
 def _load(network: Any, path: Path, where: str) -> None:
-    """Load a checkpoint, and make sure that it filled every parameter: detectron2 itself only logs what is missing.
+    """Load a checkpoint and check that it sets every parameter.
 
     Raises:
-        WeightsError: it cannot be read, or leaves parameters as they were; the message names them.
+        WeightsError: the file cannot be read, or does not set all parameters; the message names them.
     """
     from detectron2.checkpoint import DetectionCheckpointer
 

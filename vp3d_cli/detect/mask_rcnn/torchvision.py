@@ -1,4 +1,4 @@
-"""``--detector mask-rcnn-torchvision``: the same architecture where detectron2 will not build, by torchvision."""
+"""``--detector mask-rcnn-torchvision``: Keypoint R-CNN of torchvision, which needs no build."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from vp3d_cli.detect.base import Detector
+from vp3d_cli.detect.detector_weights import find_detector_weights
 from vp3d_cli.detect.torch_tools import read_checkpoint
-from vp3d_cli.detect.user_weights import find_given_weights
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.runtime.devices import torch_device
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D
@@ -22,24 +22,24 @@ MIN_SCORE = 0.3
 SHORT_SIDE = 800  # torchvision trained with 640 to 800, and no side longer than 1333
 _LONG_OVER_SHORT = 1333 / 800
 MAX_PEOPLE = 100  # torchvision's own limit
-# Detectron draws keypoints whose logit is above 2 (its vis_one_image); sure ones have 5 to 20.
+# Detectron draws keypoints whose logit is above 2 (vis_one_image); clearly visible ones have 5 to 20.
 _HALF_SURE = 2.0
 _STEEPNESS = 0.5
 
-_HINT = "give the path of a .pth file, or leave the option out to fetch torchvision's"
+_HINT = "give the path of a .pth file, or omit the option to download torchvision's weights"
 
 
 def confidence(logits: FloatArray) -> FloatArray:
-    """Confidence 0..1 from torchvision's keypoint scores, which are raw logits: 1 / (1 + exp(-(logit - 2) / 2)).
+    """Convert torchvision's keypoint logits to confidence 0..1: 1 / (1 + exp(-(logit - 2) / 2)).
 
-    Monotone; a logit of 2, from which on Detectron draws a keypoint, becomes 0.5.
+    The function is monotone; a logit of 2, from which on Detectron draws a keypoint, becomes 0.5.
     """
     steep = np.clip(_STEEPNESS * (logits.astype(np.float64) - _HALF_SURE), -60, 60)
     return (1 / (1 + np.exp(-steep))).astype(np.float32)
 
 
 class TorchvisionDetector:
-    """A Keypoint R-CNN of torchvision."""
+    """Keypoint R-CNN of torchvision."""
 
     name = "mask-rcnn-torchvision"
 
@@ -50,10 +50,10 @@ class TorchvisionDetector:
         self._device = device
 
     def reset(self, frame: int = 0) -> None:
-        """Nothing is kept from one frame to the next."""
+        """Do nothing: the detector has no state between frames."""
 
     def detect(self, frames: Sequence[FrameBGR]) -> list[Keypoints2D]:
-        """Everyone in each of the frames."""
+        """Find all people in each frame."""
         found: list[Keypoints2D] = []
         for start in range(0, len(frames), self.batch_size):
             images = [self._input(frame) for frame in frames[start : start + self.batch_size]]
@@ -63,13 +63,13 @@ class TorchvisionDetector:
         return found
 
     def _input(self, frame: FrameBGR) -> torch.Tensor:
-        """(3, H, W) RGB in 0..1."""
+        """Convert an image to (3, H, W) RGB in 0..1."""
         rgb = np.ascontiguousarray(frame[:, :, ::-1].transpose(2, 0, 1))
         return torch.from_numpy(rgb).to(self._device).float() / 255
 
 
 def _to_keypoints(output: dict[str, Any]) -> Keypoints2D:
-    """Class 1 is people; the model knows no other but the background."""
+    """Convert the model's output; all its detections are people."""
     return Keypoints2D(
         output["boxes"].astype(np.float32).reshape(-1, 4),
         output["keypoints"][..., :2].astype(np.float32).reshape(-1, 17, 2),
@@ -79,7 +79,7 @@ def _to_keypoints(output: dict[str, Any]) -> Keypoints2D:
 
 
 def _published() -> tuple[Path, str]:
-    """torchvision's own weights, fetched by its hub and checked against the hash in their name; path and hash."""
+    """Path and hash of torchvision's own weights, downloaded by its hub and checked."""
     from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
     published = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1
@@ -88,7 +88,7 @@ def _published() -> tuple[Path, str]:
         published.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, ValueError) as error:
         hint = "check the network, or give weights=FILE"
-        raise WeightsError(f"cannot fetch {published.url} ({error}); {hint}") from error
+        raise WeightsError(f"cannot download {published.url} ({error}); {hint}") from error
     return path, sha256_of(path)
 
 
@@ -105,16 +105,16 @@ def load(
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
-        weights: path of a ``.pth`` file, or a name in the manifests; by default torchvision's own.
-        min_score: people with less confidence are dropped.
-        batch: frames per run; 0 takes 4 on a GPU and 1 on the CPU.
-        short_side: pixels of the shorter side of the frame as the network sees it; less is faster and less exact.
-        max_people: in one frame, the surest ones; each takes time.
+        weights: path of a ``.pth`` file, or name in the manifests; by default torchvision's own.
+        min_score: people of lower confidence are dropped.
+        batch: frames per run; 0 means 4 on a GPU and 1 on the CPU.
+        short_side: shorter side of the network's input in pixels; smaller is faster and less accurate.
+        max_people: largest number of people per frame; those of highest score are kept.
 
     Raises:
         ConfigError: an option is out of range.
-        MissingDependencyError: torchvision or the device is not there.
-        WeightsError: the weights are missing, cannot be fetched or do not fit.
+        MissingDependencyError: torchvision or the device is not available.
+        WeightsError: the weights are missing, cannot be downloaded or do not match the model.
     """
     if not 0 <= min_score <= 1 or batch < 0 or short_side < 64 or max_people < 1:
         raise ConfigError(
@@ -129,7 +129,7 @@ def load(
             f"torchvision is installed but does not load ({error}); install the one that fits this torch"
         ) from error
     if weights:
-        entry = find_given_weights(weights, _HINT)
+        entry = find_detector_weights(weights, _HINT)
         path, sha256 = entry.path, entry.sha256
     else:
         path, sha256 = _published()

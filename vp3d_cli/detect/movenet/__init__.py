@@ -1,1 +1,1 @@
-"""The embedded detector: MoveNet MultiPose finds people, a single-person MoveNet refines each one."""
+"""MoveNet detector: MultiPose finds people, a single-person network tracks each one."""

@@ -57,7 +57,7 @@ class KeypointWriter:
 WRITERS: dict[str, KeypointWriter] = {
     writer.name: writer
     for writer in (
-        KeypointWriter("vp3d", "vp3d's own, everything kept", ".npz", native.write),
+        KeypointWriter("vp3d", "vp3d's detections, everything kept", ".npz", native.write),
         KeypointWriter("coco", "COCO results", ".json", coco.write),
         KeypointWriter("videopose3d", "VideoPose3D's custom keypoints", ".npz", videopose3d.write),
     )

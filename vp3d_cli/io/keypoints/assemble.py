@@ -23,7 +23,7 @@ import numpy as np
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, contradiction
 from vp3d_cli.io.keypoints.people import IntArray, RawPeople, any_of
-from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Keypoints2D, Track2D, VideoInfo
+from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Keypoints2D, Track2D, VideoInfo, tracks_by_id
 
 # Crown and soles lie beyond eyes and ankles: those are at 0.936 and 0.039 of the body height (Drillis & Contini
 # 1966), so a body is 1.115 times as tall as its keypoints.
@@ -67,27 +67,7 @@ class KeypointFile:
 
         Identities are shifted, if need be, so that the smallest is at least 1.
         """
-        if self.ids is None:
-            return None
-        everyone = sorted({person for frame in self.ids for person in frame})
-        shift = max(0, 1 - everyone[0]) if everyone else 0
-        seen: dict[int, list[tuple[int, int]]] = {person: [] for person in everyone}
-        for frame, ids in enumerate(self.ids):
-            for row, person in enumerate(ids):
-                seen[person].append((frame, row))
-        return [self._track(person + shift, seen[person]) for person in everyone]
-
-    def _track(self, person_id: int, seen: list[tuple[int, int]]) -> Track2D:
-        """The person who is at some rows of some frames."""
-        first, frames = seen[0][0], seen[-1][0] - seen[0][0] + 1
-        skeleton = self.detections[first].skeleton
-        keypoints = np.full((frames, skeleton.num_joints, 2), np.nan, np.float32)
-        scores = np.zeros((frames, skeleton.num_joints), np.float32)
-        boxes = np.full((frames, 4), np.nan, np.float32)
-        for frame, row in seen:
-            people, at = self.detections[frame], frame - first
-            keypoints[at], scores[at], boxes[at] = people.keypoints[row], people.scores[row], people.boxes_xyxy[row]
-        return Track2D(person_id, keypoints, scores, boxes, np.isfinite(keypoints[..., 0]), first, skeleton)
+        return None if self.ids is None else tracks_by_id(self.detections, self.ids)
 
 
 def assemble(path: object, raw: RawPeople, format_name: str, video: VideoInfo | None) -> KeypointFile:

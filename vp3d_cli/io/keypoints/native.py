@@ -1,36 +1,25 @@
-"""vp3d's own files: keypoints, schema ``vp3d-keypoints/1``, and the 2D part of a pose file, ``vp3d-pose/1``.
+"""vp3d's own files: detections, and the 2D part of a pose file.
 
-| key | shape | meaning |
-|---|---|---|
-| ``schema`` | () | ``vp3d-keypoints/1`` |
-| ``keypoints_2d``, ``scores_2d`` | (P, T, K, 2), (P, T, K) float32 | pixels of the displayed image; confidence 0..1 |
-| ``boxes_xyxy`` | (P, T, 4) float32 | pixels; NaN in frames where the person was not detected |
-| ``observed`` | (P, T, K) bool | False where the point was filled in or is missing |
-| ``frame_times_s``, ``fps`` | (T,), () float64 | seconds; frames per second |
-| ``video_size_wh`` | (2,) int32 | pixels |
-| ``person_ids``, ``joint_names_2d`` | (P,) int32, (K,) text | identities; the layout |
-| ``provenance`` | () text | JSON: where the keypoints come from |
-
-Nothing is pickled. Points that were filled in are written and marked, but not read: a detector did not see them.
+Read are ``vp3d-detections/1`` (see :mod:`vp3d_cli.io.detections`), ``vp3d-pose/1``, and ``vp3d-keypoints/1`` of earlier
+versions, which is the 2D part of a pose file by itself. Written is ``vp3d-detections/1``. Keypoints that were filled in
+are not read: a detector did not see them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError, OutputError, ShapeError
+from vp3d_cli.io.detections import Detections, detections_from_tracks, read_detections, to_arrays
 from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import choose_layout, layout_from_names
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob, any_of, to_float32
 from vp3d_cli.io.keypoints.source import Source
-from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, Rows, open_arrays, write_archive
-from vp3d_cli.skeletons import COCO17
-from vp3d_cli.types import Track2D, check_shape, over_all
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays, write_archive
+from vp3d_cli.types import Keypoints2D, check_shape
 
 SCHEMA = "vp3d-keypoints/1"
 POSE_SCHEMA = "vp3d-pose/1"
@@ -59,6 +48,8 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
     Raises:
         InputError: the file is broken, of another version, or its arrays do not fit each other.
     """
+    if "counts" in source.names:
+        return _from_detections(source, options)
     arrays = _load(source)
     names = [str(name) for name in arrays["joint_names_2d"]]
     layout = choose_layout(source, len(names), asked=options.layout, stated=layout_from_names("custom", names))
@@ -78,6 +69,28 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
         fps=float(arrays["fps"]),
         size_wh=(int(width), int(height)),
         frame_times_s=arrays["frame_times_s"].astype(np.float64),
+    )
+
+
+def _from_detections(source: Source, options: ReadOptions) -> RawPeople:
+    """The people of a detections file."""
+    found = read_detections(source.path)
+    names = found.skeleton.joints
+    layout = choose_layout(source, len(names), asked=options.layout, stated=layout_from_names("custom", names))
+    everyone = [people for people in found if len(people)] or [Keypoints2D.empty(found.skeleton)]
+    ids = found.person_ids
+    return RawPeople(
+        frames=np.repeat(np.arange(len(found)), [len(people) for people in found]).astype(np.int64),
+        points=np.concatenate([people.keypoints for people in everyone]),
+        scores=np.concatenate([people.scores for people in everyone]),
+        boxes_xyxy=np.concatenate([people.boxes_xyxy for people in everyone]),
+        person_scores=np.concatenate([people.person_scores for people in everyone]),
+        ids=None if ids is None else np.array([one for frame in ids for one in frame], np.int64),
+        layout=layout,
+        num_frames=len(found),
+        fps=found.fps,
+        size_wh=found.video_size_wh,
+        frame_times_s=found.frame_times_s,
     )
 
 
@@ -107,40 +120,27 @@ def _load(source: Source) -> dict[str, NDArray[Any]]:
 
 
 def write(stream: IO[bytes], job: WriteJob) -> list[str]:
-    """Write tracks as a keypoint file.
+    """Write tracks as a detections file.
 
     Raises:
         OutputError: the provenance cannot be written as JSON.
     """
+    count = len(job.frame_times_s)
+    video = Detections(
+        frames=[Keypoints2D.empty()] * count,
+        frame_times_s=np.asarray(job.frame_times_s, np.float64),
+        fps=job.fps,
+        video_size_wh=job.size_wh,
+        source=dict(job.provenance),
+        video=str(job.provenance.get("video", "")),
+    )
     try:
-        origin = json.dumps(dict(job.provenance), ensure_ascii=False, sort_keys=True)
+        arrays = to_arrays(detections_from_tracks(job.tracks, video))
     except (TypeError, ValueError) as error:
         raise OutputError(f"{job.path}: the provenance cannot be written as JSON ({error})") from error
-    tracks, frames = job.tracks, len(job.frame_times_s)
-    skeleton = tracks[0].skeleton if tracks else COCO17
-    joints = skeleton.num_joints
-
-    def everyone(part: Callable[[Track2D], NDArray[Any]], dtype: type, missing: float, *shape: int) -> Rows:
-        rows = (over_all(part(track).astype(dtype, copy=False), track.first, frames, missing) for track in tracks)
-        return Rows((len(tracks), frames, *shape), np.dtype(dtype), rows)
-
-    write_archive(
-        stream,
-        {
-            "schema": np.asarray(SCHEMA),
-            "keypoints_2d": everyone(lambda track: track.keypoints, np.float32, np.nan, joints, 2),
-            "scores_2d": everyone(lambda track: track.scores, np.float32, 0, joints),
-            "boxes_xyxy": everyone(lambda track: track.boxes_xyxy, np.float32, np.nan, 4),
-            "observed": everyone(lambda track: track.observed, np.bool_, 0, joints),
-            "frame_times_s": np.asarray(job.frame_times_s, np.float64),
-            "fps": np.asarray(job.fps, np.float64),
-            "video_size_wh": np.asarray(job.size_wh, np.int32),
-            "person_ids": np.asarray([track.person_id for track in tracks], np.int32),
-            "joint_names_2d": np.asarray(skeleton.joints),
-            "provenance": np.asarray(origin),
-        },
-    )
-    return []
+    write_archive(stream, arrays)
+    filled = sum(int((np.isfinite(track.keypoints[..., 0]) & ~track.observed).sum()) for track in job.tracks)
+    return [f"{filled} keypoints that were filled in are left out: no detector saw them"] if filled else []
 
 
 READER = KeypointReader("vp3d", "vp3d's keypoints or poses (.npz)", matches, read)

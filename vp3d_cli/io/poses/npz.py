@@ -1,7 +1,8 @@
 """The pose file: a numpy archive of schema ``vp3d-pose/1``, read and written without pickle.
 
-Besides the fields of :class:`~vp3d_cli.types.Pose3D` the archive holds ``schema``, the string ``"vp3d-pose/1"``.
-Keys that this version does not know are ignored, so that later versions may add some.
+Besides the fields of :class:`~vp3d_cli.pose.Pose3D` the archive holds ``schema``, the string ``"vp3d-pose/1"``.
+Keys that this version does not know are ignored, so that later versions may add some. The keys of the rig (joint
+rotations, see :class:`~vp3d_cli.pose.Rig`) came later: older files lack them, older versions ignore them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from vp3d_cli.errors import OutputError, PoseFileError, ShapeError
+from vp3d_cli.errors import ConfigError, OutputError, PoseFileError, ShapeError
 from vp3d_cli.io.atomic import open_regular, replacing
 from vp3d_cli.io.json_text import parse_json
 from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, Rows, open_arrays, read_rows, write_archive
-from vp3d_cli.io.poses.base import Exporter
-from vp3d_cli.skeletons import skeleton_of
-from vp3d_cli.types import POSE_ARRAYS, Pose3D, check_shape, person_of
+from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
+from vp3d_cli.pose import POSE_ARRAYS, Person3D, Pose3D, Rig, person_of
+from vp3d_cli.skeletons import Skeleton, skeleton_of
+from vp3d_cli.types import FloatArray, check_shape, over_all
 
 SCHEMA = "vp3d-pose/1"
 _SCHEMA_FAMILY = "vp3d-pose/"
@@ -48,6 +50,13 @@ _FIELDS: dict[str, _Field] = {
     "parents_3d": _Field("int32", ("J",)),
     "joint_names_2d": _Field("U", ("K",)),
     "provenance": _Field("U", ()),
+}
+
+# Optional keys, all or none: the rig. NaN for people without one. Quaternions are (w, x, y, z).
+_RIG_FIELDS: dict[str, _Field] = {
+    "rotations": _Field("float32", ("P", "T", "J", 4)),
+    "rig_root": _Field("float32", ("P", "T", 3)),
+    "bone_offsets": _Field("float32", ("P", "J", 3)),
 }
 
 
@@ -76,8 +85,25 @@ def write_npz(pose: Pose3D, path: str | Path, overwrite: bool = False) -> None:
             arrays[key] = Rows(pose.shape_of(key), np.dtype(field.dtype), pose.rows(key))
         else:
             arrays[key] = np.asarray(provenance if key == "provenance" else getattr(pose, key), field.dtype)
+    if any(person.rig is not None for person in pose.people):
+        arrays.update({key: _rig_rows(pose, key) for key in _RIG_FIELDS})
     with replacing(path, overwrite) as file:
         write_archive(file, arrays)
+
+
+def _rig_rows(pose: Pose3D, key: str) -> Rows:
+    """One of the rig's arrays, person by person."""
+    sizes = {"P": pose.num_people, "T": pose.num_frames, "J": len(pose.joint_names_3d)}
+    shape = tuple(sizes[n] if isinstance(n, str) else n for n in _RIG_FIELDS[key].shape)
+    return Rows(shape, np.dtype(np.float32), (_rig_row(person, key, shape[1:]) for person in pose.people))
+
+
+def _rig_row(person: Person3D, key: str, shape: tuple[int, ...]) -> FloatArray:
+    if person.rig is None:
+        return np.full(shape, np.nan, np.float32)
+    if key == "bone_offsets":
+        return person.rig.bone_offsets
+    return over_all(person.rig.rotations if key == "rotations" else person.rig.root, person.track.first, shape[0])
 
 
 def read_npz(path: str | Path) -> Pose3D:
@@ -94,17 +120,16 @@ def read_npz(path: str | Path) -> Pose3D:
         _check_keys(path, archive.files, stored.get("schema"))
         sizes: dict[str, int] = {}
         with contextlib.ExitStack() as stack:
-            big = {key: _open_rows(path, archive, key, stack) for key in POSE_ARRAYS}
-            for key in _FIELDS:
+            rig_keys = _RIG_FIELDS if _RIG_FIELDS.keys() <= set(archive.files) else {}
+            big = {key: _open_rows(path, archive, key, stack) for key in (*POSE_ARRAYS, *rig_keys)}
+            for key in (*_FIELDS, *rig_keys):
                 _check(path, key, big[key] if key in big else stored[key], sizes)
             arrays = {key: _converted(key, stored[key]) for key in _FIELDS if key not in big}
             _check_values(path, arrays)
             ids = arrays["person_ids"].tolist()
             skeleton = skeleton_of("custom", tuple(arrays["joint_names_2d"].tolist()))
-            each = zip(ids, *(big[key].rows for key in POSE_ARRAYS), strict=True)
-            people = tuple(
-                person_of(dict(zip(POSE_ARRAYS, rows, strict=True)), number, skeleton) for number, *rows in each
-            )
+            each = zip(ids, *(values.rows for values in big.values()), strict=True)
+            people = tuple(_person(dict(zip(big, rows, strict=True)), number, skeleton) for number, *rows in each)
     width, height = arrays["video_size_wh"].tolist()
     fx, fy, cx, cy = arrays["intrinsics"].tolist()
     return Pose3D(
@@ -118,6 +143,15 @@ def read_npz(path: str | Path) -> Pose3D:
         joint_names_2d=tuple(arrays["joint_names_2d"].tolist()),
         provenance=_provenance(path, str(arrays["provenance"])),
     )
+
+
+def _person(rows: Mapping[str, NDArray[Any]], number: int, skeleton: Skeleton) -> Person3D:
+    """One person from their rows of all arrays; ``skeleton`` is that of the keypoints."""
+    person = person_of(rows, number, skeleton)
+    if "bone_offsets" not in rows or np.isnan(rows["bone_offsets"]).any():
+        return person
+    rotations, root = (rows[key][person.track.frames].astype(np.float32) for key in ("rotations", "rig_root"))
+    return replace(person, rig=Rig(rotations, rows["bone_offsets"].astype(np.float32), root))
 
 
 @contextlib.contextmanager
@@ -180,7 +214,7 @@ def _check_keys(path: Path, keys: Sequence[str], stated: NDArray[Any] | None) ->
 
 def _check(path: Path, key: str, array: NDArray[Any] | Rows, sizes: dict[str, int]) -> None:
     """Shape and kind of values as in the schema."""
-    field = _FIELDS[key]
+    field = _FIELDS.get(key) or _RIG_FIELDS[key]
     try:
         check_shape(key, array, field.shape, sizes)
     except ShapeError as error:
@@ -229,7 +263,12 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _write(pose: Pose3D, path: Path, overwrite: bool) -> None:
+def _write(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:
+    if options.fps is not None or options.in_place or options.space != "world":
+        raise ConfigError(
+            f"{path}: a pose file keeps the frames, places and both spaces of the video; leave out fps, in-place and "
+            "space, or choose another format"
+        )
     write_npz(pose, path, overwrite)
 
 

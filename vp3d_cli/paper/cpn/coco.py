@@ -1,4 +1,4 @@
-"""People with labelled keypoints, out of annotations in COCO's format (cocodataset.org, "Data format")."""
+"""Reader of labelled people in COCO's annotation format (cocodataset.org, "Data format")."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray
 
-# Of its box, the share that a person covers, where the annotation has no ``area``: the value that evaluation codes use
-# for results without masks (MMPose, HRNet).
+# Share of its box that a person covers, if the annotation has no ``area``: the value that MMPose and HRNet use for
+# results without masks.
 _AREA_SHARE = 0.53
 
 
 @dataclass(frozen=True)
 class LabelledPerson:
-    """One person in one image.
+    """Person with labelled keypoints in an image.
 
     Attributes:
-        image: the file.
+        image: image file.
         box_xyxy: (4,) pixels.
         keypoints: (17, 2) pixels, COCO order.
         visibility: (17,) 0 not labelled, 1 labelled but hidden, 2 visible.
-        area: pixels that the person covers.
+        area: area of the person in pixels.
     """
 
     image: Path
@@ -39,14 +39,14 @@ class LabelledPerson:
 
 
 def read_people(annotations: Path, images: Path) -> list[LabelledPerson]:
-    """Everyone who has a box and at least one labelled keypoint; crowds are left out.
+    """Read all people with a box and at least one labelled keypoint, without crowds.
 
     Args:
         annotations: JSON file with ``images``, ``annotations`` and ``categories``.
         images: folder that ``file_name`` is relative to.
 
     Raises:
-        InputError: not such a file, another layout of keypoints, a missing image, or nobody.
+        InputError: the file has another format or other keypoints, an image is missing, or there is nobody.
     """
     try:
         content = json.loads(annotations.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def read_people(annotations: Path, images: Path) -> list[LabelledPerson]:
 
 
 def _person_categories(annotations: Path, categories: list[dict[str, Any]]) -> set[Any] | None:
-    """Ids of the categories with COCO's 17 keypoints; None where the file does not say."""
+    """Ids of the categories with COCO's 17 keypoints; None if the file does not say."""
     named = {entry["id"]: entry["keypoints"] for entry in categories if "keypoints" in entry}
     found = {number for number, names in named.items() if tuple(names) == COCO17.joints}
     if named and not found:
@@ -94,7 +94,9 @@ def _person(where: str, entry: dict[str, Any], files: dict[Any, Path]) -> Labell
     values = np.asarray(entry["keypoints"], np.float64)
     box = np.asarray(entry["bbox"], np.float64)
     if values.shape != (3 * COCO17.num_joints,):
-        raise InputError(f"{where}: has {values.size} values in 'keypoints', expected 51: x, y, visibility of 17")
+        raise InputError(
+            f"{where}: has {values.size} values in 'keypoints', expected {3 * COCO17.num_joints}: x, y, visibility each"
+        )
     if not np.isfinite(values).all() or not np.isfinite(box).all() or box[2:].min() <= 0:
         raise InputError(f"{where}: a number is not finite, or the box has no area: {entry['bbox']}")
     if entry["image_id"] not in files:

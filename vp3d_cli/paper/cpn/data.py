@@ -1,4 +1,4 @@
-"""Training samples for the Cascaded Pyramid Network: augmented crops of people and the heat-maps to learn."""
+"""Training samples of the Cascaded Pyramid Network: augmented crops and target heatmaps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from vp3d_cli.detect.cpn.detector import BORDER_BGR, GROW_XY, to_input
 from vp3d_cli.detect.cpn.heatmaps import GLOBAL_KERNELS, draw_targets
 from vp3d_cli.detect.cpn.network import STRIDE
-from vp3d_cli.detect.crops import crop_map, cut, map_points
+from vp3d_cli.detect.crops import crop_transform, extract_crop, transform_points
 from vp3d_cli.errors import InputError
 from vp3d_cli.paper.cpn.coco import LabelledPerson
 from vp3d_cli.skeletons import COCO17
@@ -24,13 +24,13 @@ from vp3d_cli.types import FrameBGR
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How crops vary (Chen et al. 2018, section 4.1); colours as in the authors' code.
+    """Augmentation of crops (Chen et al. 2018, section 4.1); colours as in the authors' code.
 
     Attributes:
-        rotation_deg: turned by up to so much, either way.
-        zoom: smallest and largest enlargement.
-        colour: each channel is scaled by up to this share, either way.
-        flip: half of the crops are mirrored.
+        rotation_deg: largest rotation in either direction.
+        zoom: smallest and largest scale.
+        colour: largest relative change of each channel in either direction.
+        flip: mirror half of the crops.
     """
 
     rotation_deg: float = 45.0
@@ -45,9 +45,9 @@ Sample = tuple[Tensor, Tensor, Tensor]
 
 
 class Samples(Dataset[Sample]):
-    """An endless sequence of samples; number n is always the same, so that a resumed run goes on where it stopped.
+    """Endless sequence of samples; sample n is always the same, so that a run can be resumed.
 
-    Every person comes once in each round of ``len(people)`` samples, in a new order.
+    Every person occurs once in each round of ``len(people)`` samples, in a new order.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Samples(Dataset[Sample]):
         self._seed = seed
 
     def __getitem__(self, number: int) -> Sample:
-        """One sample.
+        """Create sample n.
 
         Returns:
-            image: (3, H, W) as the network takes it.
-            targets: (4, 17, H / 4, W / 4) for GlobalNet's levels from coarse to fine; the last is RefineNet's too.
-            visibility: (17,) 0, 1 or 2; 0 for what the crop does not show.
+            image: (3, H, W) network input.
+            targets: (4, 17, H / 4, W / 4) heatmaps for GlobalNet's levels from coarse to fine; RefineNet uses the last.
+            visibility: (17,) 0, 1 or 2; 0 for keypoints outside the crop.
         """
         turn, place = divmod(number, len(self._people))
         order = np.random.default_rng((self._seed, turn)).permutation(len(self._people))
@@ -75,9 +75,9 @@ class Samples(Dataset[Sample]):
 def make_sample(
     person: LabelledPerson, input_wh: tuple[int, int], augmentation: Augmentation, rng: np.random.Generator
 ) -> Sample:
-    """See :meth:`Samples.__getitem__`."""
+    """Create a sample of a person, see :meth:`Samples.__getitem__`."""
     mirror = augmentation.flip and bool(rng.random() < 0.5)
-    matrix = crop_map(
+    matrix = crop_transform(
         person.box_xyxy,
         input_wh,
         GROW_XY,
@@ -85,13 +85,13 @@ def make_sample(
         angle=math.radians(augmentation.rotation_deg) * float(rng.uniform(-1, 1)),
         mirror=mirror,
     )
-    points = map_points(matrix, person.keypoints)
+    points = transform_points(matrix, person.keypoints)
     visibility = person.visibility.copy()
     if mirror:
         swap = list(COCO17.flip_order)
         points, visibility = points[swap], visibility[swap]
     visibility[~((points >= 0) & (points < input_wh)).all(axis=1)] = 0
-    image = to_input(cut(read_image(person), matrix, input_wh, BORDER_BGR)[None])[0]
+    image = to_input(extract_crop(read_image(person), matrix, input_wh, BORDER_BGR)[None])[0]
     map_hw = input_wh[1] // STRIDE, input_wh[0] // STRIDE
     drawn = visibility > 0
     targets = np.stack([draw_targets(points, drawn, map_hw, kernel) for kernel in GLOBAL_KERNELS])
@@ -100,7 +100,7 @@ def make_sample(
 
 
 def read_image(person: LabelledPerson) -> FrameBGR:
-    """The whole image.
+    """Read the image of a person.
 
     Raises:
         InputError: it cannot be decoded.

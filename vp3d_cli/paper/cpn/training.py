@@ -1,4 +1,4 @@
-"""Training the Cascaded Pyramid Network (Chen et al. 2018, sections 3 and 4.1)."""
+"""Training of the Cascaded Pyramid Network (Chen et al. 2018, sections 3 and 4.1)."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from torch.utils.data import DataLoader
 
 from vp3d_cli.detect.cpn.detector import GROW_XY, SIZES, CpnEstimator
 from vp3d_cli.detect.cpn.network import Cpn, CpnConfig, build_from_state
-from vp3d_cli.detect.crops import crop_map
-from vp3d_cli.detect.roi import OKS_SIGMAS
+from vp3d_cli.detect.crops import crop_transform
+from vp3d_cli.detect.keypoint_similarity import OKS_SIGMAS
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, OutputError, TrainingError
 from vp3d_cli.paper.cpn.coco import LabelledPerson, read_people
 from vp3d_cli.paper.cpn.data import NO_AUGMENTATION, Augmentation, Samples, read_image
-from vp3d_cli.train.runs import append_row, stop_requested, write_state
+from vp3d_cli.train.run_files import append_row, stop_requested, write_state
 
 FORMAT = "vp3d-cpn/1"
 STATE_VERSION = 1
-HARD_KEYPOINTS = 8  # RefineNet learns from the worst 8 of the 17 (Chen et al. 2018, section 3.2 and table 6)
-# Levels of the learning rate over a run, each half the one before; the community's port halves every 6 of 32 epochs.
+HARD_KEYPOINTS = 8  # RefineNet is trained on the worst 8 of 17 (Chen et al. 2018, section 3.2 and table 6)
+# Learning-rate levels over a run, each half the previous one; the community's port halves it every 6 of 32 epochs.
 _LEVELS = 6
-_EXAMINED = 512  # people at most who are looked at in a validation
+_MAX_VALIDATION_PEOPLE = 512
 
 
 @dataclass(frozen=True)
 class CpnTraining:
-    """What to train, and how; the defaults are the paper's.
+    """Configuration of a training run; the defaults are the paper's.
 
     Attributes:
-        network: size of the network.
+        network: architecture of the network.
         size: height x width of the input.
-        steps: batches in all.
+        steps: optimizer steps in all.
         batch: people per step.
-        learning_rate: of Adam, halved five times over the run.
+        learning_rate: learning rate of Adam, halved five times over the run.
         weight_decay: L2 penalty.
-        held_out: share of the images that is kept for validation; 0 validates on what it trains on.
-        augment: vary the crops.
-        validate_every: steps from one validation to the next.
-        workers: processes that prepare samples; 0 prepares them in the main one.
-        seed: of everything random.
+        held_out: share of the images for validation; 0 validates on the training images.
+        augment: augment the crops.
+        validate_every: steps between validations.
+        workers: processes that prepare samples; 0 uses the main process.
+        seed: seed of all random numbers.
 
     Raises:
         ConfigError: a value is out of range.
@@ -86,13 +86,13 @@ class CpnTraining:
 
 @dataclass(frozen=True)
 class CpnResult:
-    """Where a run left its files, and how it ended.
+    """Files of a training run, and how it ended.
 
     Attributes:
         best, last: weights, safetensors.
-        log: CSV with one row per validation.
-        similarity: OKS of the best.
-        finished: False if it was interrupted; it can be resumed.
+        log: CSV file with one row per validation.
+        similarity: OKS of the best weights.
+        finished: False if the run was interrupted; it can be resumed.
     """
 
     best: Path
@@ -103,21 +103,21 @@ class CpnResult:
 
 
 def heatmap_loss(levels: Sequence[Tensor], refined: Tensor, targets: Tensor, visibility: Tensor) -> Tensor:
-    """Squared errors of GlobalNet at all levels, and of RefineNet for the hardest keypoints.
+    """Squared heatmap errors of GlobalNet, and of RefineNet for the hardest keypoints.
 
-    As in the authors' training, GlobalNet learns visible keypoints only and an empty map for others; RefineNet learns
-    hidden ones as well, and nothing from keypoints without label.
+    As in the authors' training, GlobalNet is trained on visible keypoints, with empty maps for others; RefineNet is
+    also trained on occluded ones, and ignores unlabelled keypoints.
 
     Args:
-        levels: four of (N, 17, h, w), coarse to fine.
-        refined: (N, 17, h, w).
+        levels: four maps (N, 17, h, w) of GlobalNet, coarse to fine.
+        refined: (N, 17, h, w) maps of RefineNet.
         targets: (N, 4, 17, h, w), coarse to fine.
         visibility: (N, 17) 0, 1 or 2.
     """
-    seen = (visibility == 2).float()[:, :, None, None]
+    visible = (visibility == 2).float()[:, :, None, None]
     total = refined.new_zeros(())
     for level, maps in enumerate(levels):
-        total = total + (maps - targets[:, level] * seen).square().mean() / 2
+        total = total + (maps - targets[:, level] * visible).square().mean() / 2
     each = (refined - targets[:, -1]).square().mean(dim=(2, 3)) * (visibility > 0).float()
     return total + each.topk(HARD_KEYPOINTS, dim=1).values.mean()
 
@@ -134,21 +134,21 @@ def train_cpn(
     on_step: Callable[[int, int, float], None] | None = None,
     on_validation: Callable[[dict[str, float]], None] | None = None,
 ) -> CpnResult:
-    """Train on annotations in COCO's format.
+    """Train a CPN on annotations in COCO's format.
 
     Args:
         annotations, images: see :func:`vp3d_cli.paper.cpn.coco.read_people`.
         out: folder for ``best.safetensors``, ``last.safetensors``, ``state.pt`` and ``log.csv``.
-        config: what and how.
+        config: configuration of the run.
         device: ``cpu`` or ``cuda``.
-        resume: go on from ``state.pt`` as if nothing had happened.
+        resume: continue from ``state.pt``; the result is that of an uninterrupted run.
         start_from: weights of a CPN, or of a ResNet with torchvision's names, that a new run starts from.
         on_step: called with (step, steps, loss).
-        on_validation: called with the row that goes into the log.
+        on_validation: called with each row of the log.
 
     Raises:
         InputError: the annotations or an image are unusable.
-        TrainingError: nothing to resume, or a state of another configuration.
+        TrainingError: there is no state to resume, or it has another configuration.
         WeightsError: ``start_from`` does not fit.
     """
     training, held_out = split(read_people(annotations, images), config)
@@ -157,31 +157,31 @@ def train_cpn(
     if resume:
         run.resume()
     elif run.state_path.exists():
-        raise TrainingError(f"{out} holds another run; --resume goes on with it, or choose another --out")
+        raise TrainingError(f"{out} holds another run; continue it with --resume, or choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    running, since, started = 0.0, 0, time.perf_counter()
+    loss_sum, loss_count, started = 0.0, 0, time.perf_counter()
     with stop_requested() as stopped:
         for image, targets, visibility in _batches(training, config, run.step):
-            loss = run.learn(image.to(device), targets.to(device), visibility.to(device))
-            running, since = running + loss, since + 1
+            loss = run.update(image.to(device), targets.to(device), visibility.to(device))
+            loss_sum, loss_count = loss_sum + loss, loss_count + 1
             if on_step is not None:
                 on_step(run.step, config.steps, loss)
             if run.step % config.validate_every == 0 or run.step == config.steps:
-                row = {"step": float(run.step), "loss": running / since}
-                row |= examine(run.model, held_out or training, config)
+                row = {"step": float(run.step), "loss": loss_sum / loss_count}
+                row |= validate(run.model, held_out or training, config)
                 row["seconds"] = time.perf_counter() - started
-                run.keep(row)
-                running, since = 0.0, 0
+                run.save(row)
+                loss_sum, loss_count = 0.0, 0
                 if on_validation is not None:
                     on_validation(row)
             if stopped():
-                run.keep_state()
+                run.save_state()
                 break
     return CpnResult(run.best_path, run.last_path, run.log_path, run.best, run.step >= config.steps)
 
 
 class _Run:
-    """A network in training, and the files that it leaves."""
+    """Network, optimizer and files of a run."""
 
     def __init__(self, model: Cpn, config: CpnTraining, out: Path) -> None:
         self.model = model
@@ -191,9 +191,9 @@ class _Run:
         self.state_path, self.log_path = out / "state.pt", out / "log.csv"
         self._optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
 
-    def learn(self, image: Tensor, targets: Tensor, visibility: Tensor) -> float:
-        """One step; gives the loss."""
-        # The schedule follows from the step alone, so that a resumed run has the same.
+    def update(self, image: Tensor, targets: Tensor, visibility: Tensor) -> float:
+        """Update the weights from a batch and return its loss."""
+        # The learning rate follows from the step alone, so that a resumed run is the same.
         for group in self._optimizer.param_groups:
             group["lr"] = self.config.learning_rate * 0.5 ** (_LEVELS * self.step // self.config.steps)
         self.model.train()
@@ -205,26 +205,26 @@ class _Run:
         self.step += 1
         return loss.item()
 
-    def keep(self, row: dict[str, float]) -> None:
-        """Save everything after a validation, and the weights as the best where they are."""
+    def save(self, row: dict[str, float]) -> None:
+        """Save log, weights and state after a validation; the best weights separately."""
         append_row(self.log_path, row)
         _save_weights(self.last_path, self.model, self.config, row)
         if row["similarity"] > self.best:
             self.best = row["similarity"]
             _save_weights(self.best_path, self.model, self.config, row)
-        self.keep_state()
+        self.save_state()
 
-    def keep_state(self) -> None:
-        """Save what a resumed run needs."""
+    def save_state(self) -> None:
+        """Save the state that a resumed run needs."""
         content = {"version": STATE_VERSION, "config": asdict(self.config), "step": self.step, "best": self.best}
         tensors = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
         write_state(self.state_path, {**content, **tensors})
 
     def resume(self) -> None:
-        """Go on where the state was kept.
+        """Restore the saved state.
 
         Raises:
-            TrainingError: there is none, or it is of another configuration.
+            TrainingError: there is no state, or it has another configuration.
         """
         state = _read_state(self.state_path, self.config)
         self.model.load_state_dict(state["model"])
@@ -233,10 +233,10 @@ class _Run:
 
 
 def split(people: Sequence[LabelledPerson], config: CpnTraining) -> tuple[list[LabelledPerson], list[LabelledPerson]]:
-    """People to train on and people to validate on; no image has both.
+    """Split people by image into training and validation.
 
     Raises:
-        TrainingError: so many are held out that nobody is left.
+        TrainingError: nobody is left for training.
     """
     files = sorted({person.image for person in people})
     order = np.random.default_rng(config.seed).permutation(len(files))
@@ -248,7 +248,7 @@ def split(people: Sequence[LabelledPerson], config: CpnTraining) -> tuple[list[L
 
 
 def starting_model(network: CpnConfig, start_from: Path | None) -> Cpn:
-    """A network to train: random, or from weights of a CPN, or with the backbone of a ResNet.
+    """Create a network with random weights, those of a CPN, or the backbone of a ResNet.
 
     Raises:
         WeightsError: the weights do not fit.
@@ -258,7 +258,7 @@ def starting_model(network: CpnConfig, start_from: Path | None) -> Cpn:
     if start_from is None:
         return model
     state, _ = read_checkpoint(start_from)
-    if "fc.weight" in state:  # a classifier: torchvision's ResNet, trained on ImageNet as in the paper
+    if "fc.weight" in state:  # torchvision's ResNet classifier, trained on ImageNet as in the paper
         backbone = {f"resnet.{name}": tensor for name, tensor in state.items() if not name.startswith("fc.")}
         state = {**{name: t for name, t in model.state_dict().items() if not name.startswith("resnet.")}, **backbone}
     loaded = build_from_state(state, start_from)
@@ -268,14 +268,14 @@ def starting_model(network: CpnConfig, start_from: Path | None) -> Cpn:
 
 
 @torch.inference_mode()
-def examine(model: Cpn, people: Sequence[LabelledPerson], config: CpnTraining) -> dict[str, float]:
-    """How well a network does on labelled people, each cut out at the labelled box, without flip test.
+def validate(model: Cpn, people: Sequence[LabelledPerson], config: CpnTraining) -> dict[str, float]:
+    """Measure errors on labelled people, cropped at the labelled box, without flip test.
 
     Returns:
-        ``error_px``: median distance of labelled keypoints, in pixels of the network's input; ``similarity``: mean
-        object keypoint similarity (COCO keypoint evaluation), 1 where all coincide.
+        ``error_px``: median distance of labelled keypoints in pixels of the network input; ``similarity``: mean object
+        keypoint similarity (OKS of COCO's keypoint evaluation), 1 for perfect keypoints.
     """
-    chosen = people[:: max(1, -(-len(people) // _EXAMINED))]
+    chosen = people[:: max(1, -(-len(people) // _MAX_VALIDATION_PEOPLE))]
     on = next(model.parameters()).device
     estimator = CpnEstimator(model, SIZES[config.size], "", on, flip=False, crops=config.batch)
     distances: list[NDArray[np.float64]] = []
@@ -287,7 +287,7 @@ def examine(model: Cpn, people: Sequence[LabelledPerson], config: CpnTraining) -
         for person, keypoints in zip(part, found.astype(np.float64), strict=True):
             labelled = person.visibility > 0
             away = np.linalg.norm(keypoints - person.keypoints, axis=1)[labelled]
-            scale = np.sqrt(abs(np.linalg.det(crop_map(person.box_xyxy, SIZES[config.size], GROW_XY)[:, :2])))
+            scale = np.sqrt(abs(np.linalg.det(crop_transform(person.box_xyxy, SIZES[config.size], GROW_XY)[:, :2])))
             distances.append(away * scale)
             spread = 2 * person.area * (2 * OKS_SIGMAS[labelled]) ** 2
             similarities.append(float(np.exp(-(away**2) / spread).mean()))
@@ -295,7 +295,7 @@ def examine(model: Cpn, people: Sequence[LabelledPerson], config: CpnTraining) -
 
 
 def _batches(people: Sequence[LabelledPerson], config: CpnTraining, step: int) -> DataLoader[Any]:
-    """The batches from a step on to the end of the run."""
+    """Batches from a step to the end of the run."""
     augmentation = Augmentation() if config.augment else NO_AUGMENTATION
     samples = Samples(people, SIZES[config.size], augmentation, config.seed)
     numbers = range(step * config.batch, config.steps * config.batch)
@@ -303,7 +303,7 @@ def _batches(people: Sequence[LabelledPerson], config: CpnTraining, step: int) -
 
 
 def _save_weights(path: Path, model: Cpn, config: CpnTraining, row: dict[str, float]) -> None:
-    """Weights that ``--detector cpn:weights=`` takes, whole or not at all."""
+    """Write weights for ``--detector cpn:weights=`` atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     training = json.dumps({**asdict(config), **row})
     metadata = {"format": FORMAT, "input_size": config.size, "network": config.network.name, "training": training}
@@ -322,7 +322,9 @@ def _read_state(path: Path, config: CpnTraining) -> dict[str, Any]:
         raise TrainingError(f"nothing to resume at {path}; leave out --resume to start a run")
     state: dict[str, Any] = torch.load(path, weights_only=True)
     if state.get("version") != STATE_VERSION:
-        raise TrainingError(f"{path} is a state of version {state.get('version')}, this vp3d reads {STATE_VERSION}")
+        raise TrainingError(
+            f"{path} has state version {state.get('version')}, this vp3d reads {STATE_VERSION}; start a new run"
+        )
     changed = [name for name, value in asdict(config).items() if state["config"].get(name) != value]
     if changed:
         raise TrainingError(f"{path} belongs to another configuration: {', '.join(changed)} differ")

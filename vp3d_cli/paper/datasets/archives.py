@@ -1,7 +1,7 @@
-"""VideoPose3D's archives of poses, read and written as they are: ``data_3d_*.npz`` and ``data_2d_*.npz``.
+"""Reader and writer of VideoPose3D's archives ``data_3d_*.npz`` and ``data_2d_*.npz``.
 
-Both hold dicts pickled into object arrays. They are read by :mod:`vp3d_cli.io.restricted_pickle`, which runs nothing
-that a file asks for. T frames, J joints.
+Both hold dicts pickled into object arrays. :mod:`vp3d_cli.io.restricted_pickle` reads them without running code from
+the file. Dimensions: T frames, J joints.
 """
 
 from __future__ import annotations
@@ -22,37 +22,39 @@ from vp3d_cli.types import FloatArray
 
 Symmetry = tuple[tuple[int, ...], tuple[int, ...]]
 
-_MADE_UP = "made_up"  # what archives that nobody was recorded for say of themselves
-# VideoPose3D's names of layouts, and the skeletons that they are. Its archives of exact Human3.6M keypoints have no
-# name; then left and right joints, which differ between any two skeletons here, tell which one it is.
-_SPELLINGS = {"h36m": "h36m17", "coco": "coco17", "humaneva15": "humaneva15", "mpii": "mpii16"}
+SYNTHETIC_NOTE = "synthetic data: results on it say nothing about the real data set"
+
+_SYNTHETIC_KEY = "made_up"  # metadata key that marks synthetic archives
+# Skeletons by VideoPose3D's layout names. Its archives of exact Human3.6M keypoints have no layout name; then the left
+# and right joints, which differ between all skeletons, identify it.
+_LAYOUT_NAMES = {"h36m": "h36m17", "coco": "coco17", "humaneva15": "humaneva15", "mpii": "mpii16"}
 
 
 @dataclass(frozen=True)
 class Positions3D:
-    """An archive of 3D joints.
+    """Archive of 3D joints.
 
     Attributes:
-        subjects: {subject: {action: (T, J, 3) float32}}, metres, world axes; as many joints as the file has (a
-            Human3.6M archive has 32: see :func:`vp3d_cli.paper.datasets.splits.select_joints`).
-        made_up: the file says of itself that nobody was recorded.
+        subjects: {subject: {action: (T, J, 3) float32}}, metres, world axes; all joints of the file (a
+            Human3.6M archive has 32, see :func:`vp3d_cli.paper.datasets.specs.select_joints`).
+        synthetic: whether the file is marked as synthetic data.
     """
 
     subjects: dict[str, dict[str, FloatArray]]
-    made_up: bool = False
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)
 class Positions2D:
-    """An archive of 2D keypoints.
+    """Archive of 2D keypoints.
 
     Attributes:
         subjects: {subject: {action: [(T, J, 2) float32 of each camera]}}, pixels.
-        layout: name of the skeleton (``h36m17``, ``coco17``, ``humaneva15``, ``hourglass16``, ``mpii16``); another name
-            as it stands in the file; "" if the file has none and its symmetry is of no known skeleton.
+        layout: name of the skeleton (``h36m17``, ``coco17``, ``humaneva15``, ``hourglass16``, ``mpii16``); an unknown
+            name as in the file; "" if the file has no name and its symmetry fits no known skeleton.
         num_joints: J.
         symmetry: indices of the left joints, and of their counterparts.
-        video_metadata: facts of each video of a custom archive, such as ``{"w": 1920, "h": 1080}``.
+        video_metadata: metadata of each video of a custom archive, such as ``{"w": 1920, "h": 1080}``.
     """
 
     subjects: dict[str, dict[str, list[FloatArray]]]
@@ -66,8 +68,8 @@ def read_positions_3d(path: str | Path) -> Positions3D:
     """Read an archive of 3D joints.
 
     Raises:
-        InputError: missing, damaged, refused because it holds more than arrays, or not of this kind; the message
-            names the subject and action.
+        InputError: the file is missing, damaged, not such an archive, or refused because it holds more than arrays; the
+            message names the subject and action.
     """
     values = load_npz_objects(path)
     subjects: dict[str, dict[str, FloatArray]] = {}
@@ -80,14 +82,13 @@ def read_positions_3d(path: str | Path) -> Positions3D:
         numbers = ", ".join(map(str, sorted(counts)))
         raise InputError(f"{path}: sequences have different numbers of joints ({numbers}); prepare the data again")
     metadata = values.get("metadata")
-    return Positions3D(subjects, isinstance(metadata, dict) and metadata.get(_MADE_UP) is True)
+    return Positions3D(subjects, isinstance(metadata, dict) and metadata.get(_SYNTHETIC_KEY) is True)
 
 
 def read_positions_2d(path: str | Path) -> Positions2D:
     """Read an archive of 2D keypoints.
 
-    A camera that the archive leaves out of a sequence (None) has an array of no frames, so that the others keep their
-    places.
+    A camera that is missing from a sequence (None) gets an array without frames, so that the order of cameras stays.
 
     Raises:
         InputError: as :func:`read_positions_3d`, or ``metadata`` is missing or contradicts the arrays.
@@ -108,8 +109,8 @@ def read_positions_2d(path: str | Path) -> Positions2D:
         raise InputError(f"{path}: keypoints_symmetry names joints beyond the {num_joints}; make the file again")
     layout = _layout(metadata.get("layout_name"), num_joints, symmetry)
     videos = metadata.get("video_metadata")
-    facts = {str(name): dict(video) for name, video in videos.items()} if isinstance(videos, dict) else {}
-    return Positions2D(subjects, layout, num_joints, symmetry, facts)
+    video_metadata = {str(name): dict(video) for name, video in videos.items()} if isinstance(videos, dict) else {}
+    return Positions2D(subjects, layout, num_joints, symmetry, video_metadata)
 
 
 def write_positions_3d(
@@ -117,23 +118,23 @@ def write_positions_3d(
     subjects: Mapping[str, Mapping[str, FloatArray]],
     overwrite: bool = False,
     *,
-    made_up: bool = False,
+    synthetic: bool = False,
 ) -> None:
     """Write an archive of 3D joints.
 
     Args:
-        path: target.
+        path: file to write.
         subjects: {subject: {action: (T, J, 3)}}, metres, world axes.
-        overwrite: replace a file that is there.
-        made_up: mark it as such, in metadata that VideoPose3D does not look at.
+        overwrite: replace an existing file.
+        synthetic: mark the file as synthetic, in metadata that VideoPose3D ignores.
 
     Raises:
-        OutputError: it exists and ``overwrite`` is not set, or cannot be written.
+        OutputError: the file exists and ``overwrite`` is not set, or it cannot be written.
     """
-    # One object for equal names: a pickle refers back to it, so that the same values give the same bytes.
+    # Equal names are one object, to which a pickle refers back: equal values then give equal bytes.
     plain = {intern(s): {intern(a): _packed(array) for a, array in acts.items()} for s, acts in subjects.items()}
     with replacing(Path(path), overwrite) as file:
-        save_npz_objects(file, {"positions_3d": plain, **({"metadata": {_MADE_UP: True}} if made_up else {})})
+        save_npz_objects(file, {"positions_3d": plain, **({"metadata": {_SYNTHETIC_KEY: True}} if synthetic else {})})
 
 
 def write_positions_2d(
@@ -147,15 +148,15 @@ def write_positions_2d(
     """Write an archive of 2D keypoints.
 
     Args:
-        path: target.
+        path: file to write.
         subjects: {subject: {action: [(T, J, 2) of each camera]}}, pixels.
         layout: name of the skeleton, in :data:`vp3d_cli.skeletons.SKELETONS`.
-        video_metadata: facts of the videos of a custom archive.
-        overwrite: replace a file that is there.
+        video_metadata: metadata of the videos of a custom archive.
+        overwrite: replace an existing file.
 
     Raises:
-        InputError: an unknown layout, or arrays that do not have its number of joints.
-        OutputError: it exists and ``overwrite`` is not set, or cannot be written.
+        InputError: the layout is unknown, or an array has another number of joints.
+        OutputError: the file exists and ``overwrite`` is not set, or it cannot be written.
     """
     if layout not in SKELETONS:
         raise InputError(f"{path}: unknown layout {layout!r}; known: {', '.join(SKELETONS)}")
@@ -168,7 +169,7 @@ def write_positions_2d(
         for action, arrays in actions.items():
             if any(array.shape[1] != skeleton.num_joints for array in arrays):
                 raise InputError(f"{path}: {subject}, {action}: {layout} has {skeleton.num_joints} joints")
-    spelled = next((name for name, ours in _SPELLINGS.items() if ours == layout), layout)
+    spelled = next((name for name, ours in _LAYOUT_NAMES.items() if ours == layout), layout)
     metadata: dict[str, Any] = {
         "layout_name": spelled,
         "num_joints": skeleton.num_joints,
@@ -181,7 +182,7 @@ def write_positions_2d(
 
 
 def frames_not_finite(values: FloatArray) -> str:
-    """Which frames of (T, ...) have values that are not finite, in words; "" if none."""
+    """Describe the frames of (T, ...) with values that are not finite; "" if there are none."""
     frames = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
     if len(frames) < 2:
         return f"frame {frames[0]}" if len(frames) else ""
@@ -195,7 +196,7 @@ def _packed(array: FloatArray) -> FloatArray:
 
 def _sequences(path: str | Path, values: Mapping[str, Any], key: str) -> list[tuple[str, dict[Any, Any]]]:
     if key not in values:
-        raise InputError(f"{path}: has no {key}, but {', '.join(values) or 'nothing'}; not such an archive")
+        raise InputError(f"{path}: has no {key}, but {', '.join(values) or 'nothing'}; this is not such an archive")
     positions = values[key]
     if not isinstance(positions, dict) or not all(isinstance(actions, dict) for actions in positions.values()):
         raise InputError(f"{path}: {key} is not {{subject: {{action: ...}}}}; make the file again")
@@ -218,7 +219,7 @@ def _cameras(where: str, value: Any, num_joints: int) -> list[FloatArray]:
 
 
 def _view(where: str, value: Any, num_joints: int) -> FloatArray:
-    """(T, J, 2); what some files have as a third number, the confidence, is left out."""
+    """(T, J, 2) keypoints; the confidence, which some files have as a third number, is dropped."""
     if value is None:
         return np.zeros((0, num_joints, 2), np.float32)
     array = np.asarray(value)
@@ -248,9 +249,52 @@ def _symmetry(path: str | Path, metadata: Mapping[str, Any]) -> Symmetry:
 
 def _layout(name: object, num_joints: int, symmetry: Symmetry) -> str:
     if isinstance(name, str) and name:
-        return _SPELLINGS.get(name, name)
+        return _LAYOUT_NAMES.get(name, name)
     for skeleton in SKELETONS.values():
         same = set(symmetry[0]) == set(skeleton.left) and set(symmetry[1]) == set(skeleton.right)
         if same and skeleton.num_joints == num_joints:
             return skeleton.name
     return ""
+
+
+def compare_archives(keypoints: Positions2D, joints: Mapping[str, Mapping[str, FloatArray]], name: str) -> list[str]:
+    """Describe differences between an archive of keypoints and the joints, one sentence each.
+
+    Different lengths are normal: detections continue after the end of the motion capture.
+    """
+    notes = []
+    absent = [
+        f"{subject}, {sequence}"
+        for subject, sequences in joints.items()
+        for sequence in sequences
+        if sequence not in keypoints.subjects.get(subject, {})
+    ]
+    if absent:
+        notes.append(f"{name}: has no keypoints of {_first_names(absent)}")
+    broken = [
+        f"{subject}, {sequence}, camera {number + 1}: {frames_not_finite(view)}"
+        for subject, sequences in joints.items()
+        for sequence in sequences
+        for number, view in enumerate(keypoints.subjects.get(subject, {}).get(sequence, []))
+        if not np.isfinite(view).all()
+    ]
+    if broken:
+        notes.append(
+            f"{name}: keypoints are not finite, so they cannot be used for training or testing: {_first_names(broken)}"
+        )
+    different = shorter = 0
+    for subject, sequences in joints.items():
+        for sequence, values in sequences.items():
+            lengths = [len(array) for array in keypoints.subjects.get(subject, {}).get(sequence, []) if len(array)]
+            different += any(length != len(values) for length in lengths)
+            shorter += any(length < len(values) for length in lengths)
+    if different:
+        notes.append(
+            f"{name}: {different} sequences have other lengths than their joints ({shorter} are shorter); "
+            "training and evaluation take the frames that both have, from the first"
+        )
+    return notes
+
+
+def _first_names(names: Sequence[str]) -> str:
+    return "; ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""The calibrated cameras of Human3.6M and HumanEva-I, out of data files beside this module."""
+"""Calibrated cameras of Human3.6M and HumanEva-I, from the JSON files beside this module."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _UNKNOWN = (math.nan, math.nan, math.nan, math.nan)
 
 @dataclass(frozen=True)
 class DatasetCamera:
-    """A calibrated camera. Camera axes: x right, y down, z forward, metres.
+    """Calibrated camera. Camera axes: x right, y down, z forward, metres.
 
     Attributes:
-        name: as the data set calls it.
-        width, height: of its image, pixels.
-        intrinsics: fx, fy, cx, cy in pixels; NaN where they are not known.
+        name: name in the data set.
+        width, height: size of the image in pixels.
+        intrinsics: fx, fy, cx, cy in pixels; NaN if not known.
         distortion: k1, k2, p1, p2, k3, in OpenCV's order.
         rotation: (3, 3) world to camera.
-        translation: (3,) metres: a point X of the world is at ``rotation @ X + translation``.
-        tangential: which formula the tangential coefficients belong to, see :meth:`project`.
+        translation: (3,) metres; a world point X is at ``rotation @ X + translation`` in camera space.
+        tangential: formula of the tangential coefficients, see :meth:`project`.
     """
 
     name: str
@@ -51,12 +51,12 @@ class DatasetCamera:
 
     @property
     def position(self) -> DoubleArray:
-        """(3,) where the camera stands in the world, metres."""
+        """(3,) position of the camera in the world, metres."""
         return np.asarray(-self.rotation.T @ self.translation)
 
     @property
     def opencv_distortion(self) -> DoubleArray:
-        """Coefficients with which ``cv2.projectPoints`` gives what :meth:`project` does: 5, or 12.
+        """Distortion coefficients (5 or 12) with which OpenCV projects as :meth:`project`.
 
         Human3.6M's formula is OpenCV's with half of each tangential coefficient and the other half as a thin prism.
         """
@@ -66,36 +66,36 @@ class DatasetCamera:
         return np.array([k1, k2, p1 / 2, p2 / 2, k3, 0, 0, 0, p2 / 2, 0, p1 / 2, 0])
 
     def to_camera(self, points: FloatArray | DoubleArray) -> FloatArray:
-        """World to camera: (..., 3) metres to (..., 3) metres."""
+        """Transform points (..., 3) from world to camera space, metres."""
         return np.asarray(np.asarray(points, np.float64) @ self.rotation.T + self.translation, np.float32)
 
     def to_world(self, points: FloatArray | DoubleArray) -> FloatArray:
-        """Camera to world: inverse of :meth:`to_camera`."""
+        """Transform points (..., 3) from camera to world space, metres."""
         return np.asarray((np.asarray(points, np.float64) - self.translation) @ self.rotation, np.float32)
 
     def project(self, points: FloatArray | DoubleArray) -> FloatArray:
-        """Project points of the world, (..., 3) metres in front of the camera, to (..., 2) pixels.
+        """Project world points in front of the camera, (..., 3) metres, to pixels (..., 2).
 
         With x, y on the plane z = 1, r2 = x*x + y*y and the radial factor R = 1 + k1 r2 + k2 r2^2 + k3 r2^3, OpenCV
         (``tangential`` "opencv") distorts to::
 
             x' = x R + 2 p1 x y + p2 (r2 + 2 x x)        y' = y R + 2 p2 x y + p1 (r2 + 2 y y)
 
-        Human3.6M's own code (``ProjectPointRadial.m``; "human36m") takes the mixed terms once, not twice::
+        Human3.6M's own code (``ProjectPointRadial.m``; "human36m") has the mixed terms once, not twice::
 
             x' = x R +   p1 x y + p2 (r2 +   x x)        y' = y R +   p2 x y + p1 (r2 +   y y)
 
-        Its calibration was made for, and the archives of exact keypoints were projected by, the latter. The two differ
-        by up to a pixel in the corners of the image. The order differs as well: the data set lists k1, k2, k3, p1, p2,
-        and VideoPose3D k1, k2, k3, p2, p1; here they stand as OpenCV has them, k1, k2, p1, p2, k3.
+        The data set was calibrated with the latter, and the archives of exact keypoints were projected with it. The two
+        differ by up to a pixel in the corners of the image. The order of coefficients differs as well: the data set
+        lists k1, k2, k3, p1, p2, VideoPose3D k1, k2, k3, p2, p1; here the order is OpenCV's, k1, k2, p1, p2, k3.
 
         Raises:
-            InputError: the intrinsics of this camera are not known.
+            InputError: the intrinsics of the camera are not known.
         """
         if not all(map(math.isfinite, self.intrinsics)):
             raise InputError(
-                f"camera {self.name}: its intrinsics are not known, so nothing can be projected; give them in a file "
-                "of cameras (docs/datasets.md)"
+                f"camera {self.name}: its intrinsics are not known, so points cannot be projected; give them in a "
+                "camera file (docs/datasets.md)"
             )
         moved = np.asarray(points, np.float64) @ self.rotation.T + self.translation
         x, y = moved[..., 0] / moved[..., 2], moved[..., 1] / moved[..., 2]
@@ -109,18 +109,18 @@ class DatasetCamera:
 
 
 def cameras_of(dataset: DatasetName, subject: str, file: str | Path | None = None) -> list[DatasetCamera]:
-    """The cameras that filmed a subject, in the order of the archives' arrays.
+    """Return the cameras of a subject, in the order of the arrays in the archives.
 
-    Human3.6M's four are known in full for subjects S1 to S9 and S11. Of HumanEva-I's three colour cameras it is known
-    where they stand; their intrinsics are NaN unless ``file`` gives them.
+    The four cameras of Human3.6M are fully known for subjects S1 to S9 and S11. Of the three colour cameras of
+    HumanEva-I, the poses are known; their intrinsics are NaN unless ``file`` has them.
 
     Args:
         dataset: ``human36m`` or ``humaneva``.
-        subject: such as ``S1``, ``Train/S1`` or ``Unlabeled/Validate/S2``.
-        file: a file of cameras of your own, in place of the one that ships.
+        subject: name such as ``S1``, ``Train/S1`` or ``Unlabeled/Validate/S2``.
+        file: camera file to use instead of the bundled one.
 
     Raises:
-        InputError: unknown data set or subject, or a broken file.
+        InputError: the data set or the subject is unknown, or the file is broken.
     """
     if dataset not in get_args(DatasetName):
         raise InputError(f"no cameras of a data set {dataset!r}; known: {', '.join(get_args(DatasetName))}")
@@ -134,31 +134,33 @@ def cameras_of(dataset: DatasetName, subject: str, file: str | Path | None = Non
 
 @functools.lru_cache(maxsize=8)
 def read_cameras(path: Path) -> dict[str, tuple[DatasetCamera, ...]]:
-    """Read a file of cameras (its format: docs/datasets.md).
+    """Read a camera file (format: docs/datasets.md).
 
     Raises:
-        InputError: missing, or not such a file; the message names the place.
+        InputError: the file is missing, or not a camera file; the message says why.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; check the path") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a file of cameras ({error})") from error
+        raise InputError(f"{path}: not a camera file ({error})") from error
     try:
         tangential: Tangential = values.get("tangential", "opencv")
         if tangential not in get_args(Tangential):
             raise ValueError(f"tangential is {tangential!r}, not {' or '.join(get_args(Tangential))}")
-        lenses = {str(name): _lens(str(name), lens, tangential) for name, lens in values["intrinsics"].items()}
+        models = {
+            str(name): _camera_model(str(name), model, tangential) for name, model in values["intrinsics"].items()
+        }
         return {
-            str(subject): tuple(_placed(lenses[entry["camera"]], entry) for entry in entries)
+            str(subject): tuple(_with_pose(models[entry["camera"]], entry) for entry in entries)
             for subject, entries in values["subjects"].items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not a file of cameras ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: not a camera file ({type(error).__name__}: {error})") from error
 
 
-def _lens(name: str, values: dict[str, Any], tangential: Tangential) -> DatasetCamera:
+def _camera_model(name: str, values: dict[str, Any], tangential: Tangential) -> DatasetCamera:
     width, height = (int(size) for size in values["size_wh"])
     intrinsics, distortion = _UNKNOWN, (0.0, 0.0, 0.0, 0.0, 0.0)
     if "focal" in values:
@@ -171,7 +173,7 @@ def _lens(name: str, values: dict[str, Any], tangential: Tangential) -> DatasetC
     return DatasetCamera(name, width, height, intrinsics, distortion, np.eye(3), np.zeros(3), tangential)
 
 
-def _placed(camera: DatasetCamera, values: dict[str, Any]) -> DatasetCamera:
+def _with_pose(camera: DatasetCamera, values: dict[str, Any]) -> DatasetCamera:
     quaternion = np.array(values["orientation"], np.float64)
     position = np.array(values["position_mm"], np.float64) / 1000
     if quaternion.shape != (4,) or position.shape != (3,) or not np.isfinite([*quaternion, *position]).all():
@@ -183,7 +185,7 @@ def _placed(camera: DatasetCamera, values: dict[str, Any]) -> DatasetCamera:
 
 
 def _rotation(quaternion: DoubleArray) -> DoubleArray:
-    """(3, 3) of a quaternion w, x, y, z: camera to world axes."""
+    """(3, 3) camera-to-world rotation of a quaternion w, x, y, z."""
     w, x, y, z = quaternion / np.linalg.norm(quaternion)
     return np.array(
         [

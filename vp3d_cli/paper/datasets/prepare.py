@@ -1,8 +1,8 @@
-"""Preparing a data set: from a download to the archives that training and evaluation read."""
+"""Preparation of a data set: from a download to the archives for training and evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,62 +11,68 @@ import numpy as np
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.atomic import check_target, make_folder, replacing
-from vp3d_cli.paper.datasets import hourglass, human36m, humaneva
 from vp3d_cli.paper.datasets.archives import (
+    SYNTHETIC_NOTE,
     Positions2D,
-    frames_not_finite,
+    compare_archives,
     read_positions_2d,
     read_positions_3d,
     write_positions_2d,
     write_positions_3d,
 )
 from vp3d_cli.paper.datasets.cameras import cameras_of
-from vp3d_cli.paper.datasets.splits import CORRUPT, DATASETS, DatasetSpec, action_name, dataset_spec, select_joints
+from vp3d_cli.paper.datasets.downloads import human36m, humaneva, stacked_hourglass
+from vp3d_cli.paper.datasets.specs import (
+    CORRUPT,
+    DATASETS,
+    EXACT,
+    DatasetSpec,
+    action_name,
+    dataset_spec,
+    select_joints,
+)
 from vp3d_cli.types import FloatArray
 
 Joints = dict[str, dict[str, FloatArray]]
 Keypoints = dict[str, dict[str, list[FloatArray]]]
-_TAKES = 2  # of every action, by every subject of Human3.6M
-EXACT = "gt"  # how archives of exact keypoints are called
-MADE_UP = "made-up data: results on it say nothing about the real data set"
+_TAKES = 2  # takes of every action by every subject of Human3.6M
 
 
 @dataclass
 class Prepared:
-    """What was written.
+    """Prepared data set, and the files that were written.
 
     Attributes:
         joints: {subject: {sequence: (T, J, 3)}}, metres.
-        files: what was written.
-        notes: what the user should know, one sentence each.
-        made_up: nobody was recorded.
+        files: files that were written.
+        notes: remarks for the user, one sentence each.
+        synthetic: whether the data is synthetic.
     """
 
     joints: Joints
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    made_up: bool = False
+    synthetic: bool = False
 
 
 def prepare(dataset: str, source: Path, out: Path, *, partial: bool = False, overwrite: bool = False) -> Prepared:
-    """Make a data set's archives out of a download.
+    """Convert a download of a data set to archives.
 
     Args:
         dataset: ``human36m`` or ``humaneva``.
-        source: folder or archive of a download (see :mod:`vp3d_cli.paper.datasets.human36m` and
-            :mod:`vp3d_cli.paper.datasets.humaneva`), an archive ``data_3d_*.npz``, or a folder with one; then the
-            archives of keypoints beside it come along.
-        out: folder for ``data_3d_*.npz`` and ``data_2d_*.npz``; made if its parent is there.
-        partial: go on where subjects or sequences are missing.
-        overwrite: replace archives that are there.
+        source: folder or archive of a download (see :mod:`vp3d_cli.paper.datasets.downloads`), an archive
+            ``data_3d_*.npz``, or a folder with one, whose archives of keypoints are copied too.
+        out: folder for ``data_3d_*.npz`` and ``data_2d_*.npz``; created if its parent exists.
+        partial: accept missing subjects or sequences.
+        overwrite: replace existing archives.
 
     Raises:
         InputError: the source is unusable or, without ``partial``, incomplete.
         OutputError: ``out`` cannot be written.
-        MissingDependencyError: a library that reads such files is not installed.
+        MissingDependencyError: a library to read such files is not installed.
     """
     spec = dataset_spec(dataset)
-    with folder_of_results(out):
+    with new_folder(out):
         check_target(out / spec.file_3d, overwrite)
         check_target(out / spec.file_2d(EXACT), overwrite)
         archive = _archive_in(source, spec)
@@ -76,11 +82,11 @@ def prepare(dataset: str, source: Path, out: Path, *, partial: bool = False, ove
 
 
 @contextmanager
-def folder_of_results(folder: Path) -> Iterator[None]:
-    """Make a folder if its parent is there; take it away again if nothing gets into it before an exception.
+def new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder, and remove it again if it is still empty after an exception.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be created.
     """
     new = not folder.exists()
     make_folder(folder)
@@ -103,7 +109,7 @@ def _from_download(spec: DatasetSpec, source: Path, out: Path, partial: bool, ov
             if frames:
                 result.notes.append(f"{subject}: {frames} frames are not finite and left out; sequences end there")
     _clean(spec, result, source, partial)
-    detections = hourglass.read_sources(source) if spec.name == "human36m" else {}
+    detections = stacked_hourglass.read_sources(source) if spec.name == "human36m" else {}
     for kind in detections:
         check_target(out / spec.file_2d(kind), overwrite)
     _write(spec, result, keypoints, out, overwrite)
@@ -113,7 +119,7 @@ def _from_download(spec: DatasetSpec, source: Path, out: Path, partial: bool, ov
 
 
 def exact_keypoints(joints: Mapping[str, Mapping[str, FloatArray]]) -> Keypoints:
-    """Human3.6M's 17 joints as each of its cameras sees them: {subject: {sequence: [(T, 17, 2) pixels, ...]}}."""
+    """Project Human3.6M's 17 joints to each camera: {subject: {sequence: [(T, 17, 2), ...]}}."""
     spec = DATASETS["human36m"]
     projected: Keypoints = {}
     for subject, sequences in joints.items():
@@ -133,13 +139,13 @@ def _archive_in(source: Path, spec: DatasetSpec) -> Path | None:
 
 
 def _clean(spec: DatasetSpec, result: Prepared, source: Path, partial: bool) -> None:
-    """Leave out what is corrupt or of no use, put subjects in order, and complain of what is missing."""
+    """Remove corrupt and unknown data, sort the subjects, and check that nothing is missing."""
     for subject, sequence in sorted(CORRUPT[spec.name]):
         if result.joints.get(subject, {}).pop(sequence, None) is not None:
             result.notes.append(f"{subject}, {sequence} is corrupt in the original data and left out, as in the paper")
     found = ", ".join(result.joints) or "nobody"
     others = [subject for subject in result.joints if subject not in spec.subjects]
-    # In one order, whatever that of the files was: the same data make the same archives, and train the same models.
+    # Sorted, so that the same data gives the same archives and models, whatever the order of the files.
     result.joints = {s: dict(sorted(result.joints[s].items())) for s in spec.subjects if result.joints.get(s)}
     if not result.joints:
         raise InputError(f"{source}: none of {spec.title}'s subjects ({', '.join(spec.subjects)}), but {found}")
@@ -169,7 +175,7 @@ def _missing_takes(spec: DatasetSpec, joints: Joints) -> list[str]:
 
 
 def _write(spec: DatasetSpec, result: Prepared, keypoints: Keypoints | None, out: Path, overwrite: bool) -> None:
-    """Write the joints and the exact keypoints; these first, for without joints nobody takes the folder for whole."""
+    """Write exact keypoints, then joints: a folder without joints is recognized as incomplete."""
     if keypoints is None and spec.name == "human36m":
         keypoints = exact_keypoints(result.joints)
     if keypoints is not None:
@@ -177,12 +183,12 @@ def _write(spec: DatasetSpec, result: Prepared, keypoints: Keypoints | None, out
         target = out / spec.file_2d(EXACT)
         write_positions_2d(target, keypoints, spec.skeleton, overwrite=overwrite)
         result.files.append(target)
-    write_positions_3d(out / spec.file_3d, result.joints, overwrite, made_up=result.made_up)
+    write_positions_3d(out / spec.file_3d, result.joints, overwrite, synthetic=result.synthetic)
     result.files.insert(0, out / spec.file_3d)
 
 
 def _of_joints(keypoints: Keypoints, joints: Joints) -> Keypoints:
-    """The keypoints of those sequences that there are joints of, in the same order."""
+    """Keypoints of the sequences that have joints, in the same order."""
     return {s: {n: keypoints[s][n] for n in own if n in keypoints.get(s, {})} for s, own in joints.items()}
 
 
@@ -192,15 +198,15 @@ def _write_detections(
     target = out / spec.file_2d(kind)
     write_positions_2d(target, _of_joints(found.subjects, result.joints), found.layout, overwrite=overwrite)
     result.files.append(target)
-    result.notes += compare(found, result.joints, target.name)
+    result.notes += compare_archives(found, result.joints, target.name)
 
 
 def _from_archive(
     spec: DatasetSpec, archive: Path, source: Path, out: Path, partial: bool, overwrite: bool
 ) -> Prepared:
-    """Check archives that exist, and copy them; joints are put in order."""
+    """Check and copy existing archives; sequences are sorted."""
     read = read_positions_3d(archive)
-    result = Prepared(read.subjects, made_up=read.made_up, notes=[MADE_UP] if read.made_up else [])
+    result = Prepared(read.subjects, synthetic=read.synthetic, notes=[SYNTHETIC_NOTE] if read.synthetic else [])
     for subject, sequences in result.joints.items():
         for sequence, values in sequences.items():
             where = f"{archive}: {subject}, {sequence}"
@@ -214,7 +220,7 @@ def _from_archive(
     own = [file for file in beside if file.name == spec.file_2d(EXACT)]
     for file in beside:
         check_target(out / file.name, overwrite)
-        result.notes += compare(read_positions_2d(file), result.joints, file.name)
+        result.notes += compare_archives(read_positions_2d(file), result.joints, file.name)
     for file in beside:
         with replacing(out / file.name, overwrite) as target:
             target.write(file.read_bytes())
@@ -224,47 +230,6 @@ def _from_archive(
         return result
     if not own:
         result.notes.append(f"no {spec.file_2d(EXACT)} beside it: exact keypoints come with the original data only")
-    write_positions_3d(out / spec.file_3d, result.joints, overwrite, made_up=result.made_up)
+    write_positions_3d(out / spec.file_3d, result.joints, overwrite, synthetic=result.synthetic)
     result.files.insert(0, out / spec.file_3d)
     return result
-
-
-def compare(keypoints: Positions2D, joints: Mapping[str, Mapping[str, FloatArray]], name: str) -> list[str]:
-    """What does not fit between an archive of keypoints and the joints, one sentence each.
-
-    Sequences of different length are usual: detectors saw frames after the motion capture had ended.
-    """
-    notes = []
-    absent = [
-        f"{subject}, {sequence}"
-        for subject, sequences in joints.items()
-        for sequence in sequences
-        if sequence not in keypoints.subjects.get(subject, {})
-    ]
-    if absent:
-        notes.append(f"{name}: has no keypoints of {_some(absent)}")
-    broken = [
-        f"{subject}, {sequence}, camera {number + 1}: {frames_not_finite(view)}"
-        for subject, sequences in joints.items()
-        for sequence in sequences
-        for number, view in enumerate(keypoints.subjects.get(subject, {}).get(sequence, []))
-        if not np.isfinite(view).all()
-    ]
-    if broken:
-        notes.append(f"{name}: keypoints are not finite, which nothing can be trained or tested on: {_some(broken)}")
-    different = shorter = 0
-    for subject, sequences in joints.items():
-        for sequence, values in sequences.items():
-            lengths = [len(array) for array in keypoints.subjects.get(subject, {}).get(sequence, []) if len(array)]
-            different += any(length != len(values) for length in lengths)
-            shorter += any(length < len(values) for length in lengths)
-    if different:
-        notes.append(
-            f"{name}: {different} sequences have other lengths than their joints ({shorter} are shorter); "
-            "training and evaluation take the frames that both have, from the first"
-        )
-    return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    return "; ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

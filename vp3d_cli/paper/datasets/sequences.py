@@ -1,4 +1,4 @@
-"""The sequences of a prepared data set: joints, keypoints and cameras, of the frames that all of them have."""
+"""Sequences of a prepared data set, with joints, keypoints and cameras."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import numpy as np
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.paper.datasets.archives import (
+    SYNTHETIC_NOTE,
     Positions2D,
     Positions3D,
+    compare_archives,
     frames_not_finite,
     read_positions_2d,
     read_positions_3d,
 )
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of
-from vp3d_cli.paper.datasets.prepare import MADE_UP, compare
-from vp3d_cli.paper.datasets.splits import CORRUPT, DatasetSpec, dataset_spec, select_joints
+from vp3d_cli.paper.datasets.specs import CORRUPT, DatasetSpec, dataset_spec, select_joints
 from vp3d_cli.skeletons import SKELETONS, get_skeleton
 from vp3d_cli.types import FloatArray
 
-# Nobody's hip is so near to the head, or so far away, metres: millimetres, centimetres and inches are found out.
-_LEAST_SIZE_M, _LARGEST_SIZE_M = 0.02, 10.0
+# Range of the distance from hip to head in metres; detects millimetres, centimetres and inches.
+_MIN_SIZE_M, _MAX_SIZE_M = 0.02, 10.0
 
 
 @dataclass(frozen=True)
 class RecordedSequence:
-    """One performance, as everyone saw it, T frames.
+    """Sequence of T frames with its joints and the keypoints of all cameras.
 
     Attributes:
-        subject, name: of it, such as ``S9`` and ``Walking 1``.
-        joints: (T, K, 3) metres, world axes; those joints that are evaluated.
-        views: (T, J, 2) pixels and the camera, of each camera that has any.
+        subject, name: such as ``S9`` and ``Walking 1``.
+        joints: (T, K, 3) evaluated joints, metres, world axes.
+        views: (T, J, 2) pixels and the camera, for each camera with keypoints.
     """
 
     subject: str
@@ -43,22 +44,22 @@ class RecordedSequence:
 
 
 class Archives:
-    """The archives of joints and of one kind of keypoints.
+    """Archive of joints and archive of one kind of keypoints.
 
     Args:
-        folder: that they lie in.
+        folder: folder of the archives.
         dataset: ``human36m`` or ``humaneva``.
-        keypoints: which ones, such as ``gt``.
-        cameras: file of cameras of your own, in place of those that ship.
-        option: how the user says which keypoints, for messages.
+        keypoints: kind of keypoints, such as ``gt``.
+        cameras: camera file to use instead of the bundled one.
+        option: option that selects the keypoints, for messages.
 
     Attributes:
-        folder, spec: the folder, and what the data set is.
-        file_2d: the archive of keypoints.
-        joints, keypoints: what the archives hold.
+        folder, spec: folder, and specification of the data set.
+        file_2d: archive of keypoints.
+        joints, keypoints: content of the archives.
 
     Raises:
-        InputError: unknown data set; an archive is missing, damaged, or of keypoints of no known skeleton.
+        InputError: the data set is unknown, or an archive is missing, damaged, or has an unknown skeleton.
     """
 
     def __init__(
@@ -68,21 +69,21 @@ class Archives:
         file_3d = folder / self.spec.file_3d
         self.file_2d = folder / self.spec.file_2d(keypoints)
         for path in (file_3d, self.file_2d):
-            _must_exist(path, folder, self.spec, option)
+            _check_exists(path, folder, self.spec, option)
         self._head = get_skeleton(self.spec.skeleton).index("head")
         self.joints: Positions3D = read_positions_3d(file_3d)
         self.keypoints: Positions2D = read_positions_2d(self.file_2d)
         if self.keypoints.layout not in SKELETONS:
             raise InputError(
-                f"{self.file_2d}: layout {self.keypoints.layout or 'without a name'!r} is no skeleton that vp3d knows "
+                f"{self.file_2d}: layout {self.keypoints.layout or 'without a name'!r} is not a skeleton of vp3d "
                 f"({', '.join(SKELETONS)}); write the archive with a layout_name"
             )
 
     def check_subjects(self, wanted: Sequence[str]) -> None:
-        """Find out whether these subjects are there.
+        """Check that the archives have these subjects.
 
         Raises:
-            InputError: the joints or the keypoints of one are not.
+            InputError: joints or keypoints of a subject are missing.
         """
         for what, subjects in (("joints", self.joints.subjects), ("keypoints", self.keypoints.subjects)):
             missing = sorted({subject for subject in wanted if not subjects.get(subject)})
@@ -90,33 +91,32 @@ class Archives:
                 raise InputError(f"{self.folder}: no {what} of {', '.join(missing)}, but of {', '.join(subjects)}")
 
     def notes(self, subjects: Sequence[str]) -> list[str]:
-        """What the user should know of these subjects, one sentence each: made-up data, lengths that differ..."""
+        """Return remarks about the data of these subjects, one sentence each."""
         joints = {subject: self.joints.subjects[subject] for subject in subjects}
-        made_up = [MADE_UP] if self.joints.made_up else []
-        return made_up + compare(self.keypoints, joints, self.file_2d.name)
+        synthetic = [SYNTHETIC_NOTE] if self.joints.synthetic else []
+        return synthetic + compare_archives(self.keypoints, joints, self.file_2d.name)
 
     def sequences(self, subject: str, actions: tuple[str, ...] = ()) -> Iterator[RecordedSequence]:
-        """The sequences of a subject by name, without those that are corrupt or that nobody saw.
+        """Yield the sequences of a subject, except corrupt ones and those without keypoints.
 
-        Keypoints that go on after the joints have ended, or the other way round, are cut, as the paper does.
+        Keypoints and joints are cut to the shorter of both, as in the paper.
 
         Args:
-            subject: who is there.
-            actions: only those whose names begin with one of these; all if empty.
+            subject: subject in the archives.
+            actions: prefixes of sequence names to use; all sequences if empty.
 
         Raises:
-            InputError: another number of joints or cameras than the data set has; values that are not finite; joints
-                in another unit than metres.
+            InputError: the number of joints or cameras is wrong, values are not finite, or joints are not in metres.
         """
         known = cameras_of(self.spec.name, subject, self._cameras)
         for name, recorded in sorted(self.joints.subjects[subject].items()):
-            seen = self.keypoints.subjects[subject].get(name, [])
-            named = not actions or name.startswith(actions)
-            if not named or not any(map(len, seen)) or (subject, name) in CORRUPT[self.spec.name]:
+            keypoints = self.keypoints.subjects[subject].get(name, [])
+            selected = not actions or name.startswith(actions)
+            if not selected or not any(map(len, keypoints)) or (subject, name) in CORRUPT[self.spec.name]:
                 continue
-            if len(seen) > len(known):
-                raise InputError(f"{subject}, {name}: {len(seen)} views, but {len(known)} cameras are known")
-            pairs = [(view, camera) for view, camera in zip(seen, known, strict=False) if len(view)]
+            if len(keypoints) > len(known):
+                raise InputError(f"{subject}, {name}: {len(keypoints)} views, but {len(known)} cameras are known")
+            pairs = [(view, camera) for view, camera in zip(keypoints, known, strict=False) if len(view)]
             frames = min(len(recorded), *(len(view) for view, _ in pairs))
             joints = select_joints(recorded[:frames], self.spec, f"{self.spec.file_3d}: {subject}, {name}")
             if frames:
@@ -134,11 +134,11 @@ class Archives:
         for keypoints, camera in sequence.views:
             if broken := frames_not_finite(keypoints):
                 raise InputError(
-                    f"{self.file_2d.name}: {who}, camera {camera.name}: keypoints of {broken} are not finite; fill "
-                    "them in, or take the sequence out"
+                    f"{self.file_2d.name}: {who}, camera {camera.name}: keypoints of {broken} are not finite; "
+                    "interpolate them, or remove the sequence"
                 )
         size = float(np.median(np.linalg.norm(joints[:, self._head] - joints[:, 0], axis=-1)))
-        if not _LEAST_SIZE_M < size < _LARGEST_SIZE_M:
+        if not _MIN_SIZE_M < size < _MAX_SIZE_M:
             raise InputError(
                 f"{self.spec.file_3d}: {who}: {size:.3g} m from hip to head; joints must be in metres, prepare the "
                 "data again"
@@ -146,17 +146,17 @@ class Archives:
 
 
 def keypoints_in(folder: Path, dataset: str) -> list[str]:
-    """The kinds of keypoints that a folder has of a data set, such as ``gt``.
+    """List the kinds of keypoints of a data set in a folder, such as ``gt``.
 
     Raises:
-        InputError: unknown data set.
+        InputError: the data set is unknown.
     """
     spec = dataset_spec(dataset)
     prefix = spec.file_2d("")[: -len(".npz")]
     return [file.name[len(prefix) : -len(".npz")] for file in sorted(folder.glob(f"{prefix}*.npz"))]
 
 
-def _must_exist(path: Path, folder: Path, spec: DatasetSpec, option: str) -> None:
+def _check_exists(path: Path, folder: Path, spec: DatasetSpec, option: str) -> None:
     if path.is_file():
         return
     kinds = keypoints_in(folder, spec.name)

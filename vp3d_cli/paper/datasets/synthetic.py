@@ -1,12 +1,12 @@
-"""A made-up Human3.6M: any motion capture, performed by its subjects in front of its cameras.
+"""Synthetic Human3.6M: motion capture with the subjects and cameras of the data set.
 
-Same archives, subjects, actions, cameras, frame rate and joints as the real one, so that everything that works on the
-data set can be tried without it. The names of actions mean nothing here: what is performed is whatever the motion is.
+Archives, subjects, actions, cameras, frame rate and joints are those of the real data set, so that everything that uses
+it can be tried without it. Action names are arbitrary; the motions are those of the motion capture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.io.atomic import check_target, make_folder
 from vp3d_cli.lift.skeleton_mapping import from_coco
-from vp3d_cli.paper.datasets.archives import write_positions_2d, write_positions_3d
+from vp3d_cli.paper.datasets.archives import SYNTHETIC_NOTE, write_positions_2d, write_positions_3d
 from vp3d_cli.paper.datasets.cameras import DatasetCamera, cameras_of
-from vp3d_cli.paper.datasets.prepare import EXACT, MADE_UP, Prepared
-from vp3d_cli.paper.datasets.splits import CORRUPT, DATASETS
-from vp3d_cli.paper.datasets.steering import steer
+from vp3d_cli.paper.datasets.capture_area import keep_in_capture_area
+from vp3d_cli.paper.datasets.prepare import Joints, Keypoints, Prepared
+from vp3d_cli.paper.datasets.specs import CORRUPT, DATASETS, EXACT
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.train.mocap.motion import MotionClip
 from vp3d_cli.train.synthesis import bodies
@@ -30,20 +30,20 @@ from vp3d_cli.types import FloatArray
 
 SPEC = DATASETS["human36m"]
 _TAKES = ("", " 1")
-# Stature of each subject against the usual one; test subjects lie within those who are trained on.
+# Body size of each subject relative to the average; test subjects are within the range of training subjects.
 _STATURES = {"S1": 0.96, "S5": 0.93, "S6": 1.04, "S7": 1.07, "S8": 1.02, "S9": 1.05, "S11": 0.98}
-_LEAST_FRAMES = 50  # a second
-# A root joint higher above the lowest point of its stretch is on a ladder or in the air: another stretch is drawn.
-_HIGHEST_ROOT_M = 1.4
-_DRAWS = 12
-# Detections: as a detector that was trained on these very images errs (half of what the lifters that ship are trained
-# on, and little hidden), and as one that knows COCO alone does. Where it says so, the first is in Human3.6M's joints.
+_MIN_FRAMES = 50  # one second
+# A root joint higher above the lowest point of the part is on a ladder or in the air: another part is drawn.
+_MAX_ROOT_HEIGHT_M = 1.4
+_MAX_DRAWS = 12
+# Simulated detectors: one fine-tuned on the data set (half of the noise that the bundled lifters are trained with, and
+# few occlusions) with Human3.6M's joints, and one trained on COCO only.
 DETECTIONS = {
     "cpn_ft_h36m_dbb": ("h36m17", NoiseSettings(scale=0.5, occluded=0.1, missing_legs=0, missing_head=0, swapped=0.01)),
     "detectron_pt_coco": ("coco17", NoiseSettings(missing_legs=0, missing_head=0)),
 }
-_NOISE_FRAMES = 100  # the detector's slow errors are drawn for so many frames at once
-# The joints of the 32 that are none of the 17 repeat one of them: toes the ankle, fingers the wrist, and so on.
+_NOISE_FRAMES = 100  # frames in a block of correlated detector errors
+# The 15 other joints of the 32 repeat one of the 17: toes the ankle, fingers the wrist, and so on.
 _REPEATED = {
     4: 3, 5: 3, 9: 6, 10: 6, 11: 0, 16: 8, 20: 13, 21: 13, 22: 13, 23: 13, 24: 8, 28: 16, 29: 16, 30: 16, 31: 16,
 }  # fmt: skip
@@ -51,7 +51,7 @@ _REPEATED = {
 
 @dataclass(frozen=True)
 class _Performance:
-    """One sequence: (T, 22, 3) metres, world axes, floor at 0."""
+    """Sequence of (T, 22, 3) metres, world axes, floor at 0."""
 
     subject: str
     name: str
@@ -68,23 +68,23 @@ def synthesize(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Make up a Human3.6M and write its archives.
+    """Generate a synthetic Human3.6M and write its archives.
 
-    The subjects that are tested on perform other clips than those trained on or, of a single clip, another part.
-    Everyone walks about inside the space that all four cameras see.
+    Test subjects perform other clips than training subjects or, with a single clip, another part of it. All motions are
+    kept inside the area that all four cameras see.
 
     Args:
         clips: motions to perform.
-        out: folder for ``data_3d_h36m.npz``, ``data_2d_h36m_gt.npz`` and those of detections; made if its parent
-            is there.
-        minutes: of motion in all, seen by four cameras each; the real data set has about 176.
-        seed: of everything that is random.
+        out: folder for ``data_3d_h36m.npz``, ``data_2d_h36m_gt.npz`` and simulated detections; created if its parent
+            exists.
+        minutes: duration of all sequences, each seen by four cameras; the real data set has about 176.
+        seed: seed of all random numbers.
         detections: also simulate the keypoints of two detectors (:data:`DETECTIONS`).
-        overwrite: replace archives that are there.
+        overwrite: replace existing archives.
         progress: called with (sequences done, sequences in all).
 
     Raises:
-        ConfigError: no clips, or too few minutes.
+        ConfigError: there are no clips, or too few minutes.
         OutputError: ``out`` cannot be written.
     """
     names = [(s, f"{a}{t}") for s in SPEC.subjects for a in SPEC.actions for t in _TAKES]
@@ -92,51 +92,62 @@ def synthesize(
     frames = round(minutes * 60 * SPEC.fps / len(names))
     if not clips:
         raise ConfigError("no motion to perform; give --motion")
-    if frames < _LEAST_FRAMES:
-        least = _LEAST_FRAMES * len(names) / SPEC.fps / 60
+    if frames < _MIN_FRAMES:
+        least = _MIN_FRAMES * len(names) / SPEC.fps / 60
         raise ConfigError(f"{minutes:g} minutes are less than a second a sequence; give {least:.1f} or more")
     make_folder(out)
     layouts = {EXACT: SPEC.skeleton, **({name: DETECTIONS[name][0] for name in DETECTIONS} if detections else {})}
     for file in (SPEC.file_3d, *map(SPEC.file_2d, layouts)):
         check_target(out / file, overwrite)
-
-    generator = torch.Generator().manual_seed(seed)
-    detector_generator = torch.Generator().manual_seed(seed + 1)  # apart, so that the joints are the same without
-    people = _cast(clips, generator)
-    noises = {
-        name: DetectorNoise(DETECTIONS[name][1], _NOISE_FRAMES, SPEC.fps, torch.device("cpu"))
-        for name in layouts
-        if name != EXACT
-    }
-    result = Prepared({}, made_up=True)
-    archives: dict[str, dict[str, dict[str, list[FloatArray]]]] = {layout: {} for layout in layouts}
-    for done, (subject, name) in enumerate(names):
-        performance = people[subject].perform(subject, name, frames, generator)
-        result.joints.setdefault(subject, {})[name] = _all_32(performance.joints)
-        seen = _film(performance, cameras_of("human36m", subject))
-        archives[EXACT].setdefault(subject, {})[name] = [view[:, : H36M17.num_joints] for view, _ in seen]
-        for detector, noise in noises.items():
-            archives[detector].setdefault(subject, {})[name] = _detect(
-                seen, noise, layouts[detector], detector_generator
-            )
-        if progress is not None:
-            progress(done + 1, len(names))
-    for keypoints, layout in layouts.items():
-        target = out / SPEC.file_2d(keypoints)
-        write_positions_2d(target, archives[keypoints], layout, overwrite=overwrite)
+    joints, keypoints = _generate(clips, names, frames, seed, layouts, progress)
+    result = Prepared(joints, synthetic=True, notes=[SYNTHETIC_NOTE])
+    for kind, layout in layouts.items():
+        target = out / SPEC.file_2d(kind)
+        write_positions_2d(target, keypoints[kind], layout, overwrite=overwrite)
         result.files.append(target)
-    write_positions_3d(out / SPEC.file_3d, result.joints, overwrite, made_up=True)
+    write_positions_3d(out / SPEC.file_3d, result.joints, overwrite, synthetic=True)
     result.files.insert(0, out / SPEC.file_3d)
-    result.notes.append(MADE_UP)
     return result
 
 
+def _generate(
+    clips: Sequence[MotionClip],
+    names: Sequence[tuple[str, str]],
+    frames: int,
+    seed: int,
+    layouts: Mapping[str, str],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Joints, dict[str, Keypoints]]:
+    """Generate the joints, and the keypoints of each kind, of all (subject, sequence) names."""
+    generator = torch.Generator().manual_seed(seed)
+    detector_generator = torch.Generator().manual_seed(seed + 1)  # separate, so that joints do not depend on it
+    people = _create_subjects(clips, generator)
+    detectors = {
+        kind: DetectorNoise(DETECTIONS[kind][1], _NOISE_FRAMES, SPEC.fps, torch.device("cpu"))
+        for kind in layouts
+        if kind != EXACT
+    }
+    joints: Joints = {}
+    keypoints: dict[str, Keypoints] = {kind: {} for kind in layouts}
+    for done, (subject, name) in enumerate(names):
+        performance = people[subject].perform(subject, name, frames, generator)
+        joints.setdefault(subject, {})[name] = _all_32(performance.joints)
+        projections = _project(performance, cameras_of("human36m", subject))
+        keypoints[EXACT].setdefault(subject, {})[name] = [view[:, : H36M17.num_joints] for view, _ in projections]
+        for kind, noise in detectors.items():
+            detected = _detect(projections, noise, layouts[kind], detector_generator)
+            keypoints[kind].setdefault(subject, {})[name] = detected
+        if progress is not None:
+            progress(done + 1, len(names))
+    return joints, keypoints
+
+
 class _Person:
-    """A subject: their body, and the stretches of motion that are theirs to perform.
+    """Subject with a body and a set of clip parts.
 
     Args:
-        clips: with the first frame and the one past the last that they may take.
-        lengths: (21,) of their bones, metres.
+        clips: clips with the first frame and the one past the last that may be used.
+        lengths: (21,) bone lengths, metres.
     """
 
     def __init__(self, clips: Sequence[tuple[MotionClip, int, int]], lengths: Tensor) -> None:
@@ -144,17 +155,17 @@ class _Person:
         self._weights = torch.tensor([(stop - start) / clip.fps for clip, start, stop in clips])
 
     def perform(self, subject: str, name: str, frames: int, generator: torch.Generator) -> _Performance:
-        """Draw a stretch of motion and perform it on the floor between the cameras."""
+        """Draw a part of a clip and place it in the capture area."""
         best: tuple[float, FloatArray] | None = None
-        for _ in range(_DRAWS):
+        for _ in range(_MAX_DRAWS):
             joints = self._draw(frames, generator)
             height = float(joints[:, 0, 2].max())
             if best is None or height < best[0]:
                 best = height, joints
-            if height < _HIGHEST_ROOT_M:
+            if height < _MAX_ROOT_HEIGHT_M:
                 break
         assert best is not None
-        return _Performance(subject, name, steer(best[1], SPEC.fps))
+        return _Performance(subject, name, keep_in_capture_area(best[1], SPEC.fps))
 
     def _draw(self, frames: int, generator: torch.Generator) -> FloatArray:
         clip, first, last = self._clips[int(torch.multinomial(self._weights, 1, generator=generator))]
@@ -162,14 +173,14 @@ class _Person:
         room = max(0.0, last - 1 - first - (frames - 1) * step)
         start = first + room * float(torch.rand(1, generator=generator))
         place = start + step * torch.arange(frames, dtype=torch.float64)
-        # A clip that is too short is performed to and fro.
+        # A clip that is too short is played forwards and backwards.
         period = max(last - 1 - first, 1)
         offset = (place - first) % (2 * period)
         place = first + torch.where(offset > period, 2 * period - offset, offset)
-        return self._embody(clip, place)
+        return self._retarget(clip, place)
 
-    def _embody(self, clip: MotionClip, place: Tensor) -> FloatArray:
-        """The motion at fractional frames, with this person's bones; lowest point on the floor."""
+    def _retarget(self, clip: MotionClip, place: Tensor) -> FloatArray:
+        """Motion at fractional frames with the subject's bone lengths, on the floor."""
         low = place.floor().long().clamp(0, len(clip.joints) - 2)
         share = (place - low).float()[:, None, None]
         recorded = torch.from_numpy(clip.joints)
@@ -183,8 +194,8 @@ class _Person:
         return np.asarray(joints.numpy(), np.float32)
 
 
-def _cast(clips: Sequence[MotionClip], generator: torch.Generator) -> dict[str, _Person]:
-    """Give each subject a body, and clips: every third one to those who are tested on."""
+def _create_subjects(clips: Sequence[MotionClip], generator: torch.Generator) -> dict[str, _Person]:
+    """Assign a body and clips to each subject; every third clip goes to the test subjects."""
     whole = [(clip, 0, len(clip.joints)) for clip in clips]
     tested = whole[2::3]
     trained = [part for i, part in enumerate(whole) if i % 3 != 2]
@@ -203,7 +214,7 @@ def _cast(clips: Sequence[MotionClip], generator: torch.Generator) -> dict[str, 
 
 
 def _all_32(joints: FloatArray) -> FloatArray:
-    """(T, 22, 3) to (T, 32, 3) as Human3.6M records them."""
+    """Convert (T, 22, 3) to the (T, 32, 3) recorded joints of Human3.6M."""
     recorded = np.empty((len(joints), SPEC.recorded_joints, 3), np.float32)
     recorded[:, list(SPEC.kept_joints)] = joints[:, : H36M17.num_joints]
     for joint, of_17 in _REPEATED.items():
@@ -211,30 +222,35 @@ def _all_32(joints: FloatArray) -> FloatArray:
     return recorded
 
 
-def _film(performance: _Performance, cameras: Sequence[DatasetCamera]) -> list[tuple[FloatArray, DatasetCamera]]:
-    """(T, 22, 2) pixels of each camera."""
+def _project(performance: _Performance, cameras: Sequence[DatasetCamera]) -> list[tuple[FloatArray, DatasetCamera]]:
+    """(T, 22, 2) pixels in each camera."""
     return [(camera.project(performance.joints), camera) for camera in cameras]
 
 
 def _detect(
-    seen: Sequence[tuple[FloatArray, DatasetCamera]], noise: DetectorNoise, layout: str, generator: torch.Generator
+    projections: Sequence[tuple[FloatArray, DatasetCamera]],
+    noise: DetectorNoise,
+    layout: str,
+    generator: torch.Generator,
 ) -> list[FloatArray]:
-    """Keypoints (T, 17, 2) of each camera as a detector would see them."""
-    views = np.stack([view for view, _ in seen])
+    """Simulate the keypoints (T, 17, 2) of a detector in each camera."""
+    views = np.stack([view for view, _ in projections])
     cameras, frames = views.shape[:2]
     blocks = -(-frames // _NOISE_FRAMES)
     exact = torch.from_numpy(views[:, :, list(bodies.MOCAP_TO_COCO)])
     padded = torch.cat([exact, exact[:, -1:].expand(-1, blocks * _NOISE_FRAMES - frames, -1, -1)], dim=1)
     windows = padded.reshape(cameras * blocks, _NOISE_FRAMES, COCO17.num_joints, 2)
-    # The size of the person in the image: a trunk is as long in the image as it is in metres, on average.
+    # Scale of the person in the image, from the mean length of the trunk.
     trunk_px = np.median(np.linalg.norm(views[:, :, 8] - views[:, :, 0], axis=-1), axis=1)
     px_per_m = torch.from_numpy(trunk_px / _TRUNK_M).float().repeat_interleave(blocks)
-    sizes = torch.tensor([camera.size_wh for _, camera in seen], dtype=torch.float32).repeat_interleave(blocks, dim=0)
-    dirty = noise(windows, px_per_m, sizes, generator)[0].reshape(cameras, -1, COCO17.num_joints, 2)[:, :frames]
+    sizes = torch.tensor([camera.size_wh for _, camera in projections], dtype=torch.float32).repeat_interleave(
+        blocks, dim=0
+    )
+    noisy = noise(windows, px_per_m, sizes, generator)[0].reshape(cameras, -1, COCO17.num_joints, 2)[:, :frames]
     if layout == COCO17.name:
-        return [np.ascontiguousarray(view) for view in dirty.numpy()]
-    # Errors of COCO's keypoints to those of joints that lie at or between them: the conversion is linear.
-    errors = (dirty - exact).numpy()
+        return [np.ascontiguousarray(view) for view in noisy.numpy()]
+    # The conversion from COCO's keypoints to the joints at or between them is linear, so it also converts errors.
+    errors = (noisy - exact).numpy()
     joints = H36M17.num_joints
     return [view[:, :joints] + from_coco(error, layout) for view, error in zip(views, errors, strict=True)]
 

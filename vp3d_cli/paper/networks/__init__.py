@@ -1,1 +1,1 @@
-"""Ablation networks of the paper: dense convolutions, SimpleBaseline3D, recurrent."""
+"""Networks for ablations: dense convolutions, SimpleBaseline3D and recurrent units."""

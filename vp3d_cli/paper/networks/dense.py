@@ -1,7 +1,6 @@
-"""The temporal network with ordinary convolutions in place of dilated ones: the paper's ablation.
+"""Temporal network with dense instead of dilated convolutions, an ablation of the paper.
 
-Its kernels are as wide as what the dilated ones span, so it sees as many frames with many times the parameters
-(Pavllo et al. 2019, section 6.3). Not for use: for showing what dilation is worth.
+Its kernels span the same frames as the dilated ones, with many times the parameters (Pavllo et al. 2019, section 6.3).
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from vp3d_cli.lift.temporal import TemporalConfig
 
 
 class DenseModel(nn.Module):
-    """The network of :class:`vp3d_cli.lift.temporal.TemporalModel` without dilation.
+    """Network of :class:`vp3d_cli.lift.temporal.TemporalModel` without dilation.
 
     Args:
-        config: as of the dilated network.
+        config: architecture of the dilated network.
     """
 
     def __init__(self, config: TemporalConfig) -> None:
@@ -44,7 +43,7 @@ class DenseModel(nn.Module):
         """(B, T, in_joints, in_features) to (B, T - receptive_field + 1, out_joints, 3).
 
         Raises:
-            ShapeError: too few frames, or the wrong joints or features.
+            ShapeError: there are too few frames, or wrong joints or features.
         """
         config = self.config
         x = flatten_features(inputs, config.in_joints, config.in_features, config.receptive_field).mT
@@ -55,14 +54,14 @@ class DenseModel(nn.Module):
             lost = x.shape[2] - y.shape[2]
             start = lost if config.causal else lost // 2
             x = self._activate(narrow(y), narrow_norm) + x[:, :, start : start + y.shape[2]]
-        answer: Tensor = self.shrink(x).mT
-        return answer.reshape(*answer.shape[:2], config.out_joints, 3)
+        output: Tensor = self.shrink(x).mT
+        return output.reshape(*output.shape[:2], config.out_joints, 3)
 
     def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
-        """(B, receptive_field + n * stride, ...) to (B, n + 1, out_joints, 3); nothing is saved by a stride.
+        """(B, receptive_field + n * stride, ...) to (B, n + 1, out_joints, 3).
 
         Raises:
-            ShapeError: another number of frames, or the wrong joints or features.
+            ShapeError: the number of frames, joints or features is wrong.
         """
         stride = stride or self.config.receptive_field
         check_windows(inputs.shape[1], self.config.receptive_field, stride)

@@ -1,7 +1,7 @@
-"""A recurrent lifter: gated recurrent units (Cho et al. 2014) over the same windows as the convolutions see.
+"""Recurrent network: gated recurrent units (Cho et al. 2014) over windows.
 
-Every output is made from its own window of ``frames`` frames, so that a long video gives what training gave. Frames
-within a window come one after the other: this is what convolutions do not need.
+Every output is predicted from its own window of ``frames`` frames, so that inference on long videos equals training.
+Unlike convolutions, the frames of a window are processed sequentially.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vp3d_cli.lift.receptive_field import WindowConfig, check_windows, flatten_features
 
-# Windows run at once: bounds the states kept in memory to about 100 MB for 81 frames and twice 512 units.
+# Windows per forward pass: bounds the states in memory to about 100 MB for 81 frames and twice 512 units.
 _WINDOWS_AT_ONCE = 256
 
 
@@ -25,13 +25,13 @@ class RecurrentConfig(WindowConfig):
     """Architecture of a recurrent model.
 
     Attributes:
-        frames: of a window, the receptive field.
-        channels: hidden units of each direction.
-        layers: of recurrent units on top of each other.
+        frames: frames of a window, the receptive field.
+        channels: hidden units per direction.
+        layers: number of recurrent layers.
         in_joints, in_features: joints of the 2D skeleton, and numbers per joint (2, or 3 with confidence).
         out_joints: joints predicted, three coordinates each (1 for a trajectory model).
         dropout: probability during training, after each layer.
-        causal: forward in time only, and the output frame is the last of the window; else both ways, and the middle.
+        causal: forward in time only, with the last frame of the window as output; else both ways, with the middle one.
     """
 
     frames: int = 27
@@ -50,10 +50,10 @@ class RecurrentConfig(WindowConfig):
 
 
 class RecurrentModel(nn.Module):
-    """Gated recurrent units in both directions (one if causal), then a linear layer on the output frame's state.
+    """Gated recurrent units in both directions (one if causal), then a linear layer.
 
-    Of the top layer no other state is used. So its two directions end there: one comes from the first frame of the
-    window, the other from the last, and neither goes on to where nothing is asked of it.
+    The two directions of the top layer start at the first and the last frame of the window and end at the output frame,
+    because no other state of it is used.
     """
 
     def __init__(self, config: RecurrentConfig) -> None:
@@ -79,7 +79,7 @@ class RecurrentModel(nn.Module):
         """(B, T, in_joints, in_features) to (B, T - frames + 1, out_joints, 3).
 
         Raises:
-            ShapeError: too few frames, or the wrong joints or features.
+            ShapeError: there are too few frames, or wrong joints or features.
         """
         return self.forward_strided(inputs, 1)
 
@@ -87,11 +87,11 @@ class RecurrentModel(nn.Module):
         """(B, T, in_joints, in_features) to (B, (T - frames) / stride + 1, out_joints, 3).
 
         Args:
-            inputs: T a window and any number of strides.
+            inputs: windows, with T = frames + n * stride.
             stride: frames between outputs; a whole window if None.
 
         Raises:
-            ShapeError: another T, or the wrong joints or features.
+            ShapeError: T, the joints or the features are wrong.
         """
         config = self.config
         stride = config.frames if stride is None else stride
@@ -114,12 +114,12 @@ class RecurrentModel(nn.Module):
         state = _final_state(self.past, x[:, : output + 1])
         if self.future is not None:
             state = torch.cat([state, _final_state(self.future, x[:, output:].flip(1))], dim=1)
-        answer: Tensor = self.last(F.dropout(state, dropout, self.training))
-        return answer
+        joints: Tensor = self.last(F.dropout(state, dropout, self.training))
+        return joints
 
 
 def _final_state(units: nn.GRU, x: Tensor) -> Tensor:
-    """(N, frames, features) to (N, channels): what one layer knows after the last frame."""
+    """(N, frames, features) to (N, channels): state of a layer after the last frame."""
     state: Tensor = units(x)[1][0]
     return state
 

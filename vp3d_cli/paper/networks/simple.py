@@ -1,7 +1,4 @@
-"""SimpleBaseline3D: a fully connected network on single frames (Martinez et al. 2017, section 3 and figure 1).
-
-No context in time: what it cannot know from one frame is what the temporal models gain.
-"""
+"""SimpleBaseline3D: fully connected network on single frames (Martinez et al. 2017)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from vp3d_cli.lift.receptive_field import WindowConfig, flatten_features
 
 @dataclass(frozen=True)
 class SimpleConfig(WindowConfig):
-    """Architecture of a single-frame model; the defaults are the paper's.
+    """Architecture of SimpleBaseline3D; the defaults are those of its paper.
 
     Attributes:
         channels: width of every hidden layer.
@@ -36,14 +33,14 @@ class SimpleConfig(WindowConfig):
 
     @property
     def receptive_field(self) -> int:
-        """Frames that one output sees: its own."""
+        """Frames that one output sees, always 1."""
         return 1
 
 
 class SimpleModel(nn.Module):
-    """Linear layers, each with batch norm, ReLU and dropout; a skip over every two of them.
+    """Linear layers with batch norm, ReLU and dropout, and a residual connection over every two.
 
-    The paper also limits the norm of the weights. Batch norm takes their scale out again, so this has no such limit.
+    The paper also limits the norm of the weights; batch norm removes their scale, so this network has no such limit.
     """
 
     def __init__(self, config: SimpleConfig) -> None:
@@ -60,15 +57,15 @@ class SimpleModel(nn.Module):
         """(B, T, in_joints, in_features) to (B, T, out_joints, 3).
 
         Raises:
-            ShapeError: no frames, or the wrong joints or features.
+            ShapeError: there are no frames, or wrong joints or features.
         """
         return self._run(flatten_features(inputs, self.config.in_joints, self.config.in_features, 1))
 
     def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
-        """(B, T, in_joints, in_features) to (B, ceil(T / stride), out_joints, 3), every frame if None.
+        """(B, T, in_joints, in_features) to (B, ceil(T / stride), out_joints, 3).
 
         Raises:
-            ShapeError: no frames, or the wrong joints or features.
+            ShapeError: there are no frames, or wrong joints or features.
         """
         return self.forward(inputs[:, :: stride or 1])
 
@@ -77,8 +74,8 @@ class SimpleModel(nn.Module):
         x = self.first(x.flatten(0, 1))
         for block in self.blocks:
             x = x + block(x)
-        answer: Tensor = self.last(x)
-        return answer.view(batch, frames, self.config.out_joints, 3)
+        output: Tensor = self.last(x)
+        return output.view(batch, frames, self.config.out_joints, 3)
 
 
 class _Layer(nn.Module):

@@ -1,1 +1,1 @@
-"""The paper's tables again: every row trained and evaluated, and one report of ours beside theirs."""
+"""Reproduction of the paper's tables: training, evaluation and report."""

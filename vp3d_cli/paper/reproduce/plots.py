@@ -1,4 +1,4 @@
-"""The pictures of a report: errors beside the published ones, by action, by the share of labels, and while training."""
+"""Plots of a report: errors by row, action, share of labels, and over training."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vp3d_cli.paper.published import published
-from vp3d_cli.paper.reproduce.journal import Journal, RowResult
-from vp3d_cli.paper.reproduce.rows import SHARES, VARIANTS, all_rows
+from vp3d_cli.paper.reproduce.results import Results, RowResult
+from vp3d_cli.paper.reproduce.table_rows import SHARES, VARIANTS, all_rows
 
 # Colour-blind safe (Okabe and Ito 2008).
 _OURS, _THEIRS = "#0072b2", "#d55e00"
 _VARIANT_COLOURS = ("#0072b2", "#009e73", "#cc79a7")
 _CURVES_ACROSS = 4
-# The row whose actions are drawn: the first of these that is done.
+# Rows whose actions are plotted: the first of these that is done.
 _BY_ACTION = ("h36m-cpn-243", "h36m-cpn-243-causal", "h36m-cpn-1")
 
 
-def draw_plots(journal: Journal, folder: Path) -> dict[str, tuple[str, bytes]]:
-    """{name: (what it shows, PNG)} of everything that there is enough of to draw.
+def draw_plots(results: Results, folder: Path) -> dict[str, tuple[str, bytes]]:
+    """Draw all plots for which there are results: {name: (title, PNG)}.
 
     Args:
-        journal: results.
-        folder: of the report, with the logs of the training runs.
+        results: results of the reproduction.
+        folder: folder of the report, with the logs of the training runs.
     """
     done = {
-        row.name: journal.rows[row.name]
+        row.name: results.rows[row.name]
         for row in all_rows()
-        if row.name in journal.rows and journal.rows[row.name].status == "done"
+        if row.name in results.rows and results.rows[row.name].status == "done"
     }
     figures = {
-        "rows": ("MPJPE of every row (mm), and what is published", _rows(done)),
+        "rows": ("MPJPE of every row (mm), and published values", _rows(done)),
         "actions": ("MPJPE by action (mm)", _actions(done)),
         "labels": ("MPJPE (mm) by the labelled share, exact keypoints", _labels(done)),
-        "training": ("MPJPE on test subjects (mm) after each epoch", _training(journal, folder)),
+        "training": ("MPJPE on test subjects (mm) after each epoch", _training(results, folder)),
     }
     return {name: (title, _png(figure)) for name, (title, figure) in figures.items() if figure is not None}
 
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    # Without the version of matplotlib, so that the same results make the same file.
+    # Without the version of matplotlib, so that equal results give equal files.
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -108,8 +108,8 @@ def _labels(done: Mapping[str, RowResult]) -> Figure | None:
     return figure
 
 
-def _training(journal: Journal, folder: Path) -> Figure | None:
-    curves = {run: _curve(folder / "runs" / run / "log.csv") for run in journal.runs}
+def _training(results: Results, folder: Path) -> Figure | None:
+    curves = {run: _curve(folder / "runs" / run / "log.csv") for run in results.runs}
     curves = {run: values for run, values in curves.items() if values}
     if not curves:
         return None
@@ -132,7 +132,7 @@ def _training(journal: Journal, folder: Path) -> Figure | None:
 
 
 def _curve(log: Path) -> list[float]:
-    """MPJPE on test subjects after each epoch; empty if there is no such log."""
+    """MPJPE on test subjects after each epoch; empty without a log."""
     if not log.is_file():
         return []
     with log.open(newline="", encoding="utf-8") as file:

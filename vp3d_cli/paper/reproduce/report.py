@@ -1,4 +1,4 @@
-"""The report of a reproduction: ours beside theirs, as markdown and as one HTML file that needs no other."""
+"""Report of a reproduction as Markdown and self-contained HTML."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from vp3d_cli import __version__
 from vp3d_cli.io.atomic import replacing
-from vp3d_cli.paper.datasets.prepare import MADE_UP
+from vp3d_cli.paper.datasets.archives import SYNTHETIC_NOTE
 from vp3d_cli.paper.published import Published, published
-from vp3d_cli.paper.reproduce.journal import Journal, RowResult
 from vp3d_cli.paper.reproduce.plots import draw_plots
-from vp3d_cli.paper.reproduce.rows import GROUPS, SEMI, UNLIKE_THE_PAPER, Row, all_rows
+from vp3d_cli.paper.reproduce.results import Results, RowResult
+from vp3d_cli.paper.reproduce.table_rows import GROUPS, SEMI, UNLIKE_THE_PAPER, Row, all_rows
 
 PAPER = (
     "Pavllo, Feichtenhofer, Grangier, Auli: 3D human pose estimation in video with temporal convolutions and "
@@ -27,12 +27,12 @@ _STATUS = {"done": "", "skipped": "skipped: ", "failed": "failed: ", "waiting": 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report.
+    """Table of a report.
 
     Attributes:
-        header, rows: cells; the first ``text`` columns are words, the others numbers but for the last.
-        text: how many.
-        remark: whether the last column is words as well.
+        header, rows: cells; the first ``text`` columns are text, the others numbers.
+        text: number of text columns.
+        remark: whether the last column is text as well.
     """
 
     header: Sequence[str]
@@ -41,22 +41,22 @@ class Table:
     remark: bool = False
 
     def right(self, column: int) -> bool:
-        """Whether a column is aligned to the right."""
+        """Return whether a column is aligned to the right."""
         return column >= self.text and not (self.remark and column == len(self.header) - 1)
 
 
 @dataclass
 class Document:
-    """What a report says, part after part.
+    """Content of a report.
 
     Attributes:
-        parts: headings ("#..."), paragraphs, tables, and pictures (name, what it shows, PNG).
+        parts: headings ("#..."), paragraphs, tables, and plots (name, title, PNG).
     """
 
     parts: list[str | Table | tuple[str, str, bytes]] = field(default_factory=list)
 
     def markdown(self) -> str:
-        """As markdown; pictures lie in ``plots/``."""
+        """Format as Markdown, with plots in ``plots/``."""
         blocks = []
         for part in self.parts:
             if isinstance(part, Table):
@@ -70,7 +70,7 @@ class Document:
         return "\n\n".join(blocks) + "\n"
 
     def html(self, title: str) -> str:
-        """As one HTML file with its pictures in it."""
+        """Format as one HTML file with embedded plots."""
         blocks = [_html(part) for part in self.parts]
         body = "\n".join(blocks)
         return (
@@ -119,39 +119,39 @@ def _html(part: str | Table | tuple[str, str, bytes]) -> str:
     return f"<h{level}>{html.escape(part[level:].strip())}</h{level}>" if level else f"<p>{html.escape(part)}</p>"
 
 
-def write_report(journal: Journal, folder: Path) -> Path:
+def write_report(results: Results, folder: Path) -> Path:
     """Write ``report.md`` with its ``plots/``, ``report.html`` and ``results.json``.
 
     Args:
-        journal: results.
-        folder: of the report.
+        results: results of the reproduction.
+        folder: folder of the report.
 
     Returns:
-        ``report.html``.
+        Path of ``report.html``.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a file cannot be written.
     """
-    plots = draw_plots(journal, folder)
-    document = compose(journal, plots)
+    plots = draw_plots(results, folder)
+    document = compose(results, plots)
     (folder / "plots").mkdir(exist_ok=True)
     page = folder / "report.html"
     files = {folder / "plots" / f"{name}.png": png for name, (_, png) in plots.items()}
     files[folder / "report.md"] = document.markdown().encode()
     files[page] = document.html("The paper, reproduced by vp3d").encode()
-    journal.write(folder)
+    results.write(folder)
     for path, content in files.items():
         with replacing(path, overwrite=True) as file:
             file.write(content)
     return page
 
 
-def compose(journal: Journal, plots: dict[str, tuple[str, bytes]]) -> Document:
-    """What the report of some results says; ``plots`` as of :func:`vp3d_cli.paper.reproduce.plots.draw_plots`."""
+def compose(results: Results, plots: dict[str, tuple[str, bytes]]) -> Document:
+    """Compose the report; ``plots`` come from :func:`vp3d_cli.paper.reproduce.plots.draw_plots`."""
     sources: dict[str, int] = {}
-    rows = [(row, journal.rows[row.name]) for row in all_rows() if row.name in journal.rows]
+    rows = [(row, results.rows[row.name]) for row in all_rows() if row.name in results.rows]
     done = sum(result.status == "done" for _, result in rows)
-    document = Document(["# The paper, reproduced", _introduction(journal, done, len(rows))])
+    document = Document(["# The paper, reproduced", _introduction(results, done, len(rows))])
     if "rows" in plots:
         document.parts.append(("rows", *plots["rows"]))
     for group in GROUPS:
@@ -166,29 +166,29 @@ def compose(journal: Journal, plots: dict[str, tuple[str, bytes]]) -> Document:
     document.parts.append("## How the models were trained")
     if "training" in plots:
         document.parts.append(("training", *plots["training"]))
-    document.parts += _provenance(journal, rows)
+    document.parts += _provenance(results, rows)
     if sources:
         listed = "; ".join(f"[{number}] {source}" for source, number in sources.items())
         document.parts += ["## Published numbers", f"{listed}. An empty cell: not reported."]
     return document
 
 
-def _introduction(journal: Journal, done: int, rows: int) -> str:
+def _introduction(results: Results, done: int, rows: int) -> str:
     text = (
-        f"Ours beside those of {PAPER}. {done} of {rows} rows are done. Errors are millimetres, MPJVE millimetres per "
-        "frame; means over the actions, each of which counts the same; lower is better. Root: error of the root joint."
+        f"Results of vp3d beside those of {PAPER}. {done} of {rows} rows are done. Errors are in millimetres, MPJVE in "
+        "millimetres per frame, as means over the actions; lower is better. Root: error of the root joint."
     )
-    if any(MADE_UP in result.notes for result in journal.rows.values()):
-        text += " This is made-up data: ours say nothing about the real data set, and are not to be compared."
-    counts = {"epoch": journal.epochs, "channel": journal.channels}
+    if any(SYNTHETIC_NOTE in result.notes for result in results.rows.values()):
+        text += " This is synthetic data: the results say nothing about the real data set and cannot be compared."
+    counts = {"epoch": results.epochs, "channel": results.channels}
     unlike = [f"{n} {what}{'s' if n != 1 else ''}" for what, n in counts.items() if n is not None]
     if unlike:
-        text += f" Trained with {' and '.join(unlike)}, not as in the paper: a trial, not to be compared."
+        text += f" Trained with {' and '.join(unlike)}, unlike the paper: a trial that cannot be compared."
     return text
 
 
 def _table(members: Sequence[tuple[Row, RowResult]], sources: dict[str, int]) -> Table:
-    """Ours and theirs; a column of theirs is there only if any row has it."""
+    """Table of a group of rows; published columns appear if any row has such a figure."""
     known = {row.name: published(row.name) for row, _ in members}
     columns = [
         (name, theirs)
@@ -220,7 +220,7 @@ def _number(value: float | None) -> str:
 
 
 def _by_action(rows: Sequence[tuple[Row, RowResult]]) -> list[str | Table | tuple[str, str, bytes]]:
-    """A table for each figure of which actions are published."""
+    """One table for each figure that is published by action."""
     parts: list[str | Table | tuple[str, str, bytes]] = []
     for figure, title in _FIGURES.items():
         header = ["action"]
@@ -239,15 +239,15 @@ def _by_action(rows: Sequence[tuple[Row, RowResult]]) -> list[str | Table | tupl
     return parts
 
 
-def _provenance(journal: Journal, rows: Sequence[tuple[Row, RowResult]]) -> list[str | Table | tuple[str, str, bytes]]:
+def _provenance(results: Results, rows: Sequence[tuple[Row, RowResult]]) -> list[str | Table | tuple[str, str, bytes]]:
     parts: list[str | Table | tuple[str, str, bytes]] = [
-        f"By vp3d {__version__}, from the archives in {journal.data}. Weights are those after the last epoch; they lie "
-        "in runs/, and vp3d takes them as --lifter or --weights."
+        f"By vp3d {__version__}, from the archives in {results.data}. Weights are those after the last epoch; they are "
+        "in runs/, for --lifter and --weights."
     ]
-    archives = [[name, sha256[:16]] for name, sha256 in sorted(journal.archives.items())]
+    archives = [[name, sha256[:16]] for name, sha256 in sorted(results.archives.items())]
     if archives:
         parts.append(Table(["archive", "sha256"], archives, text=2))
-    runs = [[run, f"{seconds / 60:.1f}"] for run, seconds in journal.runs.items()]
+    runs = [[run, f"{seconds / 60:.1f}"] for run, seconds in results.runs.items()]
     if runs:
         parts.append(Table(["training run", "minutes"], runs))
     notes = dict.fromkeys(note for _, result in rows for note in result.notes)

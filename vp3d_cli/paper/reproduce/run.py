@@ -1,4 +1,4 @@
-"""Reproducing the paper: row by row, each trained and evaluated once, resumed wherever it was stopped."""
+"""Reproduction of the paper row by row, resumable at any step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vp3d_cli.errors import InputError, OutputError, Vp3dError
 from vp3d_cli.io.atomic import make_folder
 from vp3d_cli.lift.lifter import Lifter
 from vp3d_cli.paper.datasets.sequences import Archives
-from vp3d_cli.paper.datasets.splits import dataset_spec
-from vp3d_cli.paper.evaluation import DatasetExam, evaluate_dataset
-from vp3d_cli.paper.reproduce.journal import Journal, RowResult, open_journal, plain
+from vp3d_cli.paper.datasets.specs import dataset_spec
+from vp3d_cli.paper.evaluation import DatasetProtocol, evaluate_dataset
 from vp3d_cli.paper.reproduce.report import write_report
-from vp3d_cli.paper.reproduce.rows import Row
+from vp3d_cli.paper.reproduce.results import Results, RowResult, as_plain_values, open_results
+from vp3d_cli.paper.reproduce.table_rows import Row
 from vp3d_cli.train.config import DatasetConfig, TrainConfig
 from vp3d_cli.train.loop import train
 from vp3d_cli.weights import sha256_of
@@ -23,13 +23,13 @@ from vp3d_cli.weights import sha256_of
 
 @dataclass(frozen=True)
 class Plan:
-    """What to reproduce.
+    """Rows to reproduce, and with which data and settings.
 
     Attributes:
         data: folder of prepared archives.
         out: folder of the report.
-        rows: of the tables.
-        epochs, channels: in place of the paper's.
+        rows: rows of the tables.
+        epochs, channels: overrides of the paper's values.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -42,13 +42,13 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Listener:
-    """Who is told what happens; every call may be left out.
+class Callbacks:
+    """Functions that are called with the progress; all are optional.
 
     Attributes:
-        row: (row, result) when a row is begun (``waiting``) and when it is over.
+        row: (row, result) when a row starts (status ``waiting``) and when it ends.
         step: (step, steps, loss) of a training run.
-        note: what the user should know of the data.
+        note: remark about the data.
     """
 
     row: Callable[[Row, RowResult], None] = lambda row, result: None
@@ -57,17 +57,17 @@ class Listener:
 
 
 class _Stopped(Exception):
-    """A training run was asked to stop, and has saved."""
+    """A training run was interrupted and has saved its state."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a reproduction ended.
+    """Outcome of a reproduction.
 
     Attributes:
-        results: of the rows that were asked for.
-        report: ``report.html``.
-        finished: False if it was stopped; the same call goes on.
+        results: results of the selected rows.
+        report: path of ``report.html``.
+        finished: False if it was interrupted; the same call resumes it.
     """
 
     results: dict[str, RowResult]
@@ -75,49 +75,49 @@ class Outcome:
     finished: bool
 
 
-def reproduce(plan: Plan, listener: Listener | None = None) -> Outcome:
-    """Train and evaluate rows, and write a report of all that were ever done in its folder.
+def reproduce(plan: Plan, callbacks: Callbacks | None = None) -> Outcome:
+    """Train and evaluate rows, and write a report of all rows in its folder.
 
-    A row that is done is not done again; one whose training was stopped goes on from its last epoch. A row whose data
-    is missing is skipped, and tried again by the next call; so is one that failed.
+    Finished rows are not repeated; an interrupted training run resumes from its last epoch. Rows without data are
+    skipped, and tried again by the next call, as are failed rows.
 
     Raises:
-        InputError: no such data, or archives that have changed since rows were made from them.
-        ConfigError: the folder is of other epochs or channels.
+        InputError: there are no archives, or they have changed since rows were made from them.
+        ConfigError: the folder has results with other epochs or channels.
         OutputError: the folder cannot be written.
     """
-    listener = listener or Listener()
+    callbacks = callbacks or Callbacks()
     _check_data(plan.data)
     make_folder(plan.out)
-    journal = open_journal(plan.out, plan.data, plan.epochs, plan.channels)
-    inventory = Inventory(plan.data)
-    _check_unchanged(journal, inventory)
+    results = open_results(plan.out, plan.data, plan.epochs, plan.channels)
+    available = AvailableData(plan.data)
+    _check_unchanged(results, available)
     finished = True
     for row in plan.rows:
-        if journal.rows.get(row.name, RowResult()).status == "done":
-            listener.row(row, journal.rows[row.name])
+        if results.rows.get(row.name, RowResult()).status == "done":
+            callbacks.row(row, results.rows[row.name])
             continue
-        listener.row(row, RowResult())
+        callbacks.row(row, RowResult())
         try:
-            result = _row(row, plan, journal, inventory, listener)
+            result = _row(row, plan, results, available, callbacks)
         except _Stopped:
             finished = False
             break
         except OutputError:
-            raise  # the disk is full: so it is for every other row
+            raise  # a full disk affects every other row as well
         except Vp3dError as error:
             result = RowResult("failed", str(error))
-        journal.rows[row.name] = result
-        journal.write(plan.out)
+        results.rows[row.name] = result
+        results.write(plan.out)
         if result.status == "done":
-            write_report(journal, plan.out)
-        listener.row(row, result)
-    report = write_report(journal, plan.out)
-    return Outcome({row.name: journal.rows.get(row.name, RowResult()) for row in plan.rows}, report, finished)
+            write_report(results, plan.out)
+        callbacks.row(row, result)
+    report = write_report(results, plan.out)
+    return Outcome({row.name: results.rows.get(row.name, RowResult()) for row in plan.rows}, report, finished)
 
 
-class Inventory:
-    """What a folder of archives has; each is read once."""
+class AvailableData:
+    """Archives and subjects in a folder; each archive is read once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -125,7 +125,7 @@ class Inventory:
         self._hashes: dict[str, str] = {}
 
     def missing(self, config: TrainConfig) -> str:
-        """What a training run lacks, in words; "" if nothing.
+        """Describe the data that a training run lacks; "" if nothing is missing.
 
         Raises:
             InputError: an archive is damaged.
@@ -143,12 +143,12 @@ class Inventory:
         return f"no {', '.join(sorted(subjects))} in the archives" if subjects else ""
 
     def files(self, wanted: DatasetConfig) -> tuple[str, str]:
-        """Names of the archives of joints and of keypoints."""
+        """Return the file names of the archives of joints and of keypoints."""
         spec = dataset_spec(wanted.name)
         return spec.file_3d, spec.file_2d(wanted.keypoints)
 
     def sha256(self, file: str) -> str:
-        """Of an archive; "" if it is not there."""
+        """Return the SHA-256 of an archive; "" if it does not exist."""
         if file not in self._hashes:
             path = self._folder / file
             self._hashes[file] = sha256_of(path) if path.is_file() else ""
@@ -158,61 +158,61 @@ class Inventory:
 def _check_data(folder: Path) -> None:
     if not any(folder.glob("data_3d_*.npz")):
         raise InputError(
-            f"{folder}: no archives data_3d_*.npz there; make them with: vp3d data prepare, or vp3d data synthesize"
+            f"{folder}: no archives data_3d_*.npz; make them with: vp3d data prepare, or vp3d data synthesize"
         )
 
 
-def _check_unchanged(journal: Journal, inventory: Inventory) -> None:
-    changed = [file for file, sha256 in journal.archives.items() if inventory.sha256(file) not in ("", sha256)]
+def _check_unchanged(results: Results, available: AvailableData) -> None:
+    changed = [file for file, sha256 in results.archives.items() if available.sha256(file) not in ("", sha256)]
     if changed:
         raise InputError(
             f"{', '.join(changed)} changed since results were made from it; choose another --out for the new data"
         )
 
 
-def _row(row: Row, plan: Plan, journal: Journal, inventory: Inventory, listener: Listener) -> RowResult:
+def _row(row: Row, plan: Plan, results: Results, available: AvailableData, callbacks: Callbacks) -> RowResult:
     config = row.config(plan.data.resolve(), plan.epochs, plan.channels)
-    missing = inventory.missing(config)
+    missing = available.missing(config)
     if missing:
         return RowResult("skipped", missing)
-    for file in inventory.files(config.dataset):
-        journal.archives[file] = inventory.sha256(file)
+    for file in available.files(config.dataset):
+        results.archives[file] = available.sha256(file)
     folder = plan.out / "runs" / row.run
-    if row.run not in journal.runs:
-        journal.runs[row.run] = _train(config, folder, plan, listener)
+    if row.run not in results.runs:
+        results.runs[row.run] = _train(config, folder, plan, callbacks)
     return _evaluate(row, config, folder, plan)
 
 
-def _train(config: TrainConfig, folder: Path, plan: Plan, listener: Listener) -> float:
-    """Train, or go on; returns the seconds that this took, those before a stop not counted."""
+def _train(config: TrainConfig, folder: Path, plan: Plan, callbacks: Callbacks) -> float:
+    """Train or resume; returns the seconds it took, without those before an interruption."""
     started = time.perf_counter()
     folder.parent.mkdir(exist_ok=True)
     resume = (folder / "state.pt").exists()
-    result = train(config, folder, device=plan.device, resume=resume, on_step=listener.step, on_note=listener.note)
+    result = train(config, folder, device=plan.device, resume=resume, on_step=callbacks.step, on_note=callbacks.note)
     if not result.finished:
         raise _Stopped
     return round(time.perf_counter() - started, 1)
 
 
 def _evaluate(row: Row, config: TrainConfig, folder: Path, plan: Plan) -> RowResult:
-    # The weights after the last epoch, as the paper: the best ones would be chosen by the test subjects.
+    # The weights after the last epoch, as in the paper; the best ones would be selected on the test subjects.
     file = folder / "last.safetensors"
     wanted = config.dataset
-    exam = DatasetExam(
+    protocol = DatasetProtocol(
         plan.data, wanted.name, wanted.keypoints, wanted.test, wanted.actions, row.flip_test, wanted.cameras
     )
-    result = evaluate_dataset(Lifter(file, plan.device, name=row.run), exam)
+    result = evaluate_dataset(Lifter(file, plan.device, name=row.run), protocol)
     trajectory = None
     root = folder / "trajectory-last.safetensors"
     if root.is_file() and config.semi.on:
-        scores = evaluate_dataset(Lifter(root, plan.device, name=f"{row.run}, trajectory"), exam).scores
+        scores = evaluate_dataset(Lifter(root, plan.device, name=f"{row.run}, trajectory"), protocol).scores
         trajectory = scores[-1].trajectory
     return RowResult(
         "done",
         keypoints=result.keypoints,
         flip_test=row.flip_test,
         lifter=str(file.relative_to(plan.out)),
-        cases=[plain(case) for case in result.scores],
+        cases=[as_plain_values(case) for case in result.scores],
         trajectory=trajectory,
         notes=result.notes,
     )

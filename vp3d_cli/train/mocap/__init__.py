@@ -1,1 +1,1 @@
-"""Motion for training and evaluation."""
+"""Motion-capture files, read as joint positions for training and evaluation."""

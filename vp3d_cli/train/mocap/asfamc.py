@@ -1,6 +1,6 @@
-"""ASF/AMC files (Acclaim): the skeleton in one file, the motions of the same person in others.
+"""Reader of ASF/AMC motion capture (Acclaim): skeleton and motions in separate files.
 
-Each bone has a direction and a length in the skeleton's zero pose, and axes in which its rotations are written:
+Each bone has a direction and a length in the zero pose of the skeleton, and axes for its rotations:
 ``L = C M C^-1``, with C from the bone's ``axis`` and M from the frame's angles, both composed first axis first.
 """
 
@@ -15,7 +15,7 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.train.mocap.recording import AXES, Lines, Recording, axis_rotation
 from vp3d_cli.types import DoubleArray
 
-# AMC files do not say how fast they are; those of CMU, who made the format common, are at 120 frames per second.
+# AMC files usually lack a frame rate; those of the CMU database have 120 frames per second.
 DEFAULT_FPS = 120.0
 _DOFS = ("rx", "ry", "rz")
 
@@ -41,13 +41,13 @@ class _Skeleton:
 
 
 def read_amc(asf: Path, amc: Path) -> Recording:
-    """Read a motion and its skeleton.
+    """Read an AMC motion and its ASF skeleton.
 
-    A node called like a bone is the joint at which that bone begins; ``NAME_end`` is the end of an outermost bone.
+    A node with the name of a bone is the joint at the start of that bone; ``NAME_end`` is the end of an outermost bone.
 
     Raises:
-        InputError: unreadable, broken hierarchy, truncated motion, values that are not finite numbers; the message
-            has the number of the line.
+        InputError: the file is unreadable or truncated, its hierarchy is broken, or a value is not finite; the message
+            has the line number.
     """
     skeleton = _read_skeleton(Lines(asf, "#"))
     fps, frames = _read_frames(amc, skeleton)
@@ -55,10 +55,10 @@ def read_amc(asf: Path, amc: Path) -> Recording:
 
 
 def find_asf(amc: Path) -> Path:
-    """The skeleton of a motion: beside it, the one whose name the motion's begins with, or the only one.
+    """Find the skeleton of a motion: the file whose name is a prefix of it, or the only one.
 
     Raises:
-        InputError: there is none, or no telling which.
+        InputError: there is no skeleton, or several possible ones.
     """
     skeletons = sorted(path for path in amc.parent.iterdir() if path.suffix.lower() == ".asf")
     fitting = [path for path in skeletons if amc.stem.lower().startswith(path.stem.lower())]
@@ -67,7 +67,7 @@ def find_asf(amc: Path) -> Path:
     if len(skeletons) == 1:
         return skeletons[0]
     found = ", ".join(path.name for path in skeletons) or "no .asf file"
-    raise InputError(f"{amc}: cannot tell its skeleton; beside it is {found}")
+    raise InputError(f"{amc}: cannot tell its skeleton; beside it is {found}; name the .asf like the start of the .amc")
 
 
 def _read_skeleton(lines: Lines) -> _Skeleton:
@@ -149,7 +149,7 @@ def _read_parents(lines: Lines, bones: dict[str, _Bone]) -> dict[str, str]:
         parent, *children = line.split()
         for name in (parent, *children):
             if name not in bones and name != "root":
-                raise lines.error(number, f"the hierarchy names {name!r}, which is no bone")
+                raise lines.error(number, f"the hierarchy names {name!r}, which is not a bone")
         for child in children:
             if child in parents:
                 raise lines.error(number, f"bone {child} has two parents")
@@ -157,13 +157,13 @@ def _read_parents(lines: Lines, bones: dict[str, _Bone]) -> dict[str, str]:
 
 
 def _sort(lines: Lines, bones: dict[str, _Bone], parents: dict[str, str]) -> dict[str, _Bone]:
-    """Parents before children; bones that hang on nothing are an error."""
+    """Sort bones so that parents come before children; unconnected bones are an error."""
     done: dict[str, _Bone] = {}
     left = dict(bones)
     while left:
         ready = [name for name in left if parents.get(name) == "root" or parents.get(name) in done]
         if not ready:
-            raise lines.error(None, f"bones that do not hang on the root: {', '.join(list(left)[:5])}")
+            raise lines.error(None, f"bones that are not connected to the root: {', '.join(list(left)[:5])}")
         for name in ready:
             done[name] = left.pop(name)
             done[name].parent = parents[name]
@@ -178,7 +178,7 @@ def _order(lines: Lines, number: int | None, text: str) -> str:
 
 
 def _compose(order: str, angles: DoubleArray, degrees: bool) -> DoubleArray:
-    """(F, 3, 3) of (F, 3) angles about x, y, z: the first axis of ``order`` turns first, about axes that stand."""
+    """(F, 3, 3) rotations by (F, 3) angles about the fixed axes x, y, z, in the given order."""
     radians = np.radians(angles) if degrees else angles
     out = np.tile(np.eye(3), (len(angles), 1, 1))
     for axis in order:
@@ -187,7 +187,7 @@ def _compose(order: str, angles: DoubleArray, degrees: bool) -> DoubleArray:
 
 
 def _read_frames(amc: Path, skeleton: _Skeleton) -> tuple[float, dict[str, DoubleArray]]:
-    """Frames per second, and the values (F, degrees of freedom) of each bone that moves."""
+    """Read frames per second, and the values (F, degrees of freedom) of each moving bone."""
     lines = Lines(amc, "#")
     wanted = {"root": 6, **{bone.name: len(bone.dofs) for bone in skeleton.bones.values() if bone.dofs}}
     columns: dict[str, list[list[float]]] = {name: [] for name in wanted}
@@ -205,7 +205,9 @@ def _read_frames(amc: Path, skeleton: _Skeleton) -> tuple[float, dict[str, Doubl
         elif words[0] not in wanted:
             raise lines.error(number, f"the skeleton has no moving bone {words[0]!r}")
         elif len(columns[words[0]]) != frames - 1:
-            raise lines.error(number, f"bone {words[0]} is given twice in frame {frames}, or lacks in the one before")
+            raise lines.error(
+                number, f"bone {words[0]} is given twice in frame {frames}, or is missing in the frame before"
+            )
         else:
             columns[words[0]].append(lines.numbers(number, words[1:], wanted[words[0]], f"bone {words[0]}"))
     if not frames:
@@ -223,7 +225,7 @@ def _check_complete(lines: Lines, number: int | None, columns: dict[str, list[li
 
 
 def _pose(amc: Path, fps: float, skeleton: _Skeleton, values: dict[str, DoubleArray]) -> Recording:
-    """Forward kinematics."""
+    """Compute node positions and rotations by forward kinematics."""
     bones = list(skeleton.bones.values())
     index = {"root": 0, **{bone.name: i for i, bone in enumerate(bones, start=1)}}
     leaves = [bone for bone in bones if bone.name not in {other.parent for other in bones}]
@@ -251,6 +253,6 @@ def _pose(amc: Path, fps: float, skeleton: _Skeleton, values: dict[str, DoubleAr
 
 
 def _angles(dofs: list[str], values: DoubleArray) -> DoubleArray:
-    """(F, 3) angles about x, y, z; 0 where a bone cannot turn."""
+    """(F, 3) angles about x, y, z; 0 for missing degrees of freedom."""
     columns = [values[:, dofs.index(dof)] if dof in dofs else np.zeros(len(values)) for dof in _DOFS]
     return np.stack(columns, axis=1)

@@ -1,7 +1,7 @@
-"""BVH files: the skeleton as nested braces, then one line of numbers per frame (Biovision's format).
+"""Reader of BVH motion capture (Biovision): skeleton hierarchy and channel values.
 
-What the format leaves open is read as MotionBuilder and Blender do: rotations apply in the order in which the channels
-are listed, about the axes as turned so far; position channels replace the joint's offset.
+What the format leaves open is read as by MotionBuilder and Blender: rotations apply in the order of the channels, about
+the rotated axes; position channels replace the offset of the joint.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class _Node:
 def read_bvh(path: Path) -> Recording:
     """Read a BVH file.
 
-    The end of each outermost bone is a node called ``NAME_end``.
+    The end of each outermost bone becomes a node ``NAME_end``.
 
     Raises:
-        InputError: unreadable, broken hierarchy, truncated motion, values that are not finite numbers; the message
-            has the number of the line.
+        InputError: the file is unreadable or truncated, its hierarchy is broken, or a value is not finite; the message
+            has the line number.
     """
     lines = Lines(path)
     nodes = _read_hierarchy(lines)
@@ -49,7 +49,7 @@ def _read_hierarchy(lines: Lines) -> list[_Node]:
     if line.upper() != "HIERARCHY":
         raise lines.error(number, f"a BVH file begins with HIERARCHY, found {line[:30]!r}")
     nodes: list[_Node] = []
-    open_nodes: list[int] = []  # those whose brace is not closed yet
+    open_nodes: list[int] = []  # nodes whose brace is not closed yet
     channels = 0
     for number, line in lines:
         words = line.split()
@@ -58,7 +58,7 @@ def _read_hierarchy(lines: Lines) -> list[_Node]:
             _open(lines, number, line, nodes, open_nodes)
         elif keyword == "}":
             if not open_nodes:
-                raise lines.error(number, "a brace is closed that was never opened")
+                raise lines.error(number, "closing brace without an opening brace")
             if nodes[open_nodes[-1]].offset is None:
                 raise lines.error(number, f"joint {nodes[open_nodes[-1]].name} has no OFFSET")
             open_nodes.pop()
@@ -75,12 +75,12 @@ def _read_hierarchy(lines: Lines) -> list[_Node]:
                 raise lines.error(number, "MOTION begins before any ROOT")
             return nodes
         else:
-            raise lines.error(number, f"{line[:30]!r} does not belong into a hierarchy")
+            raise lines.error(number, f"{line[:30]!r} is not part of a hierarchy")
     raise lines.error(None, "the file ends before MOTION; is it cut off?")
 
 
 def _open(lines: Lines, number: int, line: str, nodes: list[_Node], open_nodes: list[int]) -> None:
-    """Take ``ROOT name``, ``JOINT name`` or ``End Site``, and the opening brace on the same or the next line."""
+    """Parse ``ROOT name``, ``JOINT name`` or ``End Site``, and the opening brace."""
     if line.endswith("{"):
         line = line[:-1].strip()
     else:
@@ -114,7 +114,7 @@ def _channels(lines: Lines, number: int, words: list[str]) -> list[str]:
 
 
 def _read_motion(lines: Lines, channels: int) -> tuple[float, DoubleArray]:
-    """Frames per second, and the values (F, channels)."""
+    """Read frames per second, and the values (F, channels)."""
     frames = round(_header(lines, "Frames:"))
     frame_time = _header(lines, "Frame Time:")
     if frame_time <= 0:
@@ -129,7 +129,7 @@ def _read_motion(lines: Lines, channels: int) -> tuple[float, DoubleArray]:
     except ValueError:
         values = np.empty((0, 0))
     if values.shape != (frames, channels) or not np.isfinite(values).all():
-        # Slowly, to find the line.
+        # Parse line by line, to find the line of the error.
         values = np.array([lines.numbers(number, row.split(), channels, "a frame") for number, row in rows])
         values = values.reshape(frames, channels)
     return 1.0 / frame_time, values
@@ -144,7 +144,7 @@ def _header(lines: Lines, name: str) -> float:
 
 
 def _pose(nodes: list[_Node], offsets: DoubleArray, values: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Forward kinematics: positions (F, N, 3) and rotations (F, N, 3, 3)."""
+    """Compute positions (F, N, 3) and rotations (F, N, 3, 3) by forward kinematics."""
     frames = len(values)
     positions, rotations = np.zeros((frames, len(nodes), 3)), np.zeros((frames, len(nodes), 3, 3))
     for i, node in enumerate(nodes):

@@ -1,4 +1,4 @@
-"""What a motion clip is: joint positions over time, whatever file they come from."""
+"""Motion clip: joint positions over time, independent of the file format."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import FloatArray, check_shape
 
-# The joints of a motion clip: Human3.6M's, then the five of the face that a COCO detector sees.
+# Joints of a motion clip: those of Human3.6M, then the five COCO keypoints of the face.
 MOTION_JOINTS: tuple[str, ...] = (*H36M17.joints, "nose", "left_eye", "right_eye", "left_ear", "right_ear")
 
 
 @dataclass(frozen=True)
 class MotionClip:
-    """One recorded motion.
+    """Motion clip of one person.
 
     Attributes:
-        name: of the take.
-        source: which collection it comes from; sources are sampled and held out as a whole.
-        licence: of the recording; a model trained on it inherits the condition.
+        name: name of the take.
+        source: collection that it belongs to; collections are weighted in sampling.
+        licence: licence of the recording; a model trained on it inherits its conditions.
         fps: frames per second.
         joints: (F, 22, 3) metres, z up, in the order of :data:`MOTION_JOINTS`.
     """

@@ -1,4 +1,4 @@
-"""Motion capture as joint positions: what the training data engine draws from."""
+"""Reader of motion capture of any supported format, as motion clips."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays
 from vp3d_cli.train.mocap.asfamc import find_asf, read_amc
 from vp3d_cli.train.mocap.bvh import read_bvh
 from vp3d_cli.train.mocap.clip import MOTION_JOINTS, MotionClip
-from vp3d_cli.train.mocap.humanoid import motion_joints, to_z_up
+from vp3d_cli.train.mocap.joint_mapping import motion_joints, to_z_up
 from vp3d_cli.train.mocap.pose_files import read_pose_motion
-from vp3d_cli.train.mocap.trunk import divide_trunks
+from vp3d_cli.train.mocap.spine_normalization import normalize_spines
 from vp3d_cli.types import FloatArray
 
 __all__ = ["MOTION_JOINTS", "MotionClip", "read_motion"]
@@ -26,13 +26,13 @@ _ARCHIVE_KEYS = ("joints", "unit_m", "up", "clips")
 
 
 def _read_archive(path: Path) -> list[MotionClip]:
-    """Read a motion archive: an npz of one int16 array (F, J, 3) per clip and a JSON string ``meta``.
+    """Read a motion archive: an npz with an int16 array (F, J, 3) per clip, and ``meta``.
 
     ``meta`` holds ``joints`` (names), ``unit_m`` (metres per unit), ``up`` ("z") and ``clips`` (one record each:
     ``name``, ``source``, ``fps``, ``licence``).
 
     Raises:
-        InputError: not such an archive, or joints are missing (the message names them).
+        InputError: the file is not a motion archive, or joints are missing (the message names them).
     """
     if not path.is_file():
         raise InputError(f"no motion archive at {path}; give the path of an npz file")
@@ -57,7 +57,7 @@ def _joint_order(path: Path, names: Sequence[str]) -> list[int]:
 
 
 def _canonical_name(name: str) -> str:
-    """``rknee`` and ``right_knee`` are the same joint."""
+    """Joint name in full: ``rknee`` becomes ``right_knee``."""
     plain = {joint.replace("left_", "l").replace("right_", "r"): joint for joint in MOTION_JOINTS}
     return plain.get(name, name)
 
@@ -74,15 +74,15 @@ def _clip(values: Any, record: dict[str, Any], meta: dict[str, Any], order: list
 
 
 def read_motion(path: Path) -> list[MotionClip]:
-    """Read motions from a file or folder of any kind that vp3d knows.
+    """Read motion clips from a file or folder.
 
     A motion archive or pose file (``.npz``), a ``.bvh`` file, an ``.amc`` file with its ``.asf`` beside it, or a folder
     with any of them in it and in its subfolders. Clips of a folder are named by their path in it, without suffix; the
-    folder in which a file lies is its source. What a ``LICENSE`` file there says is not read, but pointed at. Thorax
-    and spine are put where those of all others are (:mod:`vp3d_cli.train.mocap.trunk`).
+    folder of a file is its source. The licence of a clip points to the ``LICENSE`` file in its folder. Thorax and
+    spine are normalized (:mod:`vp3d_cli.train.mocap.spine_normalization`).
 
     Raises:
-        InputError: missing, of an unknown kind, or broken; the message has the file and, for text, the line.
+        InputError: a file is missing, unsupported or broken; the message has the file and, for text, the line.
     """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
@@ -98,14 +98,14 @@ def read_motion(path: Path) -> list[MotionClip]:
     clips: list[MotionClip] = []
     for folder in sorted({file.parent for file in files}):
         clips += _read_collection(folder, [file for file in files if file.parent == folder], root)
-    return divide_trunks(clips)
+    return normalize_spines(clips)
 
 
 _SUFFIXES = (".npz", ".bvh", ".amc")
 
 
 def _read_collection(folder: Path, files: Sequence[Path], root: Path) -> list[MotionClip]:
-    """Motions of one folder, which share the way up."""
+    """Read the motions of one folder, which share the up axis."""
     clips: list[MotionClip] = []
     recorded: list[tuple[str, float, FloatArray]] = []
     source, licence = folder.resolve().name, _licence_of(folder)
@@ -123,7 +123,7 @@ def _read_collection(folder: Path, files: Sequence[Path], root: Path) -> list[Mo
 
 
 def _licence_of(folder: Path) -> str:
-    """Where to read the licence of a folder's motions."""
+    """Reference to the licence file of a folder."""
     for file in sorted(folder.iterdir()):
         if file.stem.lower() in ("license", "licence", "copying"):
             return f"see {folder.resolve().name}/{file.name}"
@@ -131,7 +131,7 @@ def _licence_of(folder: Path) -> str:
 
 
 def _is_pose_file(path: Path) -> bool:
-    """Whether an npz is a pose file; a motion archive has ``meta`` instead."""
+    """Whether an npz is a pose file; a motion archive has ``meta``."""
     try:
         with zipfile.ZipFile(path) as archive:
             return "meta.npy" not in archive.namelist()

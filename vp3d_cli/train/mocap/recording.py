@@ -1,4 +1,4 @@
-"""A motion as a skeleton file has it: any joints, any unit, any axis up."""
+"""Motion recording with the skeleton of its file, and a line reader for text formats."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ AXES = "xyz"
 
 @dataclass(frozen=True)
 class Recording:
-    """One motion of one skeleton; F frames, N nodes (joints, and the ends of the outermost bones).
+    """Motion of one skeleton, with any joints, unit and up axis.
+
+    Dimensions: F frames, N nodes (joints, and the ends of the outermost bones).
 
     Attributes:
-        path: where it was read.
+        path: file that it was read from.
         fps: frames per second.
-        names: N names.
+        names: N node names.
         parents: N indices, -1 for the root; a parent comes before its children.
-        positions: (F, N, 3) in the file's unit and axes.
-        rotations: (F, N, 3, 3) of each node's own axes to the file's.
+        positions: (F, N, 3) in the unit and axes of the file.
+        rotations: (F, N, 3, 3) axes of the node to axes of the file.
     """
 
     path: Path
@@ -36,14 +38,14 @@ class Recording:
 
 
 class Lines:
-    """The lines of a text file, with their numbers, without comments and blank lines.
+    """Iterator over the numbered lines of a text file, without comments and blank lines.
 
     Args:
-        path: the file.
-        comment: what begins a comment, which reaches to the end of the line; none if empty.
+        path: text file.
+        comment: prefix of comments, which end with the line; none if empty.
 
     Raises:
-        InputError: the file cannot be read, or is not text.
+        InputError: the file cannot be read, or is not a text file.
     """
 
     def __init__(self, path: Path, comment: str = "") -> None:
@@ -51,7 +53,7 @@ class Lines:
         try:
             text = path.read_text(encoding="utf-8", errors="strict")
         except UnicodeDecodeError:
-            # Names in old files are in whatever code page the program ran in; numbers and keywords are ASCII.
+            # Names in old files may be in any code page; numbers and keywords are ASCII.
             text = path.read_bytes().decode("latin-1")
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
@@ -70,32 +72,32 @@ class Lines:
             yield self._lines[self._next - 1]
 
     def next(self, wanted: str) -> tuple[int, str]:
-        """The next line; ``wanted`` says what should be there, for the message if there is none."""
+        """Return the next line; ``wanted`` describes it in the error message if there is none."""
         if self._next >= len(self._lines):
             raise self.error(None, f"the file ends where {wanted} should be; is it cut off?")
         self._next += 1
         return self._lines[self._next - 1]
 
     def peek(self) -> str:
-        """The next line without taking it; empty at the end."""
+        """Return the next line without advancing; empty at the end of the file."""
         return self._lines[self._next][1] if self._next < len(self._lines) else ""
 
     def rest(self) -> list[tuple[int, str]]:
-        """All lines that are left."""
+        """Return all remaining lines."""
         lines, self._next = self._lines[self._next :], len(self._lines)
         return lines
 
     def error(self, number: int | None, message: str) -> InputError:
-        """An error that says where: the line's number, or the end of the file."""
+        """Create an error with the line number; the last line if the number is None."""
         if number is None:
             number = self._lines[-1][0] if self._lines else 1
         return InputError(f"{self.path} line {number}: {message}")
 
     def numbers(self, number: int, words: Sequence[str], count: int, what: str) -> list[float]:
-        """Exactly ``count`` finite numbers.
+        """Parse exactly ``count`` finite numbers.
 
         Raises:
-            InputError: there are more or fewer, or something else.
+            InputError: there are more or fewer, or a word is not a finite number.
         """
         if len(words) != count:
             raise self.error(number, f"{what} must be {count} numbers, found {len(words)}")
@@ -118,7 +120,7 @@ def _is_number(word: str) -> bool:
 
 
 def axis_rotation(axis: str, radians: DoubleArray) -> DoubleArray:
-    """(F, 3, 3) rotations by (F,) angles about ``x``, ``y`` or ``z``."""
+    """(F, 3, 3) rotations by (F,) radians about the axis ``x``, ``y`` or ``z``."""
     i = AXES.index(axis)
     j, k = (i + 1) % 3, (i + 2) % 3
     c, s = np.cos(radians), np.sin(radians)

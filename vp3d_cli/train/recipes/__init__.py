@@ -1,4 +1,4 @@
-"""The configurations that shipped weights were trained with, by name."""
+"""Recipes: the training configurations of the bundled weights and of the paper, by name."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _FOLDER = Path(__file__).parent
 
 
 def list_recipes() -> dict[str, Path]:
-    """Recipe files by name."""
+    """List recipe files by name."""
     return {path.stem: path for path in sorted(_FOLDER.glob("*.toml"))}
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """A recipe by name, or a TOML file by path.
+    """Find a recipe by name, or a TOML file by path.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: there is no such recipe or file.
     """
     recipes = list_recipes()
     path = recipes.get(name_or_path, Path(name_or_path))

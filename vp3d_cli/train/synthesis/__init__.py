@@ -1,1 +1,1 @@
-"""Synthetic training windows: motion capture seen by random cameras, with a detector's noise."""
+"""Synthetic training windows: motion capture, random cameras, simulated detector noise."""

@@ -1,8 +1,8 @@
-"""Motion as bone directions: the form in which bodies can be re-proportioned, recombined and turned.
+"""Motion as bone directions, to augment body proportions, upper bodies and limb rotations.
 
-A pose is kept as the pelvis' axes and the unit direction of each bone in those axes. Positions follow from directions
-and lengths by one matrix product, so new proportions, the upper body of one motion on the legs of another, and limbs
-turned by smooth random rotations are all changes of a few factors. Everything is batched and runs on any device.
+A pose is represented by the axes of the pelvis and the unit direction of each bone in those axes. Positions follow from
+directions and lengths by one matrix product. So new proportions, the upper body of one motion on the legs of another,
+and smooth random rotations of limbs change a few factors only. Everything is batched and runs on any device.
 
 Dimensions: N windows, T frames, B = 21 bones, J = 22 joints (:data:`MOCAP_JOINTS`).
 """
@@ -15,13 +15,13 @@ from torch import Tensor
 from vp3d_cli.camera import rotation_from_axis_angle
 from vp3d_cli.skeletons import COCO17, H36M17
 
-# The Human3.6M joints, then the five of the face that a COCO detector sees.
+# The joints of Human3.6M, then the five COCO keypoints of the face.
 MOCAP_JOINTS: tuple[str, ...] = (*H36M17.joints, "nose", "left_eye", "right_eye", "left_ear", "right_ear")
 _NECK = MOCAP_JOINTS.index("neck")
 MOCAP_PARENTS: tuple[int, ...] = (*H36M17.parents, _NECK, _NECK, _NECK, _NECK, _NECK)
 MOCAP_TO_COCO: tuple[int, ...] = tuple(MOCAP_JOINTS.index(joint) for joint in COCO17.joints)
 
-_BONES: tuple[str, ...] = MOCAP_JOINTS[1:]  # a bone is called by its child joint
+_BONES: tuple[str, ...] = MOCAP_JOINTS[1:]  # a bone has the name of its child joint
 NUM_BONES = len(_BONES)
 
 
@@ -36,14 +36,14 @@ LEFT_LEG, RIGHT_LEG = _bones("left_knee", "left_ankle"), _bones("right_knee", "r
 UPPER = _bones("spine", "thorax", "neck", "left_shoulder", "right_shoulder") + HEAD + LEFT_ARM + RIGHT_ARM
 LIMBS = (LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG)
 
-# Turned limb by limb, in this order: the whole upper body about the pelvis, the head, then each limb at its root.
-# Largest angle (radians) of the random rotation, one standard deviation: wide enough to reach unusual poses, narrow
-# enough that most are possible for a human (hip and shoulder move some 120 degrees, trunk and neck some 45).
-TURNED = (UPPER, HEAD, *LIMBS)
-TURN_SIGMA = (0.30, 0.25, 0.65, 0.65, 0.50, 0.50)
+# Parts that are rotated, in this order: the whole upper body about the pelvis, the head, then each limb at its root;
+# and the standard deviation of the rotation in radians. Wide enough for unusual poses, narrow enough that most are
+# possible for a human (hip and shoulder move by about 120 degrees, trunk and neck by about 45).
+ROTATED_PARTS = (UPPER, HEAD, *LIMBS)
+ROTATION_SIGMA = (0.30, 0.25, 0.65, 0.65, 0.50, 0.50)
 
 # Adult averages in metres (Drillis and Contini 1966 for limb segments of a 1.7 m body; widths between joint
-# centres). Trunk, neck and head keep the source's own division, scaled to the whole.
+# centres). Trunk, neck and head keep the division of the captured skeleton, scaled to the total length.
 _ADULT = {
     "hip": 0.125, "knee": 0.44, "ankle": 0.43, "shoulder": 0.175, "elbow": 0.28, "wrist": 0.25,
 }  # fmt: skip
@@ -51,14 +51,14 @@ _TRUNK, _TRUNK_LENGTH = _bones("spine", "thorax"), 0.48
 _SKULL, _SKULL_LENGTH = _bones("neck", "head"), 0.28
 _STATURE = _bones("left_knee", "left_ankle", "spine", "thorax", "neck", "head")
 
-# The sum of the bones from ankle to crown of a body of 1.7 m. Every training body is scaled to it, because one camera
-# cannot tell a child nearby from an adult further away: the lifter answers for a body of 1.7 m.
+# Sum of the bones from ankle to crown of a body of 1.7 m. Every training body is scaled to it, because one camera
+# cannot distinguish a child nearby from an adult further away: the lifter predicts a body of 1.7 m.
 CANONICAL_STATURE = 1.60
 CANONICAL_HEIGHT_M = 1.70
 
 
 def _chain_matrix() -> Tensor:
-    """(B, J): 1 where the bone lies between the root and the joint."""
+    """(B, J) matrix that is 1 where the bone lies between the root and the joint."""
     chain = torch.zeros(NUM_BONES, len(MOCAP_JOINTS))
     for joint in range(1, len(MOCAP_JOINTS)):
         ancestor = joint
@@ -72,14 +72,14 @@ _CHAIN = _chain_matrix()
 
 
 def pelvis_axes(joints: Tensor) -> Tensor:
-    """Axes of the pelvis from (..., J, 3) positions: (..., 3, 3), columns left, up and their cross product."""
+    """(..., 3, 3) axes of the pelvis of positions (..., J, 3), columns left, up, forward."""
     left = joints[..., 4, :] - joints[..., 1, :]
     up = joints[..., 7, :] - joints[..., 0, :]
     return orthonormal(left, up)
 
 
 def orthonormal(left: Tensor, up: Tensor) -> Tensor:
-    """(..., 3, 3) rotation whose columns are ``left``, the part of ``up`` orthogonal to it, and their cross product."""
+    """(..., 3, 3) rotation with columns ``left``, orthogonal ``up``, and their cross product."""
     x = left / left.norm(dim=-1, keepdim=True).clamp_min(1e-9)
     y = up - (up * x).sum(-1, keepdim=True) * x
     y = y / y.norm(dim=-1, keepdim=True).clamp_min(1e-9)
@@ -87,7 +87,7 @@ def orthonormal(left: Tensor, up: Tensor) -> Tensor:
 
 
 def encode(joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions to directions.
+    """Convert joint positions to pelvis axes, bone directions and bone lengths.
 
     Args:
         joints: (F, J, 3) metres.
@@ -103,40 +103,40 @@ def encode(joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def unit(directions: Tensor) -> Tensor:
-    """Scale (N, T, 3, B) to length 1, written out: a norm over a middle axis is far slower."""
+    """Normalize directions (N, T, 3, B); a norm over a middle axis would be far slower."""
     x, y, z = directions.unbind(dim=2)
     return directions * torch.rsqrt((x * x + y * y + z * z).clamp_min(1e-12))[:, :, None]
 
 
 def positions(directions: Tensor, lengths: Tensor) -> Tensor:
-    """Root-relative positions (N, T, 3, J) of bones with directions (N, T, 3, B) and lengths (N, B)."""
+    """Root-relative positions (N, T, 3, J) from directions (N, T, 3, B) and lengths (N, B)."""
     bones = directions * lengths[:, None, None, :]
     return bones @ _CHAIN.to(bones)
 
 
-def turn(directions: Tensor, vectors: Tensor, amounts: Tensor) -> Tensor:
-    """Turn the upper body, the head and the limbs.
+def rotate_parts(directions: Tensor, vectors: Tensor, amounts: Tensor) -> Tensor:
+    """Rotate the upper body, the head and the limbs.
 
     Args:
         directions: (N, T, 3, B).
-        vectors: (N, T, 6, 3) smooth random curves of unit variance, one axis-angle vector per turned part.
-        amounts: (N, 6) how much of each part's largest angle is used.
+        vectors: (N, T, 6, 3) smooth random curves of unit variance, one axis-angle vector per part.
+        amounts: (N, 6) factor of the rotation of each part.
 
     Returns:
-        (N, T, 3, B). A limb turns as a whole at its root, so knees and elbows keep their hinge.
+        (N, T, 3, B). A limb is rotated as a whole at its root, so knees and elbows keep their bend.
     """
-    sigma = torch.tensor(TURN_SIGMA, device=directions.device) * amounts
+    sigma = torch.tensor(ROTATION_SIGMA, device=directions.device) * amounts
     rotations = rotation_from_axis_angle(vectors * sigma[:, None, :, None])
     out = directions.clone()
-    for part, bones in enumerate(TURNED):
+    for part, bones in enumerate(ROTATED_PARTS):
         out[..., bones] = rotations[:, :, part] @ out[..., bones]
     return out
 
 
 def bend(directions: Tensor, angles: Tensor) -> Tensor:
-    """Bend knees and elbows about their own hinge by (N, T, 4) radians, one per limb of :data:`LIMBS`.
+    """Bend knees and elbows about their hinge axes by (N, T, 4) radians, see :data:`LIMBS`.
 
-    The hinge is the axis about which the limb is bent already. The bend stays between straight and 150 degrees.
+    The hinge axis is that of the present bend. The bend stays between 0 and 150 degrees.
     """
     out = directions.clone()
     for limb, (root, tip) in enumerate(LIMBS):
@@ -145,7 +145,7 @@ def bend(directions: Tensor, angles: Tensor) -> Tensor:
         across = lower - cosine * upper
         size = (1 - cosine.square()).clamp_min(0.0).sqrt()
         bent = torch.atan2(size, cosine)
-        # A straight limb has no hinge: leave it alone, gradually.
+        # A straight limb has no hinge axis, so the change fades out towards it.
         sure = (size / 0.2).clamp(max=1.0)
         angle = (bent + sure * angles[..., limb, None]).clamp(0.0, 2.6)
         across = across / size.clamp_min(1e-6)
@@ -157,7 +157,7 @@ def random_lengths(source: Tensor, generator: torch.Generator) -> Tensor:
     """Bone lengths (N, B) of random bodies, symmetric, of one stature.
 
     Args:
-        source: (N, B) bone lengths of the body that the motion was captured from, which divides trunk and head.
+        source: (N, B) bone lengths of the captured body, which determine the division of trunk and head.
         generator: on the device of ``source``.
 
     Three in ten are children: shorter limbs and a larger head for the same stature.
@@ -174,8 +174,9 @@ def random_lengths(source: Tensor, generator: torch.Generator) -> Tensor:
         limb = part not in ("hip", "shoulder")
         value = mean * spread(0.07 if limb else 0.15) * (1 - 0.12 * child * limb)
         lengths[:, _bones(f"left_{part}", f"right_{part}")] = value
-    own_lengths = torch.rand(n, 1, generator=generator, device=device) < 0.25  # some keep the captured proportions
-    lengths = torch.where(own_lengths, source, lengths)
+    # A quarter keeps the captured proportions.
+    captured = torch.rand(n, 1, generator=generator, device=device) < 0.25
+    lengths = torch.where(captured, source, lengths)
     lengths[:, _bones("left_hip", "right_hip")] = lengths[:, _bones("left_hip")].clamp_min(0.08)
     for bones, whole, sigma in ((_TRUNK, _TRUNK_LENGTH, 0.07), (_SKULL, _SKULL_LENGTH, 0.08)):
         share = source[:, bones] / source[:, bones].sum(-1, keepdim=True)

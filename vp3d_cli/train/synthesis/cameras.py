@@ -1,4 +1,4 @@
-"""Random cameras for motion without video."""
+"""Random cameras for motion capture."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _MIN_DEPTH_M = 0.6
 
 @dataclass(frozen=True)
 class CameraRanges:
-    """From what random cameras are drawn; angles in degrees.
+    """Ranges from which random cameras are drawn; angles in degrees.
 
     Attributes:
-        elevation: of the camera above the person, looking at them: negative from below.
+        elevation: elevation of the camera above the person; negative from below.
         roll_sigma: standard deviation of the roll of most cameras.
-        tipped: share of windows whose camera has any orientation at all, which is the same as a person lying,
-            hanging or upside down.
-        fov: along the longer side.
-        person_height: share of the frame's height that a standing person would take.
-        off_centre: largest distance of the person from the middle, as a share of half the frame.
-        intrinsics_error: standard deviation of the logarithm of the focal length that the lifter is told.
+        tipped: share of windows whose camera has a uniformly random orientation, which also stands for people who lie,
+            hang or are upside down.
+        fov: field of view along the longer side.
+        person_height: height of a standing person as a share of the image height.
+        off_centre: largest distance of the person from the image centre, as a share of half the image.
+        intrinsics_error: standard deviation of the logarithm of the focal length that the lifter is given.
     """
 
     elevation: tuple[float, float] = (-40.0, 75.0)
@@ -41,13 +41,13 @@ class CameraRanges:
 
 @dataclass(frozen=True)
 class Cameras:
-    """N cameras.
+    """Batch of N random cameras.
 
     Attributes:
         rotations: (N, 3, 3) world to camera.
-        root: (N, 3) where the root joint is in camera space at the window's reference frame, metres.
+        root: (N, 3) root joint in camera space in the window's output frame, metres.
         intrinsics: (N, 4) fx fy cx cy in pixels.
-        assumed_intrinsics: (N, 4) what the lifter is told, with a wrong focal length.
+        assumed_intrinsics: (N, 4) intrinsics that the lifter is given, with a wrong focal length.
         size_wh: (N, 2) pixels.
         distortion: (N, 5) k1 k2 p1 p2 k3.
     """
@@ -79,7 +79,7 @@ def draw_cameras(n: int, stature_m: float, ranges: CameraRanges, generator: torc
     assumed = focal * (ranges.intrinsics_error * normal()).exp()
     assumed_intrinsics = torch.cat([assumed[:, None], assumed[:, None], centre], dim=1)
 
-    # Most footage is taken by someone standing, so elevation is drawn half around level and half from the whole range.
+    # Most videos are filmed by a standing person: half of the elevations are near level, half from the whole range.
     near_level = (8 + 15 * normal()).clamp(*ranges.elevation)
     elevation = torch.where(uniform(0, 1) < 0.5, near_level, uniform(*ranges.elevation))
     roll = ranges.roll_sigma * normal()
@@ -103,7 +103,7 @@ def draw_cameras(n: int, stature_m: float, ranges: CameraRanges, generator: torc
 
 
 def keep_in_front(joints: Tensor) -> Tensor:
-    """Push (N, T, 3, J) camera-space positions away where any joint of the window comes nearer than 0.6 m."""
+    """Move windows (N, T, 3, J) away from the camera in which any joint is nearer than 0.6 m."""
     nearest = joints[:, :, 2].amin(dim=(1, 2))
     shift = (_MIN_DEPTH_M - nearest).clamp_min(0.0)
     pushed = joints.clone()
@@ -120,7 +120,7 @@ def _axis_rotation(axis: int, degrees: Tensor) -> Tensor:
 
 
 def _random_rotations(n: int, generator: torch.Generator) -> Tensor:
-    """Uniform over all rotations, from normalized Gaussian quaternions."""
+    """Uniformly distributed rotations, from normalized Gaussian quaternions."""
     q = torch.randn(n, 4, generator=generator, device=generator.device)
     w, x, y, z = (q / q.norm(dim=1, keepdim=True)).unbind(1)
     rows = [

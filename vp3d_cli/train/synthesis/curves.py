@@ -1,4 +1,4 @@
-"""Smooth random functions of time, as one matrix product: the raw material of turned limbs and drifting detections."""
+"""Smooth random curves over time, for limb rotations and slow detector errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class SmoothCurves:
-    """Draws Gaussian curves of unit variance whose correlation falls off over a given time.
+    """Generator of Gaussian random curves of unit variance with a given correlation time.
 
     A curve is white noise on knots, smoothed by a Gaussian kernel: ``kernel (T, K) @ noise (K, C)``.
 
@@ -15,7 +15,7 @@ class SmoothCurves:
         frames: T.
         rate_hz: frames per second.
         correlation_s: standard deviation of the smoothing kernel in seconds.
-        device: where curves are made.
+        device: device on which curves are made.
     """
 
     def __init__(self, frames: int, rate_hz: float, correlation_s: float, device: torch.device) -> None:
@@ -28,6 +28,6 @@ class SmoothCurves:
         self._kernel = kernel.to(device)
 
     def draw(self, n: int, channels: int, generator: torch.Generator) -> Tensor:
-        """(n, T, channels), standard normal at each time, correlated over time."""
+        """Draw (n, T, channels) values, standard normal at each time and correlated over time."""
         noise = torch.randn(n, self._kernel.shape[1], channels, generator=generator, device=self._kernel.device)
         return self._kernel @ noise

@@ -1,7 +1,9 @@
-"""The data engine: endless labelled windows from motion capture, each of a new body, motion, camera and detector.
+"""Generator of labelled windows from motion capture with random bodies and cameras.
 
-Everything is drawn from one ``torch.Generator`` on the training device, so a run can be resumed exactly.
-Dimensions: N windows, T frames of the lifter's rate, J = 17.
+Each window has a random body, motion, camera and detector noise. Everything is drawn from one ``torch.Generator`` on
+the training device, so a run can be resumed exactly.
+
+Dimensions: N windows, T frames at the lifter's frame rate, B bones.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from torch import Tensor
 from vp3d_cli.camera import project
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.lift.input_rule import Edges
+from vp3d_cli.skeletons import H36M17
 from vp3d_cli.train.mocap.motion import MotionClip
 from vp3d_cli.train.synthesis import bodies
 from vp3d_cli.train.synthesis.cameras import CameraRanges, draw_cameras, keep_in_front
@@ -27,18 +30,19 @@ _CLUSTERS = 192
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How windows are made.
+    """``[data.engine]``: how windows are generated.
 
     Attributes:
-        source_weights: how often each source is drawn, relative to the others; sources not named weigh 1.
-        rare_poses: exponent of the weight 1 / (frames of a pose's cluster): 0 draws frames evenly, 1 draws every kind
-            of pose equally often.
+        source_weights: relative sampling weight of each source; 1 for sources not named.
+        rare_poses: exponent of the sampling weight 1 / (frames in the cluster of a pose): 0 samples frames uniformly, 1
+            samples every cluster of poses equally often.
         recombined: share of windows with the upper body of one motion on the legs of another.
-        spliced: share that goes over from one motion to another.
-        turned: share whose trunk, head and limbs are turned by smooth random rotations.
-        speed_sigma: standard deviation of the logarithm of the speed.
-        cut: share in which a video begins or ends: what lies beyond is what a lifter sees there.
-        cameras, noise: see there.
+        spliced: share of windows that blend from one motion into another.
+        turned: share of windows with smooth random rotations of trunk, head and limbs.
+        speed_sigma: standard deviation of the logarithm of the playback speed.
+        cut: share of windows in which the video starts or ends; frames beyond are padded as in inference.
+        cameras: random cameras.
+        noise: simulated detector noise.
     """
 
     source_weights: Mapping[str, float] = field(default_factory=dict)
@@ -54,13 +58,13 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class Windows:
-    """Labelled windows.
+    """Generated windows with labels.
 
     Attributes:
-        keypoints: (N, T, 17, 2) pixels, as a detector would see them.
+        keypoints: (N, T, 17, 2) pixels, with detector noise.
         scores: (N, T, 17) confidence.
         clean_keypoints: (N, T, 17, 2) pixels, exact.
-        intrinsics: (N, 4) what the lifter is told.
+        intrinsics: (N, 4) fx fy cx cy that the lifter is given.
         size_wh: (N, 2) pixels.
         joints: (N, T, 17, 3) Human3.6M joints, root-relative, camera axes, metres.
         root: (N, T, 3) root joint in camera space, metres.
@@ -78,20 +82,20 @@ class Windows:
 
 
 class DataEngine:
-    """Draws :class:`Windows`.
+    """Generator of :class:`Windows`.
 
     Args:
-        clips: the motions, of two frames or more each.
+        clips: motion clips of two frames or more each.
         frames: T.
         rate_hz: frames per second of a window.
-        settings: how windows are made.
-        device: where they are made.
-        seed: of the random numbers.
-        output_frame: index of the frame that the lifter answers for; motions are drawn by the pose in this frame.
-        edges: what a lifter sees beyond the ends of a video, see :class:`vp3d_cli.lift.input_rule.InputRule`.
+        settings: how windows are generated.
+        device: device on which windows are made.
+        seed: seed of the random numbers.
+        output_frame: index of the output frame of the lifter; motions are sampled by the pose in this frame.
+        edges: padding beyond the ends of a video, see :class:`vp3d_cli.lift.input_rule.InputRule`.
 
     Raises:
-        ConfigError: no clips, or weights for unknown sources.
+        ConfigError: there are no clips, or weights for unknown sources.
     """
 
     def __init__(
@@ -106,24 +110,27 @@ class DataEngine:
         edges: Edges = "reflect",
     ) -> None:
         if not clips:
-            raise ConfigError("no motion to draw from")
+            raise ConfigError("no motion to draw windows from; give --motion")
         self.settings = settings or EngineSettings()
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.frames, self._rate, self._edges = frames, rate_hz, edges
         self._output = frames // 2 if output_frame is None else output_frame
-        self._library(clips)
-        self._turns = SmoothCurves(frames, rate_hz, 0.45, self.device)
-        self._fast_turns = SmoothCurves(frames, rate_hz, 0.18, self.device)
+        self._encode(clips)
+        self._rotations = SmoothCurves(frames, rate_hz, 0.45, self.device)
+        self._fast_rotations = SmoothCurves(frames, rate_hz, 0.18, self.device)
         self._noise = DetectorNoise(self.settings.noise, frames, rate_hz, self.device)
 
-    def _library(self, clips: Sequence[MotionClip]) -> None:
-        """Encode all clips, one after the other, and work out how often each frame is drawn."""
+    def _encode(self, clips: Sequence[MotionClip]) -> None:
+        """Concatenate all clips as bone directions, and compute the sampling weight of each frame."""
         rows, lengths, source_of_frame = [], [], []
         sources = sorted({clip.source for clip in clips})
         unknown = set(self.settings.source_weights) - set(sources)
         if unknown:
-            raise ConfigError(f"weights for sources that have no clips: {', '.join(sorted(unknown))}")
+            raise ConfigError(
+                f"weights for sources that have no clips: {', '.join(sorted(unknown))}; "
+                "change [data.engine] source_weights"
+            )
         for clip in clips:
             joints = torch.from_numpy(clip.joints)
             axes, directions, bone_lengths = bodies.encode(joints)
@@ -141,7 +148,7 @@ class DataEngine:
         self._cumulative = weights.double().cumsum(0).to(self.device)
 
     def _frame_weights(self, source_of_frame: Tensor, sources: list[str]) -> Tensor:
-        """Weight of each frame: even over kinds of poses within a source, then by source."""
+        """Sampling weight of each frame: by pose cluster within a source, then by source."""
         directions = self._poses[..., : bodies.NUM_BONES].flatten(1).cpu()
         weights = torch.zeros(len(directions))
         for i, source in enumerate(sources):
@@ -152,11 +159,11 @@ class DataEngine:
         return weights
 
     def draw(self, n: int) -> Windows:
-        """Draw n windows."""
+        """Generate n windows."""
         s = self.settings
         directions, axes, root, source_lengths, clips = self._motion(n)
         directions = self._recombine(n, directions)
-        directions = self._turn(n, directions)
+        directions = self._rotate_parts(n, directions)
         lengths = bodies.random_lengths(source_lengths, self.generator)
         legs = [*bodies.LEFT_LEG, *bodies.RIGHT_LEG]
         root = root * (lengths[:, legs].sum(1) / source_lengths[:, legs].sum(1))[:, None, None, None]
@@ -169,19 +176,18 @@ class DataEngine:
         root_cam = joints_cam[..., 0]
 
         points = joints_cam[..., list(bodies.MOCAP_TO_COCO)].mT
-        lens = cameras.distortion[:, None, None]
-        clean = project(points, cameras.intrinsics[:, None, None], lens)
+        clean = project(points, cameras.intrinsics[:, None, None], cameras.distortion[:, None, None])
         px_per_m = cameras.intrinsics[:, 0] / root_cam[:, self._output, 2]
         keypoints, scores = self._noise(clean, px_per_m, cameras.size_wh, self.generator)
         frames = self._cut(n)
-        joints = body[..., :17].mT
+        joints = body[..., : H36M17.num_joints].mT
         keypoints, scores, clean, joints, root_cam = (
             _take_frames(values, frames) for values in (keypoints, scores, clean, joints, root_cam)
         )
         return Windows(keypoints, scores, clean, cameras.assumed_intrinsics, cameras.size_wh, joints, root_cam, clips)
 
     def _motion(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Draw n stretches of motion.
+        """Draw n parts of motion clips.
 
         Returns:
             Directions (N, T, 3, B), pelvis axes (N, T, 3, 3), root (N, T, 3, 1), lengths (N, B), clips (N,).
@@ -191,10 +197,10 @@ class DataEngine:
         clip = self._clip_of_frame[middle]
         speed = (self.settings.speed_sigma * torch.randn(n, generator=self.generator, device=self.device)).exp()
         step = self._clip_fps[clip] / self._rate * speed
-        step = torch.where(self._rand(n) < 0.5, step, -step)  # half of all motions run backwards in time
+        step = torch.where(self._rand(n) < 0.5, step, -step)  # half of all motions are reversed in time
         offsets = torch.arange(self.frames, device=self.device) - self._output
-        # Frames are counted from the middle one, which keeps the fraction exact in float32. A clip that ends before the
-        # window does runs back the way it came.
+        # Frames are counted from the output frame, which keeps fractions exact in float32. A clip that is shorter than
+        # the window is reflected at its ends.
         low, high = (self._first[clip] - middle)[:, None], (self._last[clip] - middle)[:, None]
         length = high - low
         place = low + (length - ((offsets * step[:, None] - low) % (2 * length) - length).abs())
@@ -207,7 +213,7 @@ class DataEngine:
         return bodies.unit(directions), axes, root, self._lengths[clip], clip
 
     def _recombine(self, n: int, directions: Tensor) -> Tensor:
-        """Put other motions' upper bodies on some windows, and let some go over into another motion."""
+        """Replace the upper body in some windows, and blend some into another motion."""
         other = self._motion(n)[0]
         recombined = self._rand(n) < self.settings.recombined
         upper = torch.zeros(bodies.NUM_BONES, dtype=torch.bool, device=self.device)
@@ -221,18 +227,18 @@ class DataEngine:
         mixed = torch.lerp(out, other, share[..., None, None])
         return bodies.unit(mixed)
 
-    def _turn(self, n: int, directions: Tensor) -> Tensor:
+    def _rotate_parts(self, n: int, directions: Tensor) -> Tensor:
         turned = (self._rand(n, 1) < self.settings.turned).float()
-        slow = self._turns.draw(n, 22, self.generator)
-        fast = self._fast_turns.draw(n, 22, self.generator)
+        slow = self._rotations.draw(n, 22, self.generator)
+        fast = self._fast_rotations.draw(n, 22, self.generator)
         constant = torch.randn(n, 1, 22, generator=self.generator, device=self.device)
         curves = 0.75 * constant + 0.55 * slow + 0.35 * fast * self._rand(n, 1, 1)
         amounts = turned * self._rand(n, 6) * 1.5
-        directions = bodies.turn(directions, curves[..., :18].reshape(n, self.frames, 6, 3), amounts)
+        directions = bodies.rotate_parts(directions, curves[..., :18].reshape(n, self.frames, 6, 3), amounts)
         return bodies.bend(directions, curves[..., 18:] * 0.5 * turned[..., None] * self._rand(n, 1, 4))
 
     def _cut(self, n: int) -> Tensor:
-        """(N, T) frame indices: in some windows the video begins late or ends early."""
+        """(N, T) frame indices; in some windows the video starts late or ends early."""
         frames = torch.arange(self.frames, device=self.device).expand(n, -1)
         cut = self._rand(n, 1) < self.settings.cut
         begin = (self._rand(n, 1) * (self._output + 1)).long() * (cut & (self._rand(n, 1) < 0.6))
@@ -253,7 +259,7 @@ def _take_frames(values: Tensor, frames: Tensor) -> Tensor:
 
 
 def _cluster(features: Tensor, k: int, rounds: int = 8) -> Tensor:
-    """Cluster of each row of (F, D) by k-means on a sample, from a fixed seed."""
+    """Cluster index of each row of (F, D), by k-means on a sample with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     sample = features[torch.randperm(len(features), generator=generator)[: 40 * k]]
     centres = sample[:k].clone()

@@ -1,7 +1,7 @@
-"""What a real detector does to perfect keypoints: jitter, bias, occlusion, swaps, truncation.
+"""Simulated detector noise: jitter, bias, occlusion, left-right swaps, truncation.
 
-Positions are disturbed in metres at the person's distance (so that the noise scales with the person in the image),
-confidences are made up to match. N windows, T frames, J = 17 COCO joints.
+Errors are in metres at the person's distance, so they scale with the person in the image; confidences are simulated to
+match. Dimensions: N windows, T frames, 17 COCO joints.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.synthesis.curves import SmoothCurves
 
-_Rand = Callable[..., Tensor]  # uniform numbers of a given shape
+_JOINTS = COCO17.num_joints
+_Rand = Callable[..., Tensor]  # uniform random numbers of a given shape
 
 
 def _per_joint(
@@ -34,25 +35,25 @@ _LEFT_LEG, _RIGHT_LEG = _joints("left_knee", "left_ankle"), _joints("right_knee"
 _HEAD = _joints("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 _SIDE = _joints("left_shoulder", "left_hip")
 _LEGS = _LEFT_LEG + _RIGHT_LEG
-# What is hidden together: by the body itself, by furniture, by the edge of the frame.
+# Joints that are occluded together: by the body itself, by furniture, by the edge of the image.
 _GROUPS = (
     _LEFT_ARM, _RIGHT_ARM, _LEFT_LEG, _RIGHT_LEG, _LEGS, _HEAD,
     _LEFT_ARM[1:], _RIGHT_ARM[1:], _LEFT_LEG[1:], _RIGHT_LEG[1:], _LEFT_LEG[1:] + _RIGHT_LEG[1:],
     _LEFT_ARM + _LEFT_LEG + _SIDE, _LEFT_ARM + _RIGHT_ARM,
 )  # fmt: skip
-_SWAPPED = (_LEFT_LEG + _RIGHT_LEG + _joints("left_hip", "right_hip"), _LEFT_ARM + _RIGHT_ARM, list(range(17)))
+_SWAPPED = (_LEFT_LEG + _RIGHT_LEG + _joints("left_hip", "right_hip"), _LEFT_ARM + _RIGHT_ARM, list(range(_JOINTS)))
 
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """How a detector errs. Lengths in metres at a body of 1.7 m; all standard deviations.
+    """``[data.engine.noise]``: simulated detector errors.
 
     Attributes:
-        scale: multiplies every length; 0 gives clean keypoints with confidence 1.
-        scale_sigma: standard deviation of the logarithm of each window's own scale.
+        scale: factor of all errors.
+        scale_sigma: standard deviation of the logarithm of the factor of each window.
         drift_s: correlation time of the slow part of the jitter, seconds.
-        occluded, missing_legs, missing_head, swapped: shares of windows.
-        clean: share of windows without noise.
+        occluded, missing_legs, missing_head, swapped: shares of windows with such errors.
+        clean: share of windows without position errors.
     """
 
     scale: float = 1.0
@@ -65,27 +66,28 @@ class NoiseSettings:
     clean: float = 0.1
 
 
-# Per axis, metres, at a confidence of about 0.7. White and slow jitter are what docs/detector_noise.md measured after
-# conditioning (0.5 m to a body size), times 1.4: two opinions of one detector share some of their errors.
+# Standard deviations per axis in metres, for a body of 1.7 m and a confidence of about 0.7. White and slow jitter are
+# those of docs/measurements/detector_noise.md (0.5 m to a body size) times 1.4, because two passes of one detector
+# share some of their errors.
 _WHITE = _per_joint(0.005, 0.005, 0.006, 0.007, 0.006, 0.004, 0.005)
 _SLOW = _per_joint(0.006, 0.012, 0.011, 0.010, 0.014, 0.012, 0.011)
-# What both opinions get wrong alike, all the time: where annotators put a joint is not where motion capture has it. Not
-# to be measured without both; hips, which lie deep in the body, are worst.
+# Constant offset between annotated keypoints and motion-capture joints; assumed, since it cannot be measured without
+# both. It is largest at the hips, which lie deep in the body.
 _BIAS = _per_joint(0.010, 0.015, 0.012, 0.013, 0.025, 0.015, 0.016)
-# Confidence before the logistic function: its mean, and its standard deviation between people and in time.
+# Confidence before the logistic function: mean, and standard deviation between people and over time.
 _CONFIDENCE = _per_joint(0.6, 1.6, 1.3, 0.2, 1.5, 1.2, 0.9)
 _CONFIDENCE_SIGMA = _per_joint(0.3, 0.3, 0.45, 1.0, 0.3, 0.6, 0.6)
 _CONFIDENCE_SIGMA_IN_TIME = _per_joint(0.55, 0.6, 0.65, 0.7, 0.45, 0.7, 0.75)
 
 
 class DetectorNoise:
-    """Disturbs projected keypoints the way a detector would.
+    """Simulator of detector errors on projected keypoints.
 
     Args:
-        settings: how much.
+        settings: sizes and frequencies of errors.
         frames: T.
         rate_hz: frames per second.
-        device: where it runs.
+        device: device on which it runs.
     """
 
     def __init__(self, settings: NoiseSettings, frames: int, rate_hz: float, device: torch.device) -> None:
@@ -100,13 +102,13 @@ class DetectorNoise:
     def __call__(
         self, keypoints: Tensor, px_per_m: Tensor, size_wh: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Disturb keypoints.
+        """Add detector errors to keypoints.
 
         Args:
-            keypoints: (N, T, 17, 2) true positions in pixels.
+            keypoints: (N, T, 17, 2) exact positions in pixels.
             px_per_m: (N,) pixels per metre at the person's distance.
             size_wh: (N, 2) image size.
-            generator: on the same device.
+            generator: random generator on the same device.
 
         Returns:
             Positions (N, T, 17, 2) in pixels and confidences (N, T, 17) in 0..1.
@@ -119,29 +121,29 @@ class DetectorNoise:
         def randn(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, device=device)
 
-        # Detectors differ in how sure they say they are, so windows do by more than people do for one of them.
-        logits = self._confidence + 0.5 * randn(n, 1, 1) + self._sigma * randn(n, 1, 17)
-        logits = logits + self._sigma_in_time * self._quality.draw(n, 17, generator)
+        # Detectors differ in their confidence, so windows vary more than people do for one detector.
+        logits = self._confidence + 0.5 * randn(n, 1, 1) + self._sigma * randn(n, 1, _JOINTS)
+        logits = logits + self._sigma_in_time * self._quality.draw(n, _JOINTS, generator)
         confidence = torch.sigmoid(logits)
-        hidden = self._hidden(n, rand)
-        confidence = torch.where(hidden, confidence * (0.1 + 0.4 * rand(n, 1, 17)), confidence)
+        hidden = self._occluded(n, rand)
+        confidence = torch.where(hidden, confidence * (0.1 + 0.4 * rand(n, 1, _JOINTS)), confidence)
 
-        # The less sure, the less exact (docs/detector_noise.md, "Error and confidence"): 0.85 at 0.9, 2.8 at 0.3,
-        # 5.6 at 0.2 and below, and where a joint is hidden its guess may be anywhere near.
+        # Lower confidence means larger errors (docs/measurements/detector_noise.md, "Error and confidence"): factor
+        # 0.85 at 0.9, 2.8 at 0.3, 5.6 at 0.2 and below; twice as much for occluded joints.
         blur = (0.6 + 0.2 / confidence.clamp_min(0.2).square()) * (1 + hidden)
         window_scale = s.scale * (s.scale_sigma * randn(n, 1, 1, 1)).exp()
         window_scale = window_scale * (rand(n, 1, 1, 1) >= s.clean) * px_per_m[:, None, None, None]
-        slow = self._slow.draw(n, 34, generator).reshape(n, self._frames, 17, 2)
-        moving = self._white_m[:, None] * randn(n, self._frames, 17, 2) + self._slow_m[:, None] * slow
-        bias = self._bias_m[:, None] * randn(n, 1, 17, 2)
-        dirty = keypoints + window_scale * (moving * blur[..., None] + bias)
-        dirty, confidence = self._swap(dirty, confidence, rand)
-        return _truncate(dirty, confidence, size_wh, rand)
+        slow = self._slow.draw(n, 2 * _JOINTS, generator).reshape(n, self._frames, _JOINTS, 2)
+        moving = self._white_m[:, None] * randn(n, self._frames, _JOINTS, 2) + self._slow_m[:, None] * slow
+        bias = self._bias_m[:, None] * randn(n, 1, _JOINTS, 2)
+        noisy = keypoints + window_scale * (moving * blur[..., None] + bias)
+        noisy, confidence = self._swap(noisy, confidence, rand)
+        return _truncate(noisy, confidence, size_wh, rand)
 
-    def _hidden(self, n: int, rand: _Rand) -> Tensor:
-        """(N, T, 17) joints that are hidden for a while, or for the whole window."""
+    def _occluded(self, n: int, rand: _Rand) -> Tensor:
+        """(N, T, 17) whether a joint is occluded, for part of the window or all of it."""
         device = self._confidence.device
-        table = torch.zeros(len(_GROUPS), 17, dtype=torch.bool, device=device)
+        table = torch.zeros(len(_GROUPS), _JOINTS, dtype=torch.bool, device=device)
         for row, joints in enumerate(_GROUPS):
             table[row, joints] = True
         group = table[(rand(n) * len(_GROUPS)).long()]
@@ -154,7 +156,7 @@ class DetectorNoise:
         return hidden
 
     def _swap(self, keypoints: Tensor, confidence: Tensor, rand: _Rand) -> tuple[Tensor, Tensor]:
-        """Swap left and right of legs, arms or all for a while in a few windows."""
+        """Swap left and right of legs, arms or all joints during part of a few windows."""
         n = len(keypoints)
         chosen = torch.nonzero(rand(n) < self.settings.swapped)[:, 0]
         if not len(chosen):
@@ -163,7 +165,7 @@ class DetectorNoise:
         start, length = rand(n)[chosen] * 1.2 - 0.2, 0.05 + 0.5 * rand(n)[chosen].square()
         phase = torch.linspace(0, 1, self._frames, device=keypoints.device)
         during = (phase >= start[:, None]) & (phase < (start + length)[:, None])
-        table = torch.zeros(len(_SWAPPED), 17, dtype=torch.bool, device=keypoints.device)
+        table = torch.zeros(len(_SWAPPED), _JOINTS, dtype=torch.bool, device=keypoints.device)
         for row, joints in enumerate(_SWAPPED):
             table[row, joints] = True
         swapped = during[..., None] & table[kind][:, None]
@@ -176,12 +178,12 @@ class DetectorNoise:
 
 
 def _truncate(keypoints: Tensor, confidence: Tensor, size_wh: Tensor, rand: _Rand) -> tuple[Tensor, Tensor]:
-    """A joint outside the image is guessed near the border, with little confidence."""
+    """Move joints outside the image to its border or leave them, with low confidence."""
     limit = size_wh[:, None, None]
     inside = keypoints.clamp_min(0.0).minimum(limit)
     outside = (inside != keypoints).any(dim=-1)
     n = len(keypoints)
-    # Half of all detections pull such joints to the border, half extrapolate.
+    # Half of all detections put such joints at the border, half extrapolate.
     pulled = torch.where(rand(n, 1, 1, 1) < 0.5, inside, keypoints)
-    low = 0.05 + 0.3 * rand(n, 1, 17)
+    low = 0.05 + 0.3 * rand(n, 1, _JOINTS)
     return torch.where(outside[..., None], pulled, keypoints), torch.where(outside, confidence * low, confidence)

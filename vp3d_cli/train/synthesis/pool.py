@@ -1,7 +1,7 @@
-"""A pool of training windows, renewed a little at every step.
+"""Window pool: generated windows that are reused a few times, and replaced chunk by chunk.
 
-Making a window costs about as much as training on it, and a window may be used several times without harm where
-millions are made. Every chunk of the pool is drawn from a seed of its own, so a pool can be rebuilt exactly.
+Generating a window costs about as much as training on it, and reusing windows a few times does no harm when there are
+millions. Every chunk of the pool is generated from a seed of its own, so a pool can be restored exactly.
 """
 
 from __future__ import annotations
@@ -18,41 +18,39 @@ from vp3d_cli.train.batch import Batch
 from vp3d_cli.train.config import LoopConfig
 from vp3d_cli.train.synthesis.engine import DataEngine, Windows
 
-__all__ = ["Batch", "MotionSource", "WindowPool", "mirrored", "prepare"]
-
-# Frames drawn at once: few enough for intermediate results to stay in the processor's cache.
+# Frames generated at once: few enough for intermediate results to stay in the processor's cache.
 CHUNK_FRAMES = 256 * 27
 
 
-def prepare(windows: Windows, rule: InputRule, outputs: range, *, clean: bool = False) -> Batch:
-    """Apply the input rule to windows and keep the labels of the output frames.
+def make_batch(windows: Windows, rule: InputRule, outputs: range, *, clean: bool = False) -> Batch:
+    """Apply the input rule to generated windows, and select the labels of the output frames.
 
     Args:
-        windows: from the data engine.
-        rule: the lifter's input rule.
-        outputs: the frames that the lifter answers for.
-        clean: take exact keypoints with confidence 1 instead of simulated detections.
+        windows: generated windows.
+        rule: input rule of the lifter.
+        outputs: output frames of the lifter.
+        clean: use exact keypoints with confidence 1 instead of simulated detections.
     """
     keypoints = windows.clean_keypoints if clean else windows.keypoints
     scores = torch.ones_like(windows.scores) if clean else windows.scores
     keypoints, scores = as_trained(keypoints, scores, rule)
-    seen = normalize(keypoints, scores, windows.intrinsics[:, None], windows.size_wh[:, None], rule)
+    normalized = normalize(keypoints, scores, windows.intrinsics[:, None], windows.size_wh[:, None], rule)
     frames = slice(outputs.start, outputs.stop, outputs.step)
     joints, root = windows.joints, windows.root[:, :, None]
-    joints, root = seen.from_camera(joints)[:, frames], seen.from_camera(root)[:, frames, 0]
-    return Batch(seen.features, joints, root, seen.centre[:, frames], seen.spread[:, frames])
+    joints, root = normalized.from_camera(joints)[:, frames], normalized.from_camera(root)[:, frames, 0]
+    return Batch(normalized.features, joints, root, normalized.centre[:, frames], normalized.spread[:, frames])
 
 
 class WindowPool:
-    """Holds ``capacity`` windows, rounded up to whole chunks.
+    """Pool of generated windows.
 
     Args:
-        engine: draws windows.
-        rule, outputs: see :func:`prepare`.
-        capacity: windows held.
-        seed: of the chunks.
-        first_chunk: index of the first chunk that is held; a pool rebuilt with the value of :attr:`first_chunk` of
-            another pool is equal to it.
+        engine: generator of windows.
+        rule, outputs: see :func:`make_batch`.
+        capacity: number of windows, rounded up to whole chunks.
+        seed: seed of the chunks.
+        first_chunk: index of the oldest chunk; a pool created with the :attr:`first_chunk` of another one is equal to
+            it.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class WindowPool:
         return self._chunks * self.chunk
 
     def renew(self) -> None:
-        """Replace the oldest chunk by a new one."""
+        """Replace the oldest chunk by a newly generated one."""
         slot = self.first_chunk % self._chunks
         new = self._make(self.first_chunk + self._chunks)
         place = slice(slot * self.chunk, (slot + 1) * self.chunk)
@@ -89,24 +87,24 @@ class WindowPool:
         self.first_chunk += 1
 
     def sample(self, n: int, generator: torch.Generator) -> Batch:
-        """Draw n windows evenly."""
+        """Draw n windows uniformly."""
         index = torch.randint(len(self), (n,), generator=generator, device=self._engine.device)
         return self._windows.select(index)
 
     def _make(self, chunk: int) -> Batch:
         self._engine.generator.manual_seed(self._seed * 1_000_003 + chunk)
-        return prepare(self._engine.draw(self.chunk), self._rule, self._outputs)
+        return make_batch(self._engine.draw(self.chunk), self._rule, self._outputs)
 
 
-class MotionSource:
-    """Batches of windows from motions without end.
+class SyntheticWindows:
+    """Source of generated batches, see :class:`vp3d_cli.train.batch.BatchSource`.
 
     Args:
-        engine: draws windows.
-        rule, outputs: see :func:`prepare`.
-        loop: of the run.
+        engine: generator of windows.
+        rule, outputs: see :func:`make_batch`.
+        loop: configuration of the loop.
         batch: windows per step.
-        state: of a source to go on from.
+        state: state of the source to resume.
     """
 
     epoch: int | None = None
@@ -122,32 +120,32 @@ class MotionSource:
     ) -> None:
         self._rule, self._loop, self._batch = rule, loop, batch
         self._sampler = torch.Generator(engine.device).manual_seed(loop.seed)
-        self._coin = torch.Generator()
+        self._flip_generator = torch.Generator()
         if state is not None:
             self._sampler.set_state(state["sampler"])
         first_chunk = state["first_chunk"] if state is not None else 0
         self._pool = WindowPool(engine, rule, outputs, loop.pool, loop.seed, first_chunk)
 
     def batch(self, step: int) -> Batch:
-        """The windows of a step; every other batch, by chance, is mirrored."""
-        for _ in range(self._chunks_due(step)):
+        """Return the batch of a step; half of all batches, at random, are mirrored."""
+        for _ in range(self._chunks_to_renew(step)):
             self._pool.renew()
         batch = self._pool.sample(self._batch, self._sampler)
-        heads = torch.rand(1, generator=self._coin.manual_seed(step)).item() >= 0.5
-        return mirrored(batch, self._rule) if heads and self._loop.flips else batch
+        mirrored = torch.rand(1, generator=self._flip_generator.manual_seed(step)).item() >= 0.5
+        return mirror_batch(batch, self._rule) if mirrored and self._loop.flips else batch
 
     def state(self) -> Mapping[str, Any]:
-        """Of the sampler and the pool."""
+        """Return the state of the sampler and the pool."""
         return {"sampler": self._sampler.get_state(), "first_chunk": self._pool.first_chunk}
 
-    def _chunks_due(self, step: int) -> int:
-        """Chunks to renew before a step so that each window is used ``reuse`` times on average."""
+    def _chunks_to_renew(self, step: int) -> int:
+        """Number of chunks to replace before a step, for ``reuse`` uses per window on average."""
         per_step = self._batch / (self._loop.reuse * self._pool.chunk)
         return int((step + 1) * per_step) - int(step * per_step)
 
 
-def mirrored(batch: Batch, rule: InputRule) -> Batch:
-    """Swap left and right: features and labels alike."""
+def mirror_batch(batch: Batch, rule: InputRule) -> Batch:
+    """Mirror all windows of a batch: features and labels."""
     mirror = torch.tensor([-1.0, 1.0, 1.0], device=batch.root.device)
     return Batch(
         flip(batch.features, get_skeleton(rule.skeleton_2d).flip_order),

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from vp3d_cli.detect.roi import Roi
 
 from vp3d_cli.detect.crops import SquareCrop
 from vp3d_cli.detect.movenet.model import SinglePose

@@ -17,15 +17,8 @@ from numpy.typing import NDArray
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.coco import check_entry, frame_number, is_alphapose, is_result_list
-from vp3d_cli.io.keypoints.people import (
-    PeopleBuilder,
-    RawPeople,
-    ReadOptions,
-    to_box,
-    to_identity,
-    to_keypoints,
-    to_number,
-)
+from vp3d_cli.io.keypoints.instances import Instances, InstancesBuilder, ReaderOptions
+from vp3d_cli.io.keypoints.parsing import parse_box, parse_identity, parse_keypoints, parse_number
 from vp3d_cli.io.keypoints.source import Source
 
 _LAYOUTS = ("coco17", "halpe26", "coco133", "halpe136", "mpii16")
@@ -38,26 +31,26 @@ def matches(source: Source) -> bool:
     return _is_by_image(document) or (is_result_list(document) and is_alphapose(document[0]))
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read a results file.
 
     Raises:
         InputError: an entry is broken, or the layout is unknown.
     """
-    people = PeopleBuilder()
+    people = InstancesBuilder()
     if isinstance(source.document, dict):
         return _read_by_image(source, people, options)
     for i, entry in enumerate(source.document):
         where = f"{source}: entry {i}"
         check_entry(where, entry)
-        keypoints = to_keypoints(where, entry["keypoints"])
+        keypoints = parse_keypoints(where, entry["keypoints"])
         people.add(
             where,
             frame_number(where, entry["image_id"]),
             keypoints,
-            box_xyxy=to_box(where, entry.get("box", entry.get("bbox")), is_xywh=True),
-            score=_detector_score(to_number(where, entry.get("score"), "score"), keypoints),
-            person_id=to_identity(where, entry.get("idx")),
+            box_xyxy=parse_box(where, entry.get("box", entry.get("bbox")), is_xywh=True),
+            score=_detector_score(parse_number(where, entry.get("score"), "score"), keypoints),
+            person_id=parse_identity(where, entry.get("idx")),
         )
     raw = people.build(source, options, implied=_LAYOUTS)
     raw.frames_seen = raw.frames
@@ -81,7 +74,7 @@ def _is_by_image(document: Any) -> bool:
     return isinstance(first, dict) and ("people" in first or "bodies" in first)
 
 
-def _read_by_image(source: Source, people: PeopleBuilder, options: ReadOptions) -> RawPeople:
+def _read_by_image(source: Source, people: InstancesBuilder, options: ReaderOptions) -> Instances:
     for name, image in source.document.items():
         where = f"{source}: {name}"
         frame = frame_number(where, name)
@@ -91,7 +84,7 @@ def _read_by_image(source: Source, people: PeopleBuilder, options: ReadOptions) 
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{where}: not as AlphaPose writes it ({error!r}); write the file again") from error
         for values in listed:
-            people.add(where, frame, to_keypoints(where, values))
+            people.add(where, frame, parse_keypoints(where, values))
     raw = people.build(source, options, implied=("coco18",))
     raw.frames_seen = raw.frames
     return raw

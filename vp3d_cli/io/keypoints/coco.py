@@ -14,17 +14,8 @@ import numpy as np
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.base import KeypointReader
-from vp3d_cli.io.keypoints.people import (
-    PeopleBuilder,
-    RawPeople,
-    ReadOptions,
-    WriteJob,
-    to_box,
-    to_frame,
-    to_identity,
-    to_keypoints,
-    to_number,
-)
+from vp3d_cli.io.keypoints.instances import Instances, InstancesBuilder, ReaderOptions, WriteRequest
+from vp3d_cli.io.keypoints.parsing import parse_box, parse_frame, parse_identity, parse_keypoints, parse_number
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.types import Track2D
 
@@ -51,13 +42,13 @@ def is_alphapose(entry: dict[str, Any]) -> bool:
     return isinstance(entry["image_id"], str) or "box" in entry or "idx" in entry
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read a results file.
 
     Raises:
         InputError: an entry is broken, or the layout is unknown.
     """
-    people = PeopleBuilder()
+    people = InstancesBuilder()
     skipped = 0
     for i, entry in enumerate(source.document):
         where = f"{source}: entry {i}"
@@ -68,10 +59,10 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
         people.add(
             where,
             frame_number(where, entry["image_id"]),
-            to_keypoints(where, entry["keypoints"]),
-            box_xyxy=to_box(where, entry.get("bbox"), is_xywh=True),
-            score=to_number(where, entry.get("score"), "score"),
-            person_id=to_identity(where, entry.get("track_id")),
+            parse_keypoints(where, entry["keypoints"]),
+            box_xyxy=parse_box(where, entry.get("bbox"), is_xywh=True),
+            score=parse_number(where, entry.get("score"), "score"),
+            person_id=parse_identity(where, entry.get("track_id")),
         )
     raw = people.build(source, options, implied=_LAYOUTS)
     raw.frames_seen = raw.frames
@@ -97,14 +88,14 @@ def frame_number(where: object, image_id: object) -> int:
         InputError: there is none.
     """
     if not isinstance(image_id, str):
-        return to_frame(where, image_id)
+        return parse_frame(where, image_id)
     numbers = re.findall(r"\d+", re.sub(r"\.[A-Za-z]\w*$", "", image_id))
     if not numbers:
         raise InputError(f"{where}: no frame number in image_id {image_id!r}; name the images by their numbers")
-    return to_frame(where, int(numbers[-1]))
+    return parse_frame(where, int(numbers[-1]))
 
 
-def write(stream: IO[bytes], job: WriteJob) -> list[str]:
+def write(stream: IO[bytes], job: WriteRequest) -> list[str]:
     """Write COCO results frame by frame: ``image_id`` counts frames from 0, ``track_id`` is the person.
 
     A missing keypoint is 0, 0, 0, and so is one that was filled in, which this format cannot mark. ``score`` is the

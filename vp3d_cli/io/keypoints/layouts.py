@@ -1,7 +1,7 @@
 """Layouts: which joint each keypoint of a file is.
 
 A layout is named by the file, by its format, or by the user; never by a number of joints alone, since COCO and
-Human3.6M both have 17. Geometry never chooses a layout, but it may refuse one: :func:`contradiction`.
+Human3.6M both have 17. Geometry never chooses a layout, but it may refuse one: :func:`layout_problem`.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ _CONFIDENT = 0.3  # below, tools guess
 _MIN_PEOPLE = 5  # fewer say nothing about the layout
 
 
-def contradiction(layout: Layout, points: FloatArray, scores: FloatArray) -> str | None:
+def layout_problem(layout: Layout, points: FloatArray, scores: FloatArray) -> str | None:
     """Why keypoints cannot be in a layout, judged by medians over all people with a torso; None if they may be.
 
     Args:

@@ -19,17 +19,9 @@ import numpy as np
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.atomic import natural_key
 from vp3d_cli.io.keypoints.base import KeypointReader
+from vp3d_cli.io.keypoints.instances import Instances, InstancesBuilder, ReaderOptions
 from vp3d_cli.io.keypoints.layouts import Layout, layout_from_names
-from vp3d_cli.io.keypoints.people import (
-    PeopleBuilder,
-    RawPeople,
-    ReadOptions,
-    to_box,
-    to_frame,
-    to_identity,
-    to_keypoints,
-    to_number,
-)
+from vp3d_cli.io.keypoints.parsing import parse_box, parse_frame, parse_identity, parse_keypoints, parse_number
 from vp3d_cli.io.keypoints.source import Source, read_json
 
 _LAYOUTS = ("halpe26", "coco133", "halpe136", "mpii16")
@@ -46,13 +38,13 @@ def matches(source: Source) -> bool:
     return _is_instances(document) or _is_frames(document)
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read predictions.
 
     Raises:
         InputError: an instance is broken or in 3D, or the layout is unknown.
     """
-    people = PeopleBuilder()
+    people = InstancesBuilder()
     stated: Layout | None = None
     notes: list[str] = []
     if source.kind == "folder":
@@ -104,7 +96,7 @@ def _frames(source: Source, listed: list[Any], notes: list[str], first: int) -> 
         where = f"{source}: entry {i}"
         if not isinstance(entry, dict) or not isinstance(entry.get("instances"), list):
             raise InputError(f"{where}: no instances in it; write the file again")
-        numbers.append(to_frame(where, entry.get("frame_id", i + first)))
+        numbers.append(parse_frame(where, entry.get("frame_id", i + first)))
     if len(set(numbers)) < len(numbers):
         raise InputError(f"{source}: the same frame_id comes twice; give the predictions of one video")
     if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
@@ -121,7 +113,7 @@ def _images(source: Source) -> dict[int, Any]:
     return {i: read_json(path) for i, path in enumerate(sorted(files, key=lambda path: natural_key(path.name)))}
 
 
-def _add_instances(people: PeopleBuilder, where: str, frame: int, instances: Iterable[Any]) -> None:
+def _add_instances(people: InstancesBuilder, where: str, frame: int, instances: Iterable[Any]) -> None:
     if not isinstance(instances, list):
         raise InputError(f"{where}: no list of instances; write the file again")
     for instance in instances:
@@ -130,17 +122,17 @@ def _add_instances(people: PeopleBuilder, where: str, frame: int, instances: Ite
         points = np.asarray(instance["keypoints"], object)
         if points.ndim == 2 and points.shape[1] == 3:
             raise InputError(f"{where}: holds 3D keypoints; give the 2D predictions (pose2d)")
-        xy = to_keypoints(where, instance["keypoints"], columns=2)
-        scores = to_keypoints(where, instance["keypoint_scores"], columns=1)
+        xy = parse_keypoints(where, instance["keypoints"], columns=2)
+        scores = parse_keypoints(where, instance["keypoint_scores"], columns=1)
         if len(xy) != len(scores):
             raise InputError(f"{where}: {len(xy)} keypoints but {len(scores)} scores; write the file again")
         people.add(
             where,
             frame,
             np.concatenate([xy, scores], axis=1),
-            box_xyxy=to_box(where, instance.get("bbox"), is_xywh=False),
-            score=to_number(where, instance.get("bbox_score"), "bbox_score"),
-            person_id=to_identity(where, instance.get("track_id", instance.get("keypoints_label"))),
+            box_xyxy=parse_box(where, instance.get("bbox"), is_xywh=False),
+            score=parse_number(where, instance.get("bbox_score"), "bbox_score"),
+            person_id=parse_identity(where, instance.get("track_id", instance.get("keypoints_label"))),
         )
 
 

@@ -7,8 +7,6 @@ are not read: a detector did not see them.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from typing import IO, Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from vp3d_cli.io.keypoints.instances import Instances, ReaderOptions, WriteReque
 from vp3d_cli.io.keypoints.layouts import choose_layout, layout_from_names
 from vp3d_cli.io.keypoints.parsing import any_along, to_float32
 from vp3d_cli.io.keypoints.source import Source
-from vp3d_cli.io.npz_rows import write_archive
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays, write_archive
 from vp3d_cli.types import Keypoints2D, check_shape
 
 SCHEMA = "vp3d-keypoints/1"
@@ -38,7 +36,6 @@ _SHAPES: dict[str, tuple[str | int, ...]] = {
     "person_ids": ("P",),
     "joint_names_2d": ("K",),
 }
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError, RuntimeError, MemoryError)
 
 
 def matches(source: Source) -> bool:
@@ -100,7 +97,7 @@ def _from_detections(source: Source, options: ReaderOptions) -> Instances:
 
 def _load(source: Source) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(source.path, allow_pickle=False) as archive:
+        with open_arrays(source.path) as archive:
             schema = str(archive["schema"]) if "schema" in archive.files else ""
             if schema not in (SCHEMA, POSE_SCHEMA):
                 raise InputError(
@@ -108,7 +105,7 @@ def _load(source: Source) -> dict[str, NDArray[Any]]:
                     "the file again"
                 )
             arrays = {key: archive[key] for key in _SHAPES}
-    except _BROKEN as error:
+    except BROKEN_ARCHIVE as error:
         what = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{source}: cannot be read ({what}); the file is damaged, make it again") from error
     sizes: dict[str, int] = {}

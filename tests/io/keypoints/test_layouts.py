@@ -12,7 +12,7 @@ from keypoint_samples import (
 )
 
 from vp3d_cli.io.keypoints import LAYOUTS, find_layout
-from vp3d_cli.io.keypoints.layouts import layout_problem, joint_name, layout_from_names
+from vp3d_cli.io.keypoints.layouts import joint_name, layout_from_names, layout_problem
 from vp3d_cli.skeletons import COCO17
 
 

@@ -24,12 +24,12 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.instances import Instances, IntArray
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, layout_problem
 from vp3d_cli.io.keypoints.parsing import any_along
+from vp3d_cli.io.keypoints.resolution import match_resolution
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Keypoints2D, Track2D, VideoInfo, tracks_by_id
 
 # Crown and soles lie beyond eyes and ankles: those are at 0.936 and 0.039 of the body height (Drillis & Contini
 # 1966), so a body is 1.115 times as tall as its keypoints.
 _BOX_MARGIN = 0.06
-_OUTSIDE_MARGIN = 0.1  # of the image; keypoints further out count as outside
 _MAX_PIXELS = 1e6
 _MOST = 0.5
 _FPS_TOLERANCE = 0.01
@@ -97,7 +97,8 @@ def assemble(path: object, raw: Instances, format_name: str, video: VideoInfo | 
             f"{path}: not in layout {raw.layout.name}: {problem}; give the right one with --layout"
             + (f" ({' or '.join(others)}?)" if others else "")
         )
-    size_wh = _check_size(path, raw, video)
+    match_resolution(path, raw, video, notes)
+    size_wh = video.size_wh if video is not None else raw.size_wh
     boxes = _boxes(raw)
     _number_frames(path, raw, video, notes)
     num_frames = _fit_length(path, raw, video, notes)
@@ -142,25 +143,6 @@ def _clean(raw: Instances, notes: list[str]) -> None:
     missing = bad | absurd | any_along(~np.isfinite(raw.points), -1) | (raw.points == 0).all(axis=-1)
     raw.points[missing] = np.nan
     raw.scores = np.where(missing, 0.0, np.clip(scores, 0.0, 1.0)).astype(np.float32)
-
-
-def _check_size(path: object, raw: Instances, video: VideoInfo | None) -> tuple[int, int] | None:
-    """The image size, if anyone knows it."""
-    if video is not None and raw.size_wh is not None and raw.size_wh != video.size_wh:
-        turned = " (turned: was it made before the video was rotated upright?)" if (
-            raw.size_wh == video.size_wh[::-1]
-        ) else ""  # fmt: skip
-        raise InputError(
-            f"{path}: made for images of {raw.size_wh[0]}x{raw.size_wh[1]} pixels, but {video.path.name} has "
-            f"{video.width}x{video.height}{turned}; detect keypoints in this video"
-        )
-    finite = np.isfinite(raw.points)
-    if finite.any() and float(np.abs(raw.points[finite]).max()) <= 1.0:
-        raise InputError(
-            f"{path}: all positions lie within -1..1, so they are not pixels; write pixels "
-            "(OpenPose: --keypoint_scale 0)"
-        )
-    return video.size_wh if video is not None else raw.size_wh
 
 
 def _boxes(raw: Instances) -> FloatArray:
@@ -224,14 +206,10 @@ def _fit_length(path: object, raw: Instances, video: VideoInfo | None, notes: li
 def _outside(path: object, raw: Instances, boxes: FloatArray, size_wh: tuple[int, int], notes: list[str]) -> BoolArray:
     """(M,) people wholly outside the image."""
     size = np.asarray(size_wh, np.float32)
-    margin = _OUTSIDE_MARGIN * size
-    seen = np.isfinite(raw.points[..., 0])
-    with np.errstate(invalid="ignore"):
-        far = any_along((raw.points < -margin) | (raw.points > size + margin), -1) & seen
     gone = any_along((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size), 1)
-    if far.sum() > _MOST * seen.sum() or gone.sum() > _MOST * len(gone):
+    if gone.sum() > _MOST * len(gone):
         raise InputError(
-            f"{path}: most keypoints or boxes lie outside the image of {size_wh[0]}x{size_wh[1]} pixels; "
+            f"{path}: most people lie outside the image of {size_wh[0]}x{size_wh[1]} pixels; "
             "give keypoints of this very video, at its full size"
         )
     if gone.any():

@@ -25,21 +25,24 @@ PERSON_CATEGORY = 1
 
 def is_result_list(document: Any) -> bool:
     """Whether this is a list of people with ``image_id`` and flat ``keypoints``, COCO's or AlphaPose's."""
-    if not isinstance(document, list) or not document or not isinstance(document[0], dict):
-        return False
-    return "image_id" in document[0] and "keypoints" in document[0]
+    return isinstance(document, list) and any(map(_is_result, document))
+
+
+def _is_result(entry: Any) -> bool:
+    return isinstance(entry, dict) and "image_id" in entry and "keypoints" in entry
 
 
 def matches(source: Source) -> bool:
     """Whether this is a COCO results file; AlphaPose's, which is much alike, has names for images."""
     document = source.document
     nobody = source.kind == "json" and document == []
-    return nobody or (is_result_list(document) and not is_alphapose(document[0]))
+    return nobody or (is_result_list(document) and not is_alphapose(document))
 
 
-def is_alphapose(entry: dict[str, Any]) -> bool:
-    """Whether an entry of a result list is AlphaPose's."""
-    return isinstance(entry["image_id"], str) or "box" in entry or "idx" in entry
+def is_alphapose(document: list[Any]) -> bool:
+    """Whether a result list is AlphaPose's, which has names for images."""
+    entries = filter(_is_result, document)
+    return any(isinstance(entry["image_id"], str) or "box" in entry or "idx" in entry for entry in entries)
 
 
 def read(source: Source, options: ReaderOptions) -> Instances:
@@ -77,7 +80,7 @@ def check_entry(where: object, entry: Any) -> None:
     Raises:
         InputError: it has not.
     """
-    if not isinstance(entry, dict) or "image_id" not in entry or "keypoints" not in entry:
+    if not _is_result(entry):
         raise InputError(f"{where}: has no image_id or no keypoints; write the file again")
 
 

@@ -162,7 +162,7 @@ _LEGS_RATIO_MAX = 3.2  # longer leg to shorter leg (2.8)
 _ARM_TO_LEG_MAX = 2.5  # longer arm to shorter leg (2.1)
 _MIDHIP_MAX = 0.15  # middle of the hips from the midpoint of both (0 by definition)
 _CONFIDENT = 0.3  # below, tools guess
-_MIN_PEOPLE = 5  # fewer say nothing about the layout
+MIN_PEOPLE = 5  # fewer say nothing about the layout
 
 
 def layout_problem(layout: Layout, points: FloatArray, scores: FloatArray) -> str | None:
@@ -178,7 +178,7 @@ def layout_problem(layout: Layout, points: FloatArray, scores: FloatArray) -> st
     torso = np.isfinite(seen[:, shoulders, 0]).any(axis=1) & np.isfinite(seen[:, hips, 0]).any(axis=1)
     size = _spread(seen)
     seen, size = seen[torso & (size > 0)], size[torso & (size > 0)]
-    if len(seen) < _MIN_PEOPLE:
+    if len(seen) < MIN_PEOPLE:
         return None
     if _median(_spread(seen[:, layout.indices("nose", *both_sides("eye", "ear"))]) / size) > _HEAD_MAX:
         return "nose, eyes and ears lie as far apart as a body is long"

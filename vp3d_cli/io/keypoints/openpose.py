@@ -23,6 +23,7 @@ from vp3d_cli.io.keypoints.parsing import parse_frame, parse_identity, parse_key
 from vp3d_cli.io.keypoints.source import Source, read_json
 
 _LAYOUTS = ("body25", "coco18", "halpe26", "coco133", "halpe136")
+_FILES_TRIED = 20  # of a folder, to see whether they are of OpenPose; others may lie among them
 _NUMBER = re.compile(r"(\d+)\D*\.json$", re.IGNORECASE)
 
 
@@ -31,7 +32,7 @@ def matches(source: Source) -> bool:
     if source.kind == "json":
         return _is_frame(source.document)
     folders = [source.path, *subfolders(source.path)] if source.kind == "folder" else []
-    return any(_is_frame(read_json(files[0])) for folder in folders if (files := json_files(folder)))
+    return any(any(map(_is_frame, map(read_json, json_files(folder)[:_FILES_TRIED]))) for folder in folders)
 
 
 def read(source: Source, options: ReaderOptions) -> Instances:

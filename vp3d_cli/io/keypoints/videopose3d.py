@@ -166,4 +166,4 @@ def _stand_in(joint: int, ever: Sequence[bool]) -> int:
     return parent if parent >= 0 else list(ever).index(True)
 
 
-READER = KeypointReader("videopose3d", "VideoPose3D's keypoints (.npz)", matches, read)
+READER = KeypointReader("videopose3d", "VideoPose3D's custom keypoints (.npz)", matches, read)

@@ -22,8 +22,8 @@ from vp3d_cli.train.synthesis.noise import DetectorNoise, NoiseSettings
 
 INTRODUCTION = """# Measurements: errors of the MoveNet detector
 
-What MoveNet's keypoints on real video are like, joint by joint: the noise of the training data is modelled on these
-figures, and the smoother's weights rest on them. Made by `benchmarks/detector_noise.py` and
+Errors of MoveNet's keypoints on real video, joint by joint: the noise of the training data is modelled on these
+figures, and so are the weights of the smoother. Made by `benchmarks/detector_noise.py` and
 `benchmarks/detector_noise_report.py`; all figures are in [detector_noise.json](detector_noise.json).
 
 The true keypoints of these clips are unknown, so two measures do without them:

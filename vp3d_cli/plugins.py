@@ -181,5 +181,10 @@ TRAINING_DATA: Registry[Any] = Registry(
 # What the methods of Pose3D do; here, so that the container itself imports no stage.
 POSE_METHODS: Registry[Any] = Registry(
     "method of a pose",
-    {"save": "vp3d_cli.io.poses:export_pose", "to_dataframe": "vp3d_cli.io.tables:pose_table"},
+    {
+        "save": "vp3d_cli.io.poses:export_pose",
+        "to_dataframe": "vp3d_cli.io.tables:pose_table",
+        "with_rigs": "vp3d_cli.refine.rig:add_rigs",
+        "angles": "vp3d_cli.analysis.angles:joint_angles",
+    },
 )

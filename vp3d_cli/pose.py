@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, ShapeError
 from vp3d_cli.plugins import POSE_METHODS
-from vp3d_cli.skeletons import COCO17, Skeleton, skeleton_of
+from vp3d_cli.skeletons import COCO17, H36M17, Skeleton, skeleton_of
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Track2D, check_shape, over_all
 
 
@@ -227,7 +227,26 @@ class Pose3D:
             ConfigError: no format has this ending; the message lists those there are.
             OutputError: it exists and ``overwrite`` is not set, or it cannot be written.
         """
-        POSE_METHODS.get("save")(self, path, **options)
+        POSE_METHODS.get("save")(self.with_rigs(), path, **options)
+
+    def with_rigs(self) -> Pose3D:
+        """The pose with joint rotations for each person who has none, as animation formats need them."""
+        posed: Pose3D = self
+        if any(person.rig is None for person in self.people) and self.skeleton == H36M17:
+            posed = POSE_METHODS.get("with_rigs")(self)
+        return posed
+
+    def angles(self, names: Sequence[str] | None = None) -> list[Any]:
+        """Joint angles of each person, degrees; see :func:`vp3d_cli.analysis.angles.joint_angles`.
+
+        Args:
+            names: of the angles, such as ``left_knee_flexion``; None for all that the skeleton has.
+
+        Raises:
+            ConfigError: an unknown angle; the message lists those there are.
+        """
+        angles: list[Any] = POSE_METHODS.get("angles")(self, names)
+        return angles
 
     def to_dataframe(self) -> Any:
         """A table with a row for each person, frame and joint: time, metres in world space, confidence.

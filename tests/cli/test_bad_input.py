@@ -330,6 +330,7 @@ def processes_of_session(session: int) -> list[int]:
     [
         ("finding people ...", signal.SIGINT, 130),
         ("finding people ...", signal.SIGTERM, 143),
+        ("finding people ...", signal.SIGHUP, 129),
         ("drawing ...", signal.SIGINT, 130),
     ],
 )

@@ -58,7 +58,7 @@ def test_version(run_cli: RunCli) -> None:
         ["infer", "a.mp4", "--fov", "400"],
         ["infer", "a.mp4", "--fov", "60", "--intrinsics", "1000,1000,500,500"],
         ["infer", "a.mp4", "--height", "-1"],
-        ["infer", "a.mp4", "--out", "pose.json"],
+        ["infer", "a.mp4", "--out", "pose.xyz"],
         ["infer", "a.mp4", "--render", "a.mp4"],
         ["infer", "a.mp4", "b.mp4", "--out", "pose.npz"],
         ["infer", "a.mp4", "b/a.mp4"],
@@ -98,6 +98,7 @@ class FakePipeline:
 
     def _infer(self, video: Path, out: Path, settings: Any, run: Any, **options: Any) -> Any:
         self.calls.append({"video": video, "out": out, "settings": settings, "progress": run.report, **options})
+        run.written.append(out)
         if video.name in self.errors:
             raise self.errors[video.name]
 

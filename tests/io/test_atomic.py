@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vp3d_cli.errors import OutputError
-from vp3d_cli.io.atomic import check_target, content_sha256, list_content, natural_key, replacing
+from vp3d_cli.io.atomic import (
+    check_target,
+    content_sha256,
+    list_content,
+    natural_key,
+    protect,
+    replacing,
+    temporary_name,
+)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6))))
@@ -72,7 +81,6 @@ def test_a_target_that_could_be_written_is_left_as_it_was(tmp_path: Path) -> Non
         ("folder", "is a folder; give a file name inside it"),
         ("there.npz", "exists already; choose another name or pass --overwrite"),
         ("file/pose.npz", "does not exist"),
-        ("n" * 245 + ".npz", "the name is too long; choose a shorter one"),  # with what is added while it is written
         ("n" * 300 + ".npz", "the name is too long; choose a shorter one"),
     ],
 )
@@ -87,6 +95,85 @@ def test_a_target_that_could_not_be_written(tmp_path: Path, name: str, words: st
         raise AssertionError("the block was begun")
     assert str(checked.value) == str(written.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_longest_name_that_there_is(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".npz")
+    with replacing(path, overwrite=False) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+
+
+def test_what_a_command_reads_is_not_replaced(tmp_path: Path) -> None:
+    read, link, hard = tmp_path / "read.npz", tmp_path / "link.npz", tmp_path / "hard.npz"
+    read.write_bytes(b"precious")
+    link.symlink_to(read)
+    hard.hardlink_to(read)
+    protect([read, tmp_path, tmp_path / "missing.npz", "a\0b"])
+    try:
+        for path in (read, link, hard):
+            with pytest.raises(OutputError, match="is read by this command"):
+                check_target(path, overwrite=True)
+            with pytest.raises(OutputError, match="is read by this command"), replacing(path, overwrite=True):
+                pass
+    finally:
+        protect([])
+    check_target(read, overwrite=True)
+    assert read.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs device files and named pipes")
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    places = [Path("/dev/null"), tmp_path / "pipe.npz"]
+    for place in places:
+        with pytest.raises(OutputError, match="is a device, a pipe or a socket, not a file"):
+            check_target(place, overwrite=True)
+        with pytest.raises(OutputError, match="not a file"), replacing(place, overwrite=True):
+            pass
+        assert not place.is_file()
+
+
+def test_a_file_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "pose.npz"
+
+    def write() -> None:
+        with replacing(path, overwrite=False) as file:
+            file.write(b"ours")
+            path.write_bytes(b"theirs")
+
+    with pytest.raises(OutputError, match="exists already"):
+        write()
+    assert path.read_bytes() == b"theirs"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pose.npz"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there nobody can be asked whether a process is alive")
+def test_what_dead_processes_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    ours = temporary_name(tmp_path).name
+    left = tmp_path / ours.replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-")
+    left.mkdir()
+    (left / "picture.mp4").write_bytes(b"half")
+    file = left.with_name(left.name[: -len("0" * 12 + ".part")] + "0" * 12 + ".part")
+    file.write_bytes(b"half")
+    machine = ours.split("-")[1]
+    others = [left.name.replace(machine, "0" * 8), ours, ".vp3d-mine.part", "pose.npz"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"kept")
+    check_target(tmp_path / "new.npz", overwrite=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_link_laid_in_the_way_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    name = temporary_name(tmp_path)
+    name.symlink_to(victim)
+    monkeypatch.setattr("vp3d_cli.io.atomic.temporary_name", lambda folder: name)
+    with pytest.raises(OutputError), replacing(tmp_path / "pose.npz", overwrite=False):
+        pass
+    assert victim.read_bytes() == b"precious"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder in which not even root may write")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 import zipfile
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vp3d_cli.io.npz_rows import Rows, read_rows, write_archive
+from vp3d_cli.io.npz_rows import Rows, open_arrays, read_rows, write_archive
 
 
 def written(**arrays: Any) -> io.BytesIO:
@@ -87,3 +89,78 @@ def test_objects_and_cut_arrays_are_refused() -> None:
     stream = io.BytesIO(stream.getvalue()[:-1])
     with pytest.raises(ValueError, match="cut short"):
         list(read_rows(stream).rows)
+
+
+def archive(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(f"{name}.npy", data)
+    return path
+
+
+def member(descr: str, shape: tuple[int, ...], data: bytes = b"") -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+    return header.getvalue() + data
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (member("<f8", (10**12,)), "cut short"),
+        (member("<f8", (2**62, 2**62)), "cut short"),
+        (member("<f8", (-1,), bytes(8)), "impossible shape"),
+        (member("<U0", (10**12,)), "impossible shape"),
+        (member("|V0", (10**15,)), "impossible shape"),
+        (member("<U100000000", ()), "cut short"),
+        (b"hello", "magic string"),
+        (b"", "magic string"),
+        (b"\x93NUMPY\2\0" + b"\xff" * 4 + bytes(100), "not an array in numpy's format"),
+        (b"\x93NUMPY\x09\0" + bytes(100), "not an array in numpy's format"),
+        (b"\x93NUMPY\1\0" + struct.pack("<H", 18000) + b"(" * 9000 + b")" * 9000, "bad"),
+    ],
+)
+def test_headers_that_ask_for_more_than_there_is(bad: bytes, words: str, tmp_path: Path) -> None:
+    path = archive(tmp_path / "bad.npz", {"good": member("<f8", (), bytes(8)), "bad": bad})
+    with pytest.raises(ValueError, match=words) as refused, open_arrays(path):
+        pass
+    assert "bad" in str(refused.value)
+
+
+def test_a_bomb_is_refused_by_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file, file.open("zeros.npy", "w") as stream:
+        stream.write(member("<f8", (50_000_000,)))
+        for _ in range(400):
+            stream.write(bytes(1_000_000))
+    with pytest.raises(ValueError, match=r"0\.4 GB packed into 0\.4 MB"), open_arrays(path):
+        pass
+
+
+def test_archives_of_too_many_or_twice_the_same(tmp_path: Path) -> None:
+    many = archive(tmp_path / "many.npz", {f"a{i}": b"" for i in range(10_001)})
+    with pytest.raises(ValueError, match="10001 arrays"), open_arrays(many):
+        pass
+    twice = tmp_path / "twice.npz"
+    with zipfile.ZipFile(twice, "w") as file:
+        file.writestr("fps.npy", member("<f8", (), bytes(8)))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            file.writestr("fps.npy", member("<f8", (), bytes(8)))
+    with pytest.raises(ValueError, match="two arrays have one name"), open_arrays(twice):
+        pass
+
+
+def test_what_numpy_writes_is_opened(tmp_path: Path) -> None:
+    arrays = {"empty": np.zeros((0, 17, 2)), "text": np.array(["a", "bc"]), "one": np.array(3.0), "none": np.array("")}
+    np.savez_compressed(tmp_path / "fine.npz", **arrays)  # type: ignore[arg-type]
+    with open_arrays(tmp_path / "fine.npz") as opened:
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(opened[name], array)
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    if os.name == "nt":
+        pytest.skip("no named pipes in folders")
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(OSError, match="a pipe, a device or a socket"), open_arrays(tmp_path / "pipe.npz"):
+        pass

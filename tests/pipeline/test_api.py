@@ -171,3 +171,27 @@ def test_bad_files_for_lift(run_cli: RunCli, tmp_path: Path) -> None:
     outcome = run_cli("lift", tmp_path / "nobody.npz", "--out", tmp_path / "nobody.npz", "--overwrite")
     assert outcome.code == 2
     assert "give the result another name" in outcome.stderr
+
+
+def test_other_formats_are_written_directly(run_cli: RunCli, tmp_path: Path) -> None:
+    one = keypoints_of(COCO17)
+    both = np.stack([one, one + [150, 0]])
+    pose = vp3d.lift(both, size_wh=SIZE_WH, lifter="pose-27")
+    assert all(person.rig is not None for person in pose)
+    pose.save(tmp_path / "walk.bvh")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["walk_1.bvh", "walk_2.bvh"]
+    [first, second] = pose.angles(["left_knee_flexion"])
+    assert (first.person_id, second.person_id) == (1, 2)
+    assert len(repr(first)) < 100
+    boxes = np.concatenate([both.min(axis=2), both.max(axis=2)], axis=2)
+    frames = [
+        vp3d.Keypoints2D(boxes[:, t], both[:, t], np.full((2, 17), 0.9, np.float32), np.ones(2, np.float32))
+        for t in range(len(one))
+    ]
+    vp3d.Detections(frames, np.arange(len(one)) / 30, 30.0, SIZE_WH).save(tmp_path / "d.npz")
+    outcome = run_cli("lift", tmp_path / "d.npz", "--out", tmp_path / "two.bvh", "--lifter", "pose-27", "--quiet")
+    assert outcome.code == 0, outcome
+    assert outcome.stdout.splitlines() == [str(tmp_path / f"two_{i}.bvh") for i in (1, 2)]
+    outcome = run_cli("lift", tmp_path / "d.npz", "--out", tmp_path / "two.xyz")
+    assert outcome.code == 1
+    assert "unknown ending; use one of .npz, .bvh" in outcome.error_lines[-1]

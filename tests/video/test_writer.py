@@ -21,7 +21,7 @@ from tests.clips import SIZE_WH, corner_colours, corners, make_clip, run_ffmpeg,
 from vp3d_cli.errors import ConfigError, OutputError, ShapeError, VideoError
 from vp3d_cli.types import FrameBGR
 from vp3d_cli.video import VideoReader, VideoWriter, find_ffmpeg, probe_video
-from vp3d_cli.video.matroska import frame_header, stream_header
+from vp3d_cli.video.encoder import frame_header, stream_header
 
 # A beep from here to here in the sound of ``beeping``.
 BEEP_S = (1.0, 1.2)
@@ -216,7 +216,7 @@ def test_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     def denied(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkdtemp", denied)
+    monkeypatch.setattr(Path, "mkdir", denied)
     with pytest.raises(OutputError, match="Permission denied"):
         save(tmp_path / "out.mp4", [0.0])
 

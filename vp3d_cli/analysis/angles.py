@@ -39,7 +39,7 @@ _LEAST_BEND_DEG = 20.0
 _MIDDLE_OF_HIP_FLEXION, _MIDDLE_OF_ELEVATION_PLANE = 50.0, 45.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class JointAngles:
     """The joint angles of one person: t frames, A angles.
 
@@ -64,6 +64,9 @@ class JointAngles:
 
     def __len__(self) -> int:
         return len(self.times_s)
+
+    def __repr__(self) -> str:
+        return f"JointAngles(person {self.person_id}, {len(self)} frames, {len(self.names)} angles)"
 
     def __getitem__(self, name: str) -> DoubleArray:
         """(t,) degrees of one angle.

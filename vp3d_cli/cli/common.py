@@ -15,6 +15,8 @@ import typer
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+# Characters of an error or a warning: longer ones quote a file that nobody wants to read.
+MAX_LINE = 460
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -45,21 +47,38 @@ def one_line(text: object) -> str:
 
 
 def printable(text: str) -> str:
-    """One line that any terminal takes: bytes of file names that are no text, and control characters, are replaced."""
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    """One line that any terminal takes: control characters and bytes that are no text are written as escapes.
+
+    A file's name or content could otherwise move the cursor, change colours or forge a line of ours.
+    """
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def shortened(text: str, length: int = MAX_LINE) -> str:
+    """Text of at most ``length`` characters: what is too long loses its middle."""
+    return text if len(text) <= length else f"{text[: length * 2 // 3]} ... {text[-length // 4 :]}"
 
 
 def print_error(error: BaseException | str) -> None:
     """Print ``vp3d: error: ...`` to stderr, on one line; with ``--debug`` the traceback before it."""
     if isinstance(error, BaseException) and os.environ.get("VP3D_DEBUG"):
         traceback.print_exception(error)
-    print(f"vp3d: error: {one_line(error)}", file=sys.stderr)
+    print(f"vp3d: error: {_message(error)}", file=sys.stderr)
 
 
 def print_warning(message: str) -> None:
     """Print ``vp3d: warning: ...`` to stderr, on one line."""
-    print(f"vp3d: warning: {one_line(message)}", file=sys.stderr)
+    print(f"vp3d: warning: {_message(message)}", file=sys.stderr)
+
+
+def _message(text: object) -> str:
+    return shortened(printable(one_line(text)))
 
 
 def format_table(rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> str:

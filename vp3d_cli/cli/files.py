@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vp3d_cli.cli.common import AsJson, Overwrite, Quiet
+from vp3d_cli.cli.common import AsJson, Overwrite, Quiet, printable
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.atomic import open_regular
 
 if TYPE_CHECKING:
     from vp3d_cli.pose import Pose3D
@@ -56,13 +59,22 @@ def info(
     vp3d info video.mp4
     vp3d info pose.npz --json
     """
-    if not file.exists():
+    if not os.path.lexists(file):
         raise InputError(f"no such file or folder: {file}")
     facts = npz_facts(file) if is_npz(file) else video_facts(file)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(_as_json(facts), indent=2, allow_nan=False))
         return
-    print("\n".join(format_facts(facts)))
+    print("\n".join(map(printable, format_facts(facts))))
+
+
+def _as_json(value: Any) -> Any:
+    """The same, with null for numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def is_npz(file: Path) -> bool:
@@ -71,8 +83,11 @@ def is_npz(file: Path) -> bool:
         return False
     if file.suffix.lower() == ".npz":
         return True
-    with file.open("rb") as stream:
-        return stream.read(4) == b"PK\x03\x04"
+    try:
+        with open_regular(file) as stream:
+            return stream.read(4) == b"PK\x03\x04"
+    except OSError as error:
+        raise InputError(f"{file}: cannot be opened ({error.strerror}); check what it is and its permissions") from None
 
 
 def video_facts(file: Path) -> dict[str, Any]:

@@ -152,7 +152,10 @@ def pose_job(job: Job, run: Options) -> None:
 
         with pipeline_run(video, files, job, run) as pipeline:
             pose = api.infer_to_file(video, out, run.settings, pipeline, overwrite=run.overwrite)
-        deliver(files, out, job.out)
+        if out == job.out:
+            print(*pipeline.written, sep="\n", flush=True)
+        else:
+            deliver(files, out, job.out)
         if render is not None and job.render is not None:
             with StageProgress(run.quiet) as progress:
                 draw(pose, video, render, overwrite=run.overwrite, progress=progress)

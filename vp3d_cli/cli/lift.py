@@ -63,10 +63,10 @@ def lift(
     with StageProgress(quiet) as progress:
         run = Run(Models(settings), progress, provenance={"command": str(context.obj)})
         pose = lift_detections(found, settings, run)
-    export_pose(pose, target, overwrite=overwrite)
-    print(target, flush=True)
+    files, notes = export_pose(pose, target, overwrite=overwrite)
+    print(*files, sep="\n", flush=True)
     if not quiet:
-        for warning in pose.provenance["warnings"]:
+        for warning in [*pose.provenance["warnings"], *notes]:
             print_warning(warning)
         print(format_summary(detections.name, summarize(pose)), file=sys.stderr)
 

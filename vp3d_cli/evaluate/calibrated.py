@@ -11,6 +11,7 @@ import numpy as np
 from vp3d_cli.camera import project
 from vp3d_cli.errors import InputError
 from vp3d_cli.evaluate.scores import Scores, score_motion
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays
 from vp3d_cli.pose import Pose3D
 from vp3d_cli.skeletons import COCO_LIMBS, H36M_LIMBS, LIMB_JOINTS
 from vp3d_cli.types import DoubleArray, FloatArray
@@ -54,7 +55,7 @@ def read_calibrated(path: Path, camera: str) -> CalibratedView:
     if not path.is_file():
         raise InputError(f"no calibrated clip at {path}; give the path of an npz file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_arrays(path) as archive:
             cameras = [key.removesuffix("_joints_cam") for key in archive.files if key.endswith("_joints_cam")]
             if camera not in cameras:
                 raise InputError(f"{path}: no camera {camera!r}; it has {', '.join(cameras) or 'none'}")
@@ -76,7 +77,7 @@ def read_calibrated(path: Path, camera: str) -> CalibratedView:
                 distortion,
                 float(archive["fps"]),
             )
-    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+    except BROKEN_ARCHIVE as error:
         raise InputError(f"{path} is not a calibrated clip ({error}); see docs/evaluation.md for the format") from error
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+import secrets
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +39,29 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is a regular one: a named pipe would block, a device has no end.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a device, a socket or a folder.
+    """
+    check_regular(path)
+    return open(path, "rb")
+
+
+def check_regular(path: Path) -> None:
+    """Check that a path names a regular file, before it is opened.
+
+    Raises:
+        OSError: there is nothing, or a pipe, a device, a socket or a folder.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.ENODEV, "it is a pipe, a device or a socket, not a file", str(path))
+
+
 def list_content(folder: Path) -> list[Path]:
     """The images of a folder, by name; of one without images (2D keypoints, say) all files.
 
@@ -40,7 +69,8 @@ def list_content(folder: Path) -> list[Path]:
         OSError: the folder cannot be read.
     """
     entries = sorted(folder.iterdir())
-    return [entry for entry in entries if is_image(entry.name)] or [entry for entry in entries if entry.is_file()]
+    files = [entry for entry in entries if entry.is_file()]
+    return [entry for entry in files if is_image(entry.name)] or files
 
 
 def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
@@ -58,7 +88,7 @@ def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
     for file in list_content(path) if is_folder else [path]:
         if is_folder:
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"))
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
                 beat()
@@ -95,18 +125,35 @@ def fingerprint(path: Path, beat: Callable[[], None] = lambda: None) -> dict[str
     return {**modification_of(path), "sha256": content_sha256(path, beat)}
 
 
+def protect(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Make :func:`check_target` and :func:`replacing` refuse to replace these files, whatever they are called.
+
+    The command line names what a command reads, so that none destroys its own input; what was named before is
+    forgotten.
+    """
+    _protected.clear()
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)
+            if not stat.S_ISDIR(status.st_mode):
+                _protected.add((status.st_dev, status.st_ino))
+
+
+_protected: set[tuple[int, int]] = set()
+
+
 def check_target(path: Path, overwrite: bool) -> None:
     """Find out before hours of work whether a file could be written: :func:`replacing` could begin.
 
     Raises:
-        OutputError: its folder is missing or not writable, it is a folder itself, or it exists and ``overwrite``
-            is not set.
+        OutputError: its folder is missing or not writable, it is a folder itself or no file, it is read by this
+            command, or it exists and ``overwrite`` is not set.
     """
     with _told_of(path):
         _check_place(path, overwrite)
         # To try is the only way to know: permissions mean nothing to root, nor to many a network disk.
-        partial = _partial_of(path)
-        partial.touch()
+        file, partial = _open_partial(path)
+        file.close()
         partial.unlink()
 
 
@@ -133,28 +180,87 @@ def replacing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """
     with _told_of(path):
         _check_place(path, overwrite)
-        partial = _partial_of(path)
+        file, partial = _open_partial(path)
         try:
-            with open(partial, "wb") as file:
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())  # a full network disk may say so only now
+            _check_place(path, overwrite)  # someone else may have written it meanwhile
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
 
+def temporary_name(folder: Path) -> Path:
+    """A new name for a temporary file or folder beside a result; :func:`remove_leftovers` knows whose it is."""
+    return folder / f"{_PREFIX}{_machine()}-{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and folders of processes of this machine that were killed; looks once in each folder."""
+    if folder in _cleaned:
+        return
+    _cleaned.add(folder)
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            owner = _LEFTOVER.fullmatch(entry.name)
+            if owner and owner[1] == _machine() and not _is_alive(int(owner[2])):
+                _remove(Path(entry.path), entry.is_dir(follow_symlinks=False))
+
+
+_PREFIX, _SUFFIX = ".vp3d-", ".part"
+_LEFTOVER = re.compile(rf"{re.escape(_PREFIX)}([0-9a-f]{{8}})-(\d{{1,10}})-[0-9a-f]{{12}}{re.escape(_SUFFIX)}")
+_cleaned: set[Path] = set()
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight digits for this machine: a disk may be shared, process numbers are not."""
+    return hashlib.sha256(socket.gethostname().encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there, the signal 0 ends a process
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # of another user
+    return True
+
+
+def _remove(path: Path, is_folder: bool) -> None:
+    if is_folder:
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _open_partial(path: Path) -> tuple[BinaryIO, Path]:
+    remove_leftovers(path.parent)
+    partial = temporary_name(path.parent)
+    # "x" creates it: a link that someone laid there is not followed.
+    return open(partial, "xb"), partial
+
+
 def _check_place(path: Path, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"{path}: the folder {path.parent} does not exist; create it or choose another")
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(status.st_mode):
         raise OutputError(f"{path}: is a folder; give a file name inside it")
-    if path.exists() and not overwrite:
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputError(f"{path}: is a device, a pipe or a socket, not a file; give another name")
+    if (status.st_dev, status.st_ino) in _protected:
+        raise OutputError(f"{path}: is read by this command; give the result another name")
+    if not overwrite:
         raise OutputError(f"{path}: exists already; choose another name or pass --overwrite")
-
-
-def _partial_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
@@ -164,6 +270,10 @@ def _told_of(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{path}: {_reason(error)}") from error
+    except ValueError as error:
+        if "null" not in str(error):
+            raise
+        raise OutputError(f"{path}: is no file name; choose another") from error
 
 
 def _reason(error: OSError) -> str:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +34,8 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError, OutputError, ShapeError
 from vp3d_cli.io.atomic import replacing
-from vp3d_cli.io.npz_rows import write_archive
+from vp3d_cli.io.json_text import parse_json
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays, write_archive
 from vp3d_cli.io.tables import data_frame
 from vp3d_cli.skeletons import COCO17, Skeleton, skeleton_of
 from vp3d_cli.types import BoolArray, DoubleArray, Keypoints2D, Track2D, check_shape, tracks_by_id
@@ -56,8 +56,6 @@ _SHAPES: dict[str, tuple[str | int, ...]] = {
     "shot_starts": ("S",),
     "detected": ("T",),
 }
-# What numpy and zipfile raise on files that are cut short or damaged.
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -317,7 +315,7 @@ def read_detections(path: str | Path) -> Detections:
     if not path.is_file():
         raise InputError(f"no such file: {path}")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with open_arrays(path) as archive:
             schema = str(archive["schema"]) if "schema" in archive.files else ""
             if schema != SCHEMA:
                 raise InputError(
@@ -325,12 +323,12 @@ def read_detections(path: str | Path) -> Detections:
                 )
             arrays = {key: archive[key] for key in _SHAPES}
             ids = archive["person_ids"] if "person_ids" in archive.files else None
-            known = json.loads(str(archive["provenance"]))
-            progress = json.loads(str(archive["progress"])) if "progress" in archive.files else None
+            known = parse_json(str(archive["provenance"]))
+            progress = parse_json(str(archive["progress"])) if "progress" in archive.files else None
         return _from_arrays(arrays, ids, known, progress)
     except InputError:
         raise
-    except (*_BROKEN, ShapeError, AttributeError, TypeError) as error:
+    except (*BROKEN_ARCHIVE, ShapeError, AttributeError, TypeError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{path}: cannot be read as detections ({said}); the file is damaged, make it again"

@@ -211,7 +211,9 @@ def infer_to_file(
     with _cache_of_nobody(run):
         pose = infer_video(video, settings, run)
     if out is not None:
-        export_pose(pose, out, overwrite=overwrite)
+        files, notes = export_pose(pose, out, overwrite=overwrite)
+        run.written += files
+        pose.provenance["warnings"].extend(notes)
         delete_cache(run.cache)
     return pose
 

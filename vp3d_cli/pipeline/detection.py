@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -203,11 +203,15 @@ def keypoints_from_file(reader: VideoReader, settings: InferSettings, report: Pr
         raise InputError("--keypoints covers the whole video; leave out --start and --end")
     if is_detections_file(settings.keypoints):
         return _own_detections(reader, settings.keypoints, report)
-    file = read_keypoints(settings.keypoints, reader.info, layout=settings.layout, joint_map=settings.joint_map)
+    layout = {"layout": settings.layout, "joint_map": settings.joint_map}
+    # First without a number of frames, so that a file that is of no use is refused before the video is decoded.
+    file = read_keypoints(settings.keypoints, replace(reader.info, frame_count=None), **layout)
     times = []
     for frame in reader:
         times.append(frame.time_s)
         report("detect", len(times), len(file))
+    # The frames of the video are those that it gives, here as for a detector; its container may count others.
+    file = read_keypoints(settings.keypoints, replace(reader.info, frame_count=len(times)), **layout)
     count = min(len(times), len(file))
     warnings = list(file.warnings)
     if len(times) != len(file):

@@ -140,7 +140,7 @@ def delete_cache(cache: Path | None) -> None:
         return
     folder = chunk_folder(cache)
     # A process that was killed while it wrote has left half a file under another name.
-    for file in [*cache_files(cache), *folder.glob(".chunk-*.partial")]:
+    for file in [*cache_files(cache), *folder.glob(".vp3d-*.part")]:
         file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # there is none, or the user has put something into it
         folder.rmdir()

@@ -1,6 +1,6 @@
 """From a video to 3D motion: all stages, in order. Read this first.
 
-    video -> detections -> tracks -> preprocess -> lift -> refine -> world
+    video -> detections -> tracks -> preprocess -> lift -> refine -> world -> rig
 
 :func:`infer_video` is the whole way, :func:`detect_people` its 2D half, :func:`lift_detections` its 3D half.
 :mod:`vp3d_cli.pipeline.api` has the public functions around them.
@@ -28,6 +28,7 @@ from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.preprocess import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
 from vp3d_cli.refine.bone_lengths import refine_bone_lengths
 from vp3d_cli.refine.reprojection import refine_reprojection
+from vp3d_cli.refine.rig import add_rigs
 from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
 from vp3d_cli.refine.world import to_world
 from vp3d_cli.skeletons import COCO17, H36M17, LIMB_JOINTS, Skeleton
@@ -74,7 +75,7 @@ def detect_people(video: str | Path, settings: InferSettings, run: Run) -> Detec
 
 
 def lift_detections(detections: Detections, settings: InferSettings, run: Run, started: float | None = None) -> Pose3D:
-    """Stages 2 to 6: track people, choose them, lift each one, and place everyone in the world."""
+    """Stages 2 to 7: track people, choose them, lift each one, place everyone in the world, and fit their rigs."""
     started = time.perf_counter() if started is None else started
     times, size_wh = detections.frame_times_s, detections.video_size_wh
     intrinsics = settings.camera(size_wh).as_tuple()
@@ -89,7 +90,7 @@ def lift_detections(detections: Detections, settings: InferSettings, run: Run, s
         )
     run.report("lift", len(motions) * len(times), len(motions) * len(times))
 
-    return Pose3D(
+    pose = Pose3D(
         people=place_in_world(motions, times),
         frame_times_s=times,
         fps=detections.fps,
@@ -98,8 +99,10 @@ def lift_detections(detections: Detections, settings: InferSettings, run: Run, s
         joint_names_3d=H36M17.joints,
         parents_3d=H36M17.parents,
         joint_names_2d=tracks[0].skeleton.joints,
-        provenance=provenance_of_pose(detections, settings, run, time.perf_counter() - started),
     )
+    pose = add_rigs(pose)
+    seconds = time.perf_counter() - started
+    return dataclasses.replace(pose, provenance=provenance_of_pose(detections, settings, run, seconds))
 
 
 def track_and_select(detections: Detections, settings: InferSettings) -> list[Track2D]:

@@ -62,6 +62,7 @@ class Run:
         map_chunks: runs the chunks of a long video; None runs them in processes of this machine.
         provenance: what the result's provenance says besides, such as the command; ``earlier_seconds`` is added to the
             time that the run took.
+        written: filled with the files that were written: formats that hold one person have a file for each.
     """
 
     models: Models
@@ -69,6 +70,7 @@ class Run:
     cache: Path | None = None
     map_chunks: MapChunks | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    written: list[Path] = field(default_factory=list)
 
 
 def fingerprint_of(video: str) -> dict[str, Any]:

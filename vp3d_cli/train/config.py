@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -275,7 +276,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     try:
         values: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number of thousands of digits
         raise ConfigError(f"invalid TOML: {error}") from error
     return values
 
@@ -377,12 +378,22 @@ def _build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
             _check_type(fields[name], kwargs[name], f"{where}: {name}")
     try:
         return kind(**kwargs)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
 def _check_type(declared: dataclasses.Field[Any], value: Any, where: str) -> None:
     types: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-    wanted = types.get(str(declared.type))
+    declared_type = str(declared.type)
+    if declared_type.startswith("tuple[") and not isinstance(value, tuple):
+        raise ConfigError(f"{where} must be a list, got {value!r}")
+    if any(
+        isinstance(part, float) and not math.isfinite(part) for part in (value if isinstance(value, tuple) else [value])
+    ):
+        raise ConfigError(f"{where} must be finite, got {value!r}")
+    inside = types.get(declared_type.removeprefix("tuple[").partition(",")[0].rstrip("]"))
+    if declared_type.startswith("tuple[") and inside and not all(isinstance(part, inside) for part in value):
+        raise ConfigError(f"{where} must be a list of {inside[-1].__name__}, got {value!r}")
+    wanted = types.get(declared_type)
     if wanted is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted != (bool,))):
         raise ConfigError(f"{where} must be {declared.type}, got {value!r}")

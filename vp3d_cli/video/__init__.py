@@ -1,7 +1,8 @@
 """Videos in and out: facts of a file, its frames with their true times, and encoding.
 
-``probe.py`` reads what a file says of itself, ``sources.py`` decodes (OpenCV, an ffmpeg pipe or a folder of images),
-``reader.py`` streams frames from a background thread, ``writer.py`` encodes, ``ffmpeg.py`` finds and runs ffmpeg.
+Read ``reader.py`` first. ``probe.py`` reads what a file says of itself and ``packets.py`` which frames it has,
+``decode.py`` decodes (OpenCV, an ffmpeg pipe, or a folder of ``images.py``), ``handover.py`` is the queue between
+threads, ``writer.py`` and ``encoder.py`` encode, ``ffmpeg.py`` finds and runs ffmpeg.
 """
 
 from vp3d_cli.video.ffmpeg import find_ffmpeg

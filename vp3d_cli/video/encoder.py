@@ -1,7 +1,8 @@
-"""The ffmpeg runs behind :class:`VideoWriter`: encode raw frames, add sound, make a gif."""
+"""The ffmpeg runs behind :class:`VideoWriter`: encode raw frames from a Matroska stream, add sound, make a gif."""
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,7 +12,6 @@ import ffmpeg
 
 from vp3d_cli.errors import OutputError
 from vp3d_cli.video import ffmpeg as program
-from vp3d_cli.video.matroska import frame_header, stream_header
 
 # Clock of MPEG: a frame of 24, 25, 30, 30000/1001, 50 or 60 fps is a whole number of ticks.
 TICKS_PER_S = 90000
@@ -37,6 +37,7 @@ _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
 _AUDIO_COPY_TOLERANCE_S = 1e-3
 # Browsers show a frame of less than 1/50 s for 1/10 s.
 _GIF_MAX_FPS = 50.0
+_MICROSECOND_NS = 1000  # the unit of times in the stream of raw frames
 
 
 class Encoder:
@@ -67,7 +68,8 @@ class Encoder:
         # A file, not a pipe: nobody need read along, and there are few words at this level.
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
         codec = _H264_FOR_GIF if for_gif else _H264
-        source = ffmpeg.input("pipe:", f="matroska", v="error")
+        only = {"protocol_whitelist": "pipe", "format_whitelist": "matroska"}
+        source = ffmpeg.input("pipe:", f="matroska", v="error", **only)
         encode = source.output(
             program.as_url(written_to),
             vf=_TO_YUV.format(**codec),
@@ -147,8 +149,8 @@ def add_sound(
     seek = {"ss": f"{start_s:.6f}"} if start_s > _AUDIO_COPY_TOLERANCE_S else {}
     as_is = codec in _MP4_AUDIO and not seek
     inputs = [
-        ffmpeg.input(program.as_url(picture), v="error"),
-        ffmpeg.input(program.as_url(sound), t=f"{length_s:.6f}", protocol_whitelist="file", **seek),
+        program.source(picture, v="error"),
+        program.source(sound, t=f"{length_s:.6f}", **seek),
     ]
     audio = {"c:a": "copy"} if as_is else {"c:a": "aac", "b:a": "160k"}
     options = {"c:v": "copy", **audio, "movflags": "+faststart"}
@@ -163,14 +165,15 @@ def make_gif(target: Path, picture: Path, fps: float, written_to: Path) -> None:
         OutputError: ffmpeg failed.
     """
     palette = written_to.with_suffix(".palette.png")
-    source = ffmpeg.input(program.as_url(picture), v="error")
+    source = program.source(picture, v="error")
     # Differences between frames count more than a still background.
     _run(target, program.command(source.output(program.as_url(palette), vf="palettegen=stats_mode=diff", update=1)))
     if fps > _GIF_MAX_FPS:
         source = source.filter("fps", _GIF_MAX_FPS)
     # An ordered pattern does not crawl from frame to frame as error diffusion does.
     # A percent sign in a folder's name is no pattern.
-    colours = ffmpeg.input(program.as_url(palette), f="image2", pattern_type="none")
+    only = {"protocol_whitelist": "file", "format_whitelist": "image2"}
+    colours = ffmpeg.input(program.as_url(palette), f="image2", pattern_type="none", **only)
     frames = ffmpeg.filter([source, colours], "paletteuse", dither="bayer", bayer_scale=4, diff_mode="rectangle")
     timing = program.keep_timing_option(program.find_ffmpeg())
     _run(target, program.command(frames.output(program.as_url(written_to), **timing)))
@@ -192,3 +195,62 @@ def _failed(target: Path, returncode: int, words: bytes) -> OutputError:
         return OutputError(f"cannot write {target}: no space left on its disk; free some, or write elsewhere")
     why = program.reason(words, returncode)
     return OutputError(f"cannot write {target}: ffmpeg failed ({why}); check its folder, or write elsewhere")
+
+
+# Raw frames with their times as a Matroska stream: what tells ffmpeg the time of each frame that comes through a pipe.
+# Only what that needs, after RFC 9559 (Matroska) and RFC 8794 (EBML, its binary form).
+
+
+def stream_header(size_wh: tuple[int, int], frame_s: float) -> bytes:
+    """The start of a stream of uncompressed BGR frames.
+
+    Args:
+        size_wh: (width, height) in pixels.
+        frame_s: how long a frame is shown, for the last one.
+    """
+    width, height = size_wh
+    ebml = _number("42F7", 1) + _element("4282", b"matroska") + _number("4287", 4) + _number("4285", 2)
+    info = _number("2AD7B1", _MICROSECOND_NS) + _element("4D80", b"vp3d") + _element("5741", b"vp3d")
+    # The colour space is the four letters that AVI has for 24 bits of blue, green, red.
+    video = _number("B0", width) + _number("BA", height) + _element("2EB524", b"BGR\x18")
+    track = (
+        _number("D7", 1)  # number
+        + _number("73C5", 1)  # unique number
+        + _number("83", 1)  # of type video
+        + _number("23E383", max(1, round(frame_s * 1e9)))  # default duration
+        + _element("86", b"V_UNCOMPRESSED")
+        + _element("E0", video)
+    )
+    unknown_size = b"\x01" + b"\xff" * 7
+    return (
+        _element("1A45DFA3", ebml)
+        + bytes.fromhex("18538067")
+        + unknown_size
+        + _element("1549A966", info)
+        + _element("1654AE6B", _element("AE", track))
+    )
+
+
+def frame_header(time_s: float, frame_bytes: int) -> bytes:
+    """What goes before the bytes of a frame.
+
+    Each has a cluster of its own: within one, times are 16-bit numbers, which is 32 ms in microseconds.
+    """
+    time = _number("E7", round(time_s * 1e6))
+    block = b"\x81" + b"\x00\x00" + b"\x80"  # track 1, at the cluster's time, a key frame
+    block_size = len(block) + frame_bytes
+    simple_block = b"\xa3" + _size(block_size)
+    cluster_size = len(time) + len(simple_block) + block_size
+    return bytes.fromhex("1F43B675") + _size(cluster_size) + time + simple_block + block
+
+
+def _element(identity: str, content: bytes) -> bytes:
+    return bytes.fromhex(identity) + _size(len(content)) + content
+
+
+def _number(identity: str, value: int) -> bytes:
+    return _element(identity, struct.pack(">Q", value))
+
+
+def _size(count: int) -> bytes:
+    return struct.pack(">Q", count | 1 << 56)  # eight bytes, the first of which says so

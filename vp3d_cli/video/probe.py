@@ -1,4 +1,4 @@
-"""What a video says of itself, before its frames are read."""
+"""Facts of a video before its frames are decoded: size, rate, duration, codec, and which frames it has."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
-import ffmpeg
-
 from vp3d_cli.errors import ConfigError, VideoError
-from vp3d_cli.io.atomic import IMAGE_SUFFIXES
+from vp3d_cli.io.atomic import IMAGE_SUFFIXES, check_regular, open_regular
 from vp3d_cli.types import VideoInfo
 from vp3d_cli.video import ffmpeg as program
-from vp3d_cli.video.capture import open_capture
-from vp3d_cli.video.images import DEFAULT_IMAGE_FPS, list_images, read_image
+from vp3d_cli.video.images import DEFAULT_IMAGE_FPS, check_size, list_images, read_image
+from vp3d_cli.video.packets import AviClock, Packets, copy_packets, parse_packets, read_packets
 
 # Packets from which the mean frame rate is measured: half a minute of video, read without decoding.
 _RATE_PACKETS = 1000
+_TIME_TOLERANCE_S = 1e-6
 # Pixels count as square unless they are further from it than this: scaling leaves 1216:1215 behind, which a gif, that
 # counts in 64ths, makes 63:64. The narrowest pixels in use are DV's, 12:11.
 _SQUARE_TOLERANCE = 0.02
-# Demuxers that make a "video" out of any text.
-_NOT_VIDEO = frozenset({"tty", "bintext", "xbin", "adf", "idf", "lavfi"})
+# A file up to this size is read whole for the number of its frames, which takes a second; a longer one is not.
+_COUNTED_BYTES = 256 << 20
+# Names that a path may have on any system in use.
+_MAX_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Media:
         coded_size_wh: upright, but before pixels that are not square are stretched.
         audio_codec: codec of the first sound track; empty where there is none.
         cover_first: a still picture (cover art) stands before the video among the streams.
+        lost_start_s: from the first frame that is shown to the first that can be decoded, seconds.
     """
 
     info: VideoInfo
@@ -51,14 +52,15 @@ class Media:
     coded_size_wh: tuple[int, int] = (0, 0)
     audio_codec: str = ""
     cover_first: bool = False
+    lost_start_s: float = 0.0
 
 
 def probe_video(path: str | Path, *, image_fps: float = DEFAULT_IMAGE_FPS) -> VideoInfo:
     """Read the facts of a video file, or of a folder of images (jpg, png, bmp, webp, tif in natural order).
 
-    ``fps`` is the mean over the first thousand frames (true for a variable frame rate, too); ``frame_count`` is what
-    an mp4 or mov declares, or the number of frames of a short file; ``duration_s`` is that of the whole file,
-    which includes sound that outlasts the picture.
+    ``fps`` is the mean over the first thousand frames (true for a variable frame rate, too); ``frame_count`` is the
+    number of frames that are shown, None for a file that is too big to be read whole for it; ``duration_s`` is that of
+    the whole file, which includes sound that outlasts the picture.
 
     Args:
         path: the file or folder.
@@ -76,54 +78,39 @@ def examine(path: str | Path, *, image_fps: float = DEFAULT_IMAGE_FPS) -> Media:
     if not (math.isfinite(image_fps) and image_fps > 0):
         raise ConfigError(f"image_fps must be a positive number of frames per second, got {image_fps}")
     path = Path(path)
+    _check_readable(path)
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         return _examine_images(path, image_fps)
-    _check_readable(path)
-    ran = program.run(_probe_command(path))
+    ran = program.probe(_probe_command(path))
     report = ran.stderr.decode("utf-8", "replace")
-    packets = ran.stdout.decode("ascii", "replace")
-    container = _container(report)
+    packets = parse_packets(ran.stdout)
     frame = re.search(r"\] n: *\d+ pts: *(\S+) .* sar:(\d+)/(\d+) s:(\d+)x(\d+)", report)
     base = re.search(r"config in time_base: (\d+)/(\d+), frame_rate: (\d+)/(\d+)", report)
-    if frame is None or base is None or container & _NOT_VIDEO:
+    if frame is None or base is None or not int(base[2]):
         raise _no_picture(path, report, ran)
-    time_base = Fraction(int(base[1]), int(base[2]))
-    first = 0 if frame[1] == "NOPTS" else int(frame[1])
+    first_s = 0.0 if frame[1] == "NOPTS" else float(int(frame[1]) * Fraction(int(base[1]), int(base[2])))
     width, height = _display_size(int(frame[4]), int(frame[5]), int(frame[2]), int(frame[3]))
-    times_s, unit_s, all_seen = _packet_times(packets)
-    fps = _mean_fps(times_s, unit_s, _ratio(int(base[3]), int(base[4])))
-    duration_s = _duration(report)
-    hidden = sum(time_s < float(first * time_base) - 1e-6 for time_s in times_s) if "mp4" in container else 0
+    check_size(path, width, height)
     info = VideoInfo(
         path=path,
         width=width,
         height=height,
-        fps=fps,
-        frame_count=len(times_s) - hidden if all_seen else _declared_frames(path, container, fps, duration_s),
-        duration_s=duration_s,
+        fps=_mean_fps(packets.times_s, packets.unit_s, _ratio(int(base[3]), int(base[4]))),
+        frame_count=_count_frames(path, _container(report), packets, first_s),
+        duration_s=_duration(report),
         rotation_deg=_rotation(report),
         codec=_first(_VIDEO, report),
         has_audio=_first(_AUDIO, report) != "",
     )
     return Media(
         info=info,
-        container=container,
-        first_time_s=float(first * time_base),
+        container=_container(report),
+        first_time_s=first_s,
         coded_size_wh=(int(frame[4]), int(frame[5])),
         audio_codec=_first(_AUDIO, report),
         cover_first=bool(re.search(r"\(attached pic\)", _first(r"^( +Stream #0:\d+.*: Video: .*)", report))),
+        lost_start_s=first_s - min(packets.times_s, default=first_s),
     )
-
-
-def read_packets(path: Path) -> tuple[float, str]:
-    """Read all packets of the picture without decoding them: the last one's time, and what ffmpeg complains of.
-
-    A file that was cut off is told by its complaint (``partial file``, ``File ended prematurely``); a sound track
-    that outlasts the picture raises none.
-    """
-    ran = _copy_packets(path)
-    times_s, _, _ = _packet_times(ran.stdout.decode("ascii", "replace"))
-    return max(times_s, default=0.0), program.reason(ran.stderr, ran.returncode) if ran.stderr.strip() else ""
 
 
 def read_frame_times(path: str | Path) -> list[float]:
@@ -137,13 +124,35 @@ def read_frame_times(path: str | Path) -> list[float]:
     media = examine(path)
     if media.images:
         return [i / media.info.fps for i in range(len(media.images))]
-    times_s, _, _ = _packet_times(_copy_packets(media.info.path).stdout.decode("ascii", "replace"))
-    return [time_s for time_s in times_s if time_s >= media.first_time_s - 1e-6]  # an edit list may hide the first
+    return frame_times(media, read_packets(media.info.path))
 
 
-def _copy_packets(path: Path) -> subprocess.CompletedProcess[bytes]:
-    source = ffmpeg.input(program.as_url(path), v="error", protocol_whitelist="file")
-    return program.run(program.command(source.output("pipe:", map="0:V:0", c="copy", f="framecrc")))
+def frame_times(media: Media, packets: Packets) -> list[float]:
+    """Which frames a video file has, by their presentation times, rising: the one place that decides it.
+
+    These are the packets that its edit list does not hide, from the first frame that can be decoded on; an AVI file's
+    are at the times that its index gives them.
+    """
+    if "avi" not in media.container:
+        return _shown_times(packets, media.first_time_s)
+    clock = AviClock.of(media.info.path)
+    times_s = [clock(time_s) for time_s in packets.times_s]
+    # Its packets have times of decoding only; with B frames they are shown later.
+    delay_s = media.first_time_s - times_s[0] if times_s else 0.0
+    return [time_s + delay_s for time_s in clock.indexed_s or times_s]
+
+
+def _shown_times(packets: Packets, first_s: float) -> list[float]:
+    return [time_s for time_s in packets.times_s if time_s >= first_s - _TIME_TOLERANCE_S]
+
+
+def _count_frames(path: Path, container: frozenset[str], packets: Packets, first_s: float) -> int | None:
+    """Number of frames; None for a file that is too big to be read whole for it."""
+    if packets.count >= _RATE_PACKETS:
+        if path.stat().st_size > _COUNTED_BYTES:
+            return None
+        packets = read_packets(path)
+    return len(packets.ticks if "avi" in container else _shown_times(packets, first_s))
 
 
 # Lines of ffmpeg's report; a still picture (cover art) is no video.
@@ -152,32 +161,38 @@ _VIDEO = r"^ +Stream #0:\d+.*: Video: (\w+)(?!.*\(attached pic\))"
 
 
 def _probe_command(path: Path) -> list[str]:
-    # One decoded frame gives size, rotation and exact time base; packets alone give the rate.
-    source = ffmpeg.input(program.as_url(path), hide_banner=None, nostats=None, protocol_whitelist="file")
+    # One decoded frame gives size, rotation and exact time base; packets alone give the rate. One thread: each has
+    # frames of its own.
+    source = program.source(path, hide_banner=None, nostats=None, threads=1)
     decoded = source.output("-", map="0:V:0", vf="showinfo", **{"frames:v": 1}, f="null")
-    copied = source.output("pipe:", map="0:V:0", c="copy", **{"frames:v": _RATE_PACKETS}, f="framecrc")
-    return program.command(decoded, copied)
+    return program.command(decoded, copy_packets(source, **{"frames:v": _RATE_PACKETS}))
 
 
 def _check_readable(path: Path) -> None:
-    if path.is_symlink() and not path.exists():
-        raise VideoError(f"{path} is a link to {os.readlink(path)}, which is not there; mend the link, or remove it")
-    if not path.exists():
-        raise VideoError(f"no such video: {path}; check the spelling and the folder")
-    if not path.is_file():
-        raise VideoError(f"{path} is neither a file nor a folder; give a video file or a folder of images")
+    if len(os.fsencode(path.name)) > _MAX_NAME:
+        raise VideoError(f"no such video: {path.name[:40]}... ({len(path.name)} characters are no file name)")
     try:
+        if path.is_symlink() and not path.exists():
+            raise VideoError(f"{path} is a link to {os.readlink(path)}, which is not there; mend or remove the link")
+        if not path.exists():
+            kind = "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
+            raise VideoError(f"no such {kind}: {path}; check the spelling and the folder")
+        if path.is_dir():
+            return
+        check_regular(path)
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
-        raise VideoError(f"{path} cannot be opened: {error.strerror}; check its permissions") from None
+        raise VideoError(f"{path} cannot be opened: {error.strerror}; check what it is and its permissions") from None
+    except ValueError:  # a null character
+        raise VideoError(f"no such video: {path}; this is no file name") from None
     if empty:
         raise VideoError(f"{path} is empty (0 bytes); copy or record it again")
 
 
 def _starts_as_mp4(path: Path) -> bool:
     # ffmpeg believes the name: of a text renamed to mp4 it says, too, that the index is missing.
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(8)[4:] in {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
 
 
@@ -187,25 +202,27 @@ def _no_picture(path: Path, report: str, ran: subprocess.CompletedProcess[bytes]
             f"{path} is incomplete: its index (moov atom) is missing, so nothing of it can be decoded; "
             "copy or record it again"
         )
+    if size := re.search(r"Picture size (\d+)x(\d+) exceeds", report):
+        check_size(path, int(size[1]), int(size[2]))
     container = _container(report)
-    if container - _NOT_VIDEO and not _first(_VIDEO, report):
+    if container and not _first(_VIDEO, report):
         what = "sound but no picture" if _first(_AUDIO, report) else "no picture"
         return VideoError(f"{path} has {what}; give a file with a video track")
-    if container & _NOT_VIDEO or "moov atom not found" in report:
-        why = "it holds something else"
-    elif container:
+    if "Format not on whitelist" in report or "moov atom not found" in report:
+        why = "it is no video container such as mp4, mov, mkv, webm or avi"
+    elif container and ran.returncode >= 0:
         why = f"no frame of it can be decoded: {_complaint(path)}"
     else:
         why = program.reason(ran.stderr, ran.returncode)
     return VideoError(
-        f"{path} cannot be read as a video ({why}); check that it plays, or convert it with ffmpeg to mp4"
+        f"{path} cannot be read as a video ({why[:200]}); check that it plays, or convert it with ffmpeg to mp4"
     )
 
 
 def _complaint(path: Path) -> str:
-    """What ffmpeg says of a video that it opens and gets no frame of: its errors alone, the last of which tells."""
-    source = ffmpeg.input(program.as_url(path), v="error", protocol_whitelist="file")
-    ran = program.run(program.command(source.output("-", map="0:V:0", f="null", **{"frames:v": 1})))
+    """The last error of ffmpeg about a video that it opens and gets no frame of."""
+    source = program.source(path, v="error", threads=1)
+    ran = program.probe(program.command(source.output("-", map="0:V:0", f="null", **{"frames:v": 1})))
     return program.reason(ran.stderr, ran.returncode) if ran.stderr.strip() else "there is none in it"
 
 
@@ -249,18 +266,6 @@ def _duration(report: str) -> float | None:
     return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else None
 
 
-def _packet_times(listing: str) -> tuple[list[float], float, bool]:
-    """Presentation times of the packets that ffmpeg's framecrc lists, in order; their unit; whether these are all."""
-    base = re.search(r"^#tb 0: (\d+)/(\d+)", listing, re.M)
-    if base is None:
-        return [], 0.0, False
-    unit_s = _ratio(int(base[1]), int(base[2]))
-    stamps = re.findall(r"^0, *(-?\d+), *(NOPTS|-?\d+),", listing, re.M)
-    # A container such as AVI has times of decoding only; they are as far apart.
-    ticks = sorted(int(decode if show == "NOPTS" or int(show) < -(1 << 62) else show) for decode, show in stamps)
-    return [tick * unit_s for tick in ticks], unit_s, len(stamps) < _RATE_PACKETS
-
-
 def _mean_fps(times_s: list[float], unit_s: float, declared: float) -> float:
     """The declared rate where the times show it to be constant (they are rounded to the unit), else the mean."""
     gaps_s = [after - before for before, after in pairwise(times_s)]
@@ -269,15 +274,3 @@ def _mean_fps(times_s: list[float], unit_s: float, declared: float) -> float:
     if declared and all(abs(gap_s - 1 / declared) <= 1.5 * unit_s for gap_s in gaps_s):
         return declared
     return len(gaps_s) / sum(gaps_s)
-
-
-def _declared_frames(path: Path, container: frozenset[str], fps: float, duration_s: float | None) -> int | None:
-    # Of the other containers OpenCV gives duration times rate, which is no count. An edit list hides frames: what
-    # does not fit into the duration is not shown.
-    if "mp4" not in container:
-        return None
-    capture = open_capture(path)
-    count = round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    capture.release()
-    fits = duration_s is None or count <= duration_s * fps * 1.01 + 1
-    return count if count > 0 and fits else None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 
 from vp3d_cli.errors import ConfigError, VideoError
 from vp3d_cli.types import Frame, VideoInfo
-from vp3d_cli.video.ffmpeg_source import ffmpeg_frames
-from vp3d_cli.video.frames import TimedFrames
+from vp3d_cli.video.decode import TimedFrames, ffmpeg_frames, image_frames, open_first, opencv_frames
 from vp3d_cli.video.handover import Handover
-from vp3d_cli.video.images import DEFAULT_IMAGE_FPS, image_frames
-from vp3d_cli.video.opencv_source import open_first, opencv_frames
-from vp3d_cli.video.probe import examine, read_packets
+from vp3d_cli.video.images import DEFAULT_IMAGE_FPS
+from vp3d_cli.video.packets import is_whole_gif, read_avi_length, read_packets
+from vp3d_cli.video.probe import examine, frame_times
 
 # Decoded frames that may wait for the consumer: enough for a detector's next batch at 1080p (6 MB a frame), and few
 # enough at 4K.
@@ -26,8 +28,14 @@ _AHEAD_FRAMES = (2, 32)
 _TIME_TOLERANCE_S = 1e-6
 # An mp4 with a varying frame rate may last a few frames longer than it says.
 _DURATION_SLACK_S = 1.0
-# A gap at the end of more than so many frames makes us look whether the file was cut off.
-_MISSING_FRAMES = 1.5
+# Where times are further apart than so many frames, in the middle or at the end, the packets are asked why.
+_GAP_FRAMES = 1.5
+# Where a file was cut off, so many frames before may lack others that they were to be decoded from (H.264, HEVC).
+_MOST_REFERENCES = 16
+# Recordings of a broadcast begin in the middle of a group of pictures; more than that is damage.
+_LOST_START_S = 1.0
+# A warning names so many places where frames are missing; the others only count.
+_PLACES_NAMED = 3
 
 
 class VideoReader:
@@ -133,9 +141,12 @@ class VideoReader:
     def _deliver(self) -> None:
         index, out_of_order = 0, 0
         previous_s = last_s = -math.inf
+        decoded = array("d")  # times of all frames, for the comparison with the packets
+        ended = False
         with closing(self._open()) as frames:
             for time_s, picture in frames:
                 last_s = max(last_s, time_s)
+                decoded.append(time_s)
                 if time_s >= self._end_s - _TIME_TOLERANCE_S or self._ahead.left:
                     break
                 if time_s < self._start_s - _TIME_TOLERANCE_S:
@@ -148,7 +159,9 @@ class VideoReader:
                 self._ahead.put(Frame(index, time_s, picture()))
                 index += 1
             else:
-                self._look_at_end(last_s)
+                ended = True
+        if not self._ahead.left:
+            self._find_missing(decoded, ended)
         if index == 0:
             raise self._nothing_there(f"its last frame is at {last_s:g} s")
         if out_of_order:
@@ -166,25 +179,78 @@ class VideoReader:
             return ffmpeg_frames(media, self._start_s)
         return opencv_frames(media, capture, self._start_s)
 
-    def _look_at_end(self, last_s: float) -> None:
-        """Find out why the frames end before the file's duration, if they do: cut off, or only longer sound."""
+    def _find_missing(self, decoded: Sequence[float], ended: bool) -> None:
+        """Warn of frames that the file has and that were not decoded: in the middle, or because it was cut off.
+
+        Args:
+            decoded: times of all frames that were decoded, those before the start included.
+            ended: decoding came to the end of the file.
+        """
         info = self.info
-        if self._media.images or info.duration_s is None:
+        if self._media.images or not decoded:
             return
-        end_s = last_s + 1 / info.fps
-        if (info.duration_s - end_s) * info.fps < _MISSING_FRAMES:
-            return
-        packets_end_s, complaint = read_packets(info.path)
-        if complaint:
+        if self._start_s < self._media.first_time_s and self._media.lost_start_s > _LOST_START_S:
             self.warnings.append(
-                f"{info.path} is cut off or damaged ({complaint}): of its {info.duration_s:.2f} s the first "
-                f"{end_s:.2f} s can be decoded and were used"
+                f"{info.path}: its first {self._media.lost_start_s:.2f} s cannot be decoded: missing in the result"
             )
-        elif (packets_end_s - last_s) * info.fps > _MISSING_FRAMES:
+        times_s = sorted(decoded)
+        end_s = times_s[-1] + 1 / info.fps
+        lacking = (self._declared_end_s() - end_s) * info.fps if ended else 0.0
+        gap = max((after - before for before, after in pairwise(times_s)), default=0.0)
+        is_avi, is_gif = "avi" in self._media.container, "gif" in self._media.container
+        # An AVI file declares the number of its frames; other files may show their last frame for long.
+        ends_early = lacking >= (_GAP_FRAMES / 3 if is_avi else _GAP_FRAMES) or (is_gif and not is_whole_gif(info.path))
+        if gap * info.fps < _GAP_FRAMES and not ends_early:
+            return  # spares reading the file once more
+        packets = read_packets(info.path)
+        cut_off = ends_early and bool(packets.complaint or is_avi or is_gif)
+        stored = [time_s for time_s in frame_times(self._media, packets) if time_s >= times_s[0] - _TIME_TOLERANCE_S]
+        last = max(0, len(times_s) - 1 - (_MOST_REFERENCES if cut_off else 0))
+        within = [time_s for time_s in stored if time_s <= times_s[last] + 1e-3]
+        # A broadcast has an even rate, and loses packets without a complaint.
+        lossy = "the recording has gaps" if "mpegts" in self._media.container else ""
+        self._warn_of_holes(within, times_s[: last + 1], "" if cut_off else packets.complaint or lossy)
+        if cut_off:
+            why = packets.complaint or "its end is missing"
+            whole = "it" if is_gif else f"its {self._declared_end_s():.2f} s"
             self.warnings.append(
-                f"{info.path} is damaged: decoding stopped at {end_s:.2f} s, "
-                f"but its data go on to {packets_end_s:.2f} s"
+                f"{info.path} is cut off or damaged ({why}): of {whole} the first {end_s:.2f} s can be decoded "
+                "and were used"
             )
+        elif ended and stored and (stored[-1] - times_s[-1]) * info.fps > _GAP_FRAMES:
+            self.warnings.append(
+                f"{info.path} is damaged: decoding stopped at {end_s:.2f} s, but its data go on to {stored[-1]:.2f} s"
+            )
+
+    def _declared_end_s(self) -> float:
+        """Where the picture ends according to the file; sound may outlast it, but not in what an AVI file declares."""
+        length_s = read_avi_length(self.info.path) if "avi" in self._media.container else 0.0
+        return length_s or self.info.duration_s or 0.0
+
+    def _warn_of_holes(self, stored: Sequence[float], decoded: Sequence[float], complaint: str) -> None:
+        """Warn of frames that are missing in the middle.
+
+        Args:
+            stored: times of the frames that the file has, up to the last that was decoded, rising.
+            decoded: times of those that were decoded, rising.
+            complaint: what ffmpeg says is wrong with the container, where it loses frames before they are counted.
+        """
+        if _usual_gap(stored) < 0.6 * _usual_gap(decoded):
+            stored = stored[::2]  # the two fields of an interlaced frame are packets of their own
+        count = len(stored) - len(decoded)
+        gaps = [
+            (before, after) for before, after in pairwise(decoded) if (after - before) * self.info.fps > _GAP_FRAMES
+        ]
+        widest = sorted(sorted(gaps, key=lambda gap: gap[0] - gap[1])[: count if count > 0 else None])
+        places = [f"between {before:.2f} and {after:.2f} s" for before, after in widest]
+        more = [f"in {len(places) - _PLACES_NAMED} more places"] if len(places) > _PLACES_NAMED else []
+        where = ", ".join(["", *places[:_PLACES_NAMED], *more])
+        if count > 0:
+            what = f"{count} of {len(stored)} frames could not be decoded and are missing in the result"
+            self.warnings.append(f"{self.info.path} is damaged: {what}{where}")
+        elif complaint and places:
+            what = f"({complaint[:100]}): frames are missing in the result"
+            self.warnings.append(f"{self.info.path} is damaged {what}{where}")
 
     def _nothing_there(self, how_long: str) -> VideoError:
         span = f"at or after {self._start_s:g} s"
@@ -197,3 +263,8 @@ def frames_ahead(info: VideoInfo) -> int:
     """How many decoded frames of this size may wait for the consumer."""
     fewest, most = _AHEAD_FRAMES
     return max(fewest, min(most, _AHEAD_BYTES // (info.width * info.height * 3)))
+
+
+def _usual_gap(times_s: Sequence[float]) -> float:
+    """The median time from frame to frame."""
+    return median([after - before for before, after in pairwise(times_s)]) if len(times_s) > 1 else 0.0

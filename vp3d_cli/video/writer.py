@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, OutputError, ShapeError
-from vp3d_cli.io.atomic import check_target
+from vp3d_cli.io.atomic import check_target, remove_leftovers, temporary_name
 from vp3d_cli.types import DoubleArray, FrameBGR
 from vp3d_cli.video.encoder import Encoder, add_sound, make_gif
 from vp3d_cli.video.probe import examine
@@ -36,7 +35,7 @@ class VideoWriter:
     mp4, m4v, mov: H.264 yuv420p that plays before it is wholly loaded; an odd width or height grows by one pixel, a
     repeat of the edge. gif: with a palette of its own, no sound, at most 50 fps; the format rounds times to 1/100 s.
 
-    Timing, constant or not, is exact to 1/90000 s. The raw frames go to ffmpeg as a Matroska stream (``matroska.py``),
+    Timing, constant or not, is exact to 1/90000 s. The raw frames go to ffmpeg as a Matroska stream (``encoder.py``),
     in which each has its own time, and ffmpeg is told to keep it; the first frame is at 0 in the output.
 
     All is written into a folder beside the target. When whole, the file takes the target's place; on any error the
@@ -91,7 +90,10 @@ class VideoWriter:
         if self._folder is not None:
             raise RuntimeError("a VideoWriter writes once; make another")
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix=".vp3d-", suffix=".part", dir=self.path.parent))
+            remove_leftovers(self.path.parent)
+            folder = temporary_name(self.path.parent)
+            folder.mkdir(mode=0o700)
+            self._folder = folder
         except OSError as error:
             raise OutputError(
                 f"cannot write into the folder {self.path.parent}: {error.strerror}; choose another"

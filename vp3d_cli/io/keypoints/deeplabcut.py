@@ -189,7 +189,7 @@ def _load_joint_map(path: Path) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except (OSError, ValueError) as error:  # both decoders raise kinds of ValueError
+    except (OSError, ValueError, RecursionError) as error:  # both decoders raise kinds of ValueError
         raise InputError(f"{path}: not a joint map in TOML or JSON ({error})") from error
     listed = document.get("joint_map", document)
     if not isinstance(listed, dict) or not all(isinstance(joint, str) for joint in listed.values()):

@@ -7,8 +7,6 @@ are not read: a detector did not see them.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from vp3d_cli.io.keypoints.base import KeypointReader
 from vp3d_cli.io.keypoints.layouts import choose_layout, layout_from_names
 from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob, any_of, to_float32
 from vp3d_cli.io.keypoints.source import Source
-from vp3d_cli.io.npz_rows import write_archive
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays, write_archive
 from vp3d_cli.types import Keypoints2D, check_shape
 
 SCHEMA = "vp3d-keypoints/1"
@@ -37,7 +35,6 @@ _SHAPES: dict[str, tuple[str | int, ...]] = {
     "person_ids": ("P",),
     "joint_names_2d": ("K",),
 }
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError, RuntimeError, MemoryError)
 
 
 def matches(source: Source) -> bool:
@@ -99,7 +96,7 @@ def _from_detections(source: Source, options: ReadOptions) -> RawPeople:
 
 def _load(source: Source) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(source.path, allow_pickle=False) as archive:
+        with open_arrays(source.path) as archive:
             schema = str(archive["schema"]) if "schema" in archive.files else ""
             if schema not in (SCHEMA, POSE_SCHEMA):
                 raise InputError(
@@ -107,7 +104,7 @@ def _load(source: Source) -> dict[str, NDArray[Any]]:
                     "the file again"
                 )
             arrays = {key: archive[key] for key in _SHAPES}
-    except _BROKEN as error:
+    except BROKEN_ARCHIVE as error:
         what = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{source}: cannot be read ({what}); the file is damaged, make it again") from error
     sizes: dict[str, int] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.atomic import open_regular
 from vp3d_cli.io.restricted_pickle import npz_names
 
 _ZIP, _HDF5 = b"PK", b"\x89HDF"
@@ -93,7 +94,7 @@ def read_json(path: Path) -> Any:
 
 def _opened(path: Path) -> Any:
     try:
-        return open(path, "rb")
+        return open_regular(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +20,9 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, OutputError, PoseFileError, ShapeError
-from vp3d_cli.io.atomic import replacing
-from vp3d_cli.io.npz_rows import Rows, read_rows, write_archive
+from vp3d_cli.io.atomic import open_regular, replacing
+from vp3d_cli.io.json_text import parse_json
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, Rows, open_arrays, read_rows, write_archive
 from vp3d_cli.io.poses.base import DEFAULT_OPTIONS, Exporter, ExportOptions
 from vp3d_cli.pose import POSE_ARRAYS, Person3D, Pose3D, Rig, person_of
 from vp3d_cli.skeletons import Skeleton, skeleton_of
@@ -58,11 +58,6 @@ _RIG_FIELDS: dict[str, _Field] = {
     "rig_root": _Field("float32", ("P", "T", 3)),
     "bone_offsets": _Field("float32", ("P", "J", 3)),
 }
-
-# What numpy and zipfile raise on files that are cut short, damaged, or ask for more memory than there is.
-_BROKEN_FILE = (
-    zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, OSError, RuntimeError, MemoryError,
-)  # fmt: skip
 
 
 def write_npz(pose: Pose3D, path: str | Path, overwrite: bool = False) -> None:
@@ -167,14 +162,14 @@ def _opened(path: Path) -> Iterator[NpzFile]:
     if path.is_dir():
         raise PoseFileError(f"{path}: is a folder, not a pose file")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             if not zipfile.is_zipfile(file):
                 raise PoseFileError(
                     f"{path}: no numpy .npz archive, or cut short; give a pose file that `vp3d infer` wrote"
                 )
-        with np.load(path, allow_pickle=False) as archive:
+        with open_arrays(path) as archive:
             yield archive
-    except _BROKEN_FILE as error:
+    except BROKEN_ARCHIVE as error:
         raise PoseFileError(f"{path}: cannot be read ({_one_line(error)}); the file is damaged") from error
 
 
@@ -187,7 +182,8 @@ def _load_array(path: Path, archive: NpzFile, key: str) -> NDArray[Any]:
 def _open_rows(path: Path, archive: NpzFile, key: str, stack: contextlib.ExitStack) -> Rows:
     assert archive.zip is not None  # it is open
     with _refusing_pickles(path, key):
-        return read_rows(stack.enter_context(archive.zip.open(f"{key}.npy")))
+        file = stack.enter_context(archive.zip.open(f"{key}.npy"))
+        return read_rows(file, archive.zip.getinfo(f"{key}.npy").file_size)
 
 
 @contextlib.contextmanager
@@ -255,8 +251,8 @@ def _check_values(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def _provenance(path: Path, text: str) -> dict[str, Any]:
     try:
-        provenance = json.loads(text)
-    except json.JSONDecodeError as error:
+        provenance = parse_json(text)
+    except ValueError as error:
         raise PoseFileError(f"{path}: provenance is not JSON ({error}); the file is damaged") from error
     if not isinstance(provenance, dict):
         raise PoseFileError(f"{path}: provenance is not a JSON object; the file is damaged")

@@ -31,7 +31,7 @@ from vp3d_cli.train.run_files import append_row, stop_requested, write_state
 FORMAT = "vp3d-cpn/1"
 STATE_VERSION = 1
 HARD_KEYPOINTS = 8  # RefineNet is trained on the worst 8 of 17 (Chen et al. 2018, section 3.2 and table 6)
-# Number of halvings of the learning rate over a run; the community's port halves it every 6 of 32 epochs.
+# Learning-rate levels over a run, each half the previous one; the community's port halves it every 6 of 32 epochs.
 _LEVELS = 6
 _MAX_VALIDATION_PEOPLE = 512
 

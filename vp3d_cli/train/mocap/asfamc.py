@@ -15,7 +15,7 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.train.mocap.recording import AXES, Lines, Recording, axis_rotation
 from vp3d_cli.types import DoubleArray
 
-# AMC files lack a frame rate; those of CMU, the largest collection, have 120 frames per second.
+# AMC files usually lack a frame rate; those of the CMU database have 120 frames per second.
 DEFAULT_FPS = 120.0
 _DOFS = ("rx", "ry", "rz")
 

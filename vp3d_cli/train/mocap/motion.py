@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from vp3d_cli.errors import InputError
+from vp3d_cli.io.json_text import parse_json
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays
 from vp3d_cli.train.mocap.asfamc import find_asf, read_amc
 from vp3d_cli.train.mocap.bvh import read_bvh
 from vp3d_cli.train.mocap.clip import MOTION_JOINTS, MotionClip
@@ -36,14 +37,14 @@ def _read_archive(path: Path) -> list[MotionClip]:
     if not path.is_file():
         raise InputError(f"no motion archive at {path}; give the path of an npz file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            meta = json.loads(str(archive["meta"]))
+        with open_arrays(path) as archive:
+            meta = parse_json(str(archive["meta"]))
             missing_keys = [key for key in _ARCHIVE_KEYS if key not in meta]
             if missing_keys:
                 raise InputError(f"{path}: meta lacks {', '.join(missing_keys)}")
             order = _joint_order(path, meta["joints"])
             return [_clip(archive[record["name"]], record, meta, order) for record in meta["clips"]]
-    except (OSError, ValueError, KeyError) as error:
+    except BROKEN_ARCHIVE as error:
         raise InputError(f"{path} is not a motion archive ({error}); see docs/training.md for the format") from error
 
 

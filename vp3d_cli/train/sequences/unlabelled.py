@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ import numpy as np
 
 from vp3d_cli.camera import DEFAULT_FOV_DEG, Intrinsics
 from vp3d_cli.errors import ConfigError, InputError, Vp3dError
+from vp3d_cli.io.json_text import parse_json
 from vp3d_cli.io.keypoints import KeypointFile, read_keypoints
+from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays
 from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.preprocess import MAX_GAP_S, fill_gaps, resample, smooth, uniform_times
 from vp3d_cli.skeletons import COCO17
@@ -102,14 +103,14 @@ def _intrinsics(file: Path, size_wh: tuple[int, int]) -> Intrinsics:
     if file.suffix.lower() != ".npz":
         return Intrinsics.from_fov(DEFAULT_FOV_DEG, size_wh)
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open_arrays(file) as archive:
             if "intrinsics" in archive.files:
                 fx, fy, cx, cy = (float(value) for value in archive["intrinsics"])
                 return Intrinsics(fx, fy, cx, cy)
-            origin = json.loads(str(archive["provenance"])) if "provenance" in archive.files else {}
+            origin = parse_json(str(archive["provenance"])) if "provenance" in archive.files else {}
         settings = origin.get("settings", {})
         if settings.get("intrinsics"):
             return Intrinsics(*map(float, settings["intrinsics"]))
         return Intrinsics.from_fov(float(settings.get("fov_deg") or DEFAULT_FOV_DEG), size_wh)
-    except (OSError, ValueError, TypeError, AttributeError, Vp3dError) as error:
+    except (*BROKEN_ARCHIVE, AttributeError, Vp3dError) as error:
         raise InputError(f"{file}: its camera cannot be read ({error}); make it again") from error

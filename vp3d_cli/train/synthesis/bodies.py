@@ -15,13 +15,13 @@ from torch import Tensor
 from vp3d_cli.camera import rotation_from_axis_angle
 from vp3d_cli.skeletons import COCO17, H36M17
 
-# The Human3.6M joints, then the five of the face that a COCO detector sees.
+# The joints of Human3.6M, then the five COCO keypoints of the face.
 MOCAP_JOINTS: tuple[str, ...] = (*H36M17.joints, "nose", "left_eye", "right_eye", "left_ear", "right_ear")
 _NECK = MOCAP_JOINTS.index("neck")
 MOCAP_PARENTS: tuple[int, ...] = (*H36M17.parents, _NECK, _NECK, _NECK, _NECK, _NECK)
 MOCAP_TO_COCO: tuple[int, ...] = tuple(MOCAP_JOINTS.index(joint) for joint in COCO17.joints)
 
-_BONES: tuple[str, ...] = MOCAP_JOINTS[1:]  # a bone is called by its child joint
+_BONES: tuple[str, ...] = MOCAP_JOINTS[1:]  # a bone has the name of its child joint
 NUM_BONES = len(_BONES)
 
 
@@ -174,10 +174,9 @@ def random_lengths(source: Tensor, generator: torch.Generator) -> Tensor:
         limb = part not in ("hip", "shoulder")
         value = mean * spread(0.07 if limb else 0.15) * (1 - 0.12 * child * limb)
         lengths[:, _bones(f"left_{part}", f"right_{part}")] = value
-    own_lengths = (
-        torch.rand(n, 1, generator=generator, device=device) < 0.25
-    )  # a quarter keeps the captured proportions
-    lengths = torch.where(own_lengths, source, lengths)
+    # A quarter keeps the captured proportions.
+    captured = torch.rand(n, 1, generator=generator, device=device) < 0.25
+    lengths = torch.where(captured, source, lengths)
     lengths[:, _bones("left_hip", "right_hip")] = lengths[:, _bones("left_hip")].clamp_min(0.08)
     for bones, whole, sigma in ((_TRUNK, _TRUNK_LENGTH, 0.07), (_SKULL, _SKULL_LENGTH, 0.08)):
         share = source[:, bones] / source[:, bones].sum(-1, keepdim=True)

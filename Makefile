@@ -7,11 +7,13 @@ BIN    := $(VENV)/bin
 TORCHVISION_VENV := .venv-torchvision
 TORCHVISION      := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: help setup demo test setup-torchvision test-torchvision clean
+.PHONY: help setup demo test coverage docs setup-torchvision test-torchvision clean
 
 help:
 	@echo "make demo   turn examples/demo.mp4 into out/pose.npz and out/side-by-side.mp4"
 	@echo "make test   ruff, mypy --strict and the tests"
+	@echo "make coverage  the tests with coverage; fails below the value in pyproject.toml"
+	@echo "make docs   the documentation as a site, in out/docs; warnings are errors"
 	@echo "make test-torchvision   the tests of --detector mask-rcnn-torchvision, in $(TORCHVISION_VENV) (5 GB)"
 	@echo "make setup  only install, into $(VENV)"
 	@echo "make clean  remove $(VENV), out and caches"
@@ -30,6 +32,16 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --maxprocesses 8
+
+coverage: $(READY)
+	$(BIN)/pytest -n auto --maxprocesses 8 --cov --cov-report=term:skip-covered
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir out/docs
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
 
 setup-torchvision: $(TORCHVISION_VENV)/.ready
 

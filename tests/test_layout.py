@@ -35,7 +35,7 @@ FRONTS = {"cli", "__main__"}
 MAX_FILES = 10
 # Folders that hold one file per detector, format, command, recipe or data set.
 ONE_FILE_EACH = {"detect", "cli", "io/keypoints", "io/poses", "paper/datasets"}
-HEAVY = ("torch", "cv2", "onnxruntime", "matplotlib", "scipy", "numpy", "rich")
+HEAVY = ("torch", "cv2", "openvino", "onnxruntime", "matplotlib", "scipy", "numpy", "rich")
 
 
 def modules(top: str) -> Iterator[Path]:

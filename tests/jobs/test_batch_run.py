@@ -25,8 +25,9 @@ from vp3d_cli.cli.batch_display import BatchDisplay
 from vp3d_cli.errors import OutputError, Vp3dError, WeightsError
 from vp3d_cli.io.poses.npz import read_npz, write_npz
 from vp3d_cli.jobs.inputs import STATE, BatchInput, find_inputs
+from vp3d_cli.jobs.loop import Listener
 from vp3d_cli.jobs.plan import BatchItem, _difference, plan_items
-from vp3d_cli.jobs.run import BatchOptions, Listener, check_batch, run_batch
+from vp3d_cli.jobs.run import BatchOptions, check_batch, run_batch
 from vp3d_cli.pipeline.settings import InferSettings, naming
 
 

@@ -57,7 +57,7 @@ Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a perso
 Tta = Annotated[
     bool, typer.Option(help="Test-time augmentation: average with motion mirrored and backwards; 4 times the lifting.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, gpu or npu.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)]
 Keypoints = Annotated[
     Path | None,

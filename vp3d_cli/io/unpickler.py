@@ -48,6 +48,7 @@ class Guarded:
         return self._function(*args)
 
     def __setstate__(self, state: object) -> None:
+        """Refuse the state that a pickle would give the function."""
         raise Refused("it changes the function that it calls")
 
 

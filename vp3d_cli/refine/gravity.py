@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
 from vp3d_cli.refine.body import ANKLES, HIP, HIPS, KNEES, NECK, THORAX, unit_vectors
 from vp3d_cli.types import BoolArray, DoubleArray
@@ -124,7 +124,7 @@ def estimate_up(people: Sequence[PersonMotion], footprints: Footprints) -> Doubl
         return np.concatenate(parts)
 
     first = np.array([*_pitch_and_roll(start), *level])
-    return _up_vector(*least_squares(residuals, first).x[:2])
+    return _up_vector(*scipy.optimize.least_squares(residuals, first).x[:2])
 
 
 def _away_from_zero(heights: DoubleArray) -> DoubleArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from vp3d_cli.errors import ConfigError
@@ -84,7 +85,11 @@ def export_pose(
     files = plan_files(chosen, Path(path), exporter)
     for _, file in files:
         check_files(exporter, file, overwrite)
+    rest = replace(options, people=(), start_s=None, end_s=None)  # these are done
     for part, file in files:
-        exporter.write(part, file, overwrite, options)
+        if rest == DEFAULT_OPTIONS:
+            exporter.write(part, file, overwrite)
+        else:
+            exporter.write(part, file, overwrite, rest)
     written = [place for _, file in files for place in exporter.files(file) if place.exists()]
     return written, gap_warnings(chosen, [exporter])

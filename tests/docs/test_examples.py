@@ -1,7 +1,7 @@
 """Code in the documentation: examples marked to run are run, all others are checked against the code.
 
-A block that follows the line ``<!-- run -->`` is run, in a folder that holds ``walk.mp4`` (the start of the example clip)
-and ``pose.npz``. The blocks of a page share their folder and their variables.
+A block that follows the line ``<!-- run -->`` is run, in a folder that holds ``walk.mp4`` (the start of the example
+clip) and ``pose.npz``. The blocks of a page share their folder and their variables.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -100,10 +101,11 @@ def run_commands(code: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_commands_exist(page: Path) -> None:
-    for block in blocks_of(page):
-        if block.language in ("sh", ""):
-            for command in commands_in(block.code):
-                check_command(command)
+    shell = [block.code for block in blocks_of(page) if block.language in ("sh", "")]
+    indented = re.findall(r"(?:^    .*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE)
+    for code in [*shell, *(textwrap.dedent(part) for part in indented if "    vp3d " in part)]:
+        for command in commands_in(code.replace("$ vp3d", "vp3d")):
+            check_command(command)
 
 
 @cache

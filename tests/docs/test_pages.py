@@ -35,7 +35,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         file = (page.parent / name).resolve() if name else page
         assert file.exists(), f"{target}: no such file"
         if anchor and file.suffix == ".md":
-            assert re.sub("-+", "-", anchor) in {re.sub("-+", "-", a) for a in anchors_of(file)}, f"{target}: no heading"
+            assert re.sub("-+", "-", anchor) in {re.sub("-+", "-", a) for a in anchors_of(file)}, (
+                f"{target}: no heading"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

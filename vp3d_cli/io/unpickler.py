@@ -45,6 +45,7 @@ class Guarded:
         self._function = function
 
     def __call__(self, *args: Any) -> Any:
+        """Call the function."""
         return self._function(*args)
 
     def __setstate__(self, state: object) -> None:

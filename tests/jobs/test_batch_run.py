@@ -148,9 +148,9 @@ def test_a_dry_run_says_why_and_writes_nothing(tmp_path: Path) -> None:
     write_video(clips / "b.mkv", "nobody")
     run(clips, out)
     before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
-    fast = options_of(settings=InferSettings(smooth=3.0, flip=False))
+    fast = options_of(settings=InferSettings(smooth=3.0, tta=False))
     told = [decision.because() for decision in check_batch(plan_of(clips, out), out, fast)]
-    assert told == ["flip, smooth changed", "new"]
+    assert told == ["smooth, tta changed", "new"]
     assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
 
 

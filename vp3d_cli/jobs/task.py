@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vp3d_cli import __version__
+from vp3d_cli.detect.base import find_detector
 from vp3d_cli.errors import DetectorError, InputError, Vp3dError
 from vp3d_cli.io.atomic import content_sha256, fingerprint
 from vp3d_cli.jobs.inputs import STATE
@@ -29,6 +30,8 @@ from vp3d_cli.jobs.plan import KEYPOINTS, POSE, RENDER, BatchItem
 from vp3d_cli.jobs.report import Outcome
 from vp3d_cli.jobs.storage import Place, fetch, modification, publish, remove, write_bytes
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.runtime.devices import count_nvidia_gpus, torch_device
+from vp3d_cli.runtime.load import find_target
 
 if TYPE_CHECKING:
     from vp3d_cli.jobs.executor import Reporter
@@ -115,12 +118,10 @@ class Pipeline:
     def __init__(self, setup: Setup) -> None:
         """Load no model yet."""
         import cv2
-        import torch
 
         from vp3d_cli.pipeline.run import Models
 
-        # onnxruntime and the libraries under numpy have it from the environment.
-        torch.set_num_threads(setup.threads)
+        # The runtimes of networks and the libraries under numpy have it from the environment.
         cv2.setNumThreads(setup.threads)
         self._setup, self._models = setup, Models(setup.settings)
 
@@ -141,18 +142,13 @@ class Pipeline:
 
     @property
     def gpus(self) -> int:
-        """GPUs on which everything heavy runs; 0 where something runs on the CPU."""
-        import onnxruntime
-        import torch
-
-        from vp3d_cli.detect.base import find_detector
-
-        settings = self._setup.settings
-        with_onnx = settings.keypoints is None and "onnxruntime" in find_detector(settings.detector)[0].requires
-        on_cpu = with_onnx and "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
-        if settings.device == "cpu" or (settings.device == "auto" and on_cpu):
+        """NVIDIA GPUs on which detection and lifting run; 0 where one of them runs on the CPU."""
+        settings, count = self._setup.settings, count_nvidia_gpus()
+        if settings.device == "cpu" or count == 0 or find_target(settings.device).device != "CUDA":
             return 0
-        return torch.cuda.device_count()
+        if settings.keypoints is None and "torch" in find_detector(settings.detector)[0].requires:
+            return count if torch_device(settings.device).type == "cuda" else 0
+        return count
 
     def make(self, video: LocalVideo, report: Reporter) -> Iterator[Made]:
         """Write each result that is needed, and yield when it is whole.

@@ -272,3 +272,21 @@ def test_what_is_no_archive_is_one_clear_line(bundled: Path, home: Path, tmp_pat
 def test_of_other_kinds_nothing_is_known() -> None:
     with pytest.raises(WeightsError, match=r"no weights named 'movenet-thunder'; known: (?!.*movenet).*pose-27"):
         find_weights("movenet-thunder", ["pose", "trajectory"])
+
+
+def test_weights_that_are_not_part_of_the_installed_package(bundled: Path, tmp_path: Path) -> None:
+    set_entry(bundled, "separate", separate=True, licence="CC-BY-NC-4.0")
+    with pytest.raises(
+        WeightsError, match=r"separate \(CC-BY-NC-4.0\) are not part of the installed package.*weights add"
+    ):
+        find_weights("separate")
+    assert [problem for _, problem in verify_weights()] == [None, None]
+    file = tmp_path / "separate.bin"
+    file.write_bytes(b"abc")
+    add_weights(file, "separate", kind="pose")
+    assert find_weights("separate").path.parent == user_weights_dir()
+
+
+def test_what_the_installed_package_has_is_free_for_any_use() -> None:
+    for entry in read_manifest(weights_dir()).values():
+        assert entry.separate == ("NC" in entry.licence), entry.name

@@ -17,11 +17,12 @@ import numpy as np
 from vp3d_cli.detect.base import Detector, DetectorInfo
 from vp3d_cli.errors import InputError, OutputError
 from vp3d_cli.io.keypoints.base import KeypointReader
-from vp3d_cli.io.keypoints.people import ReadOptions
+from vp3d_cli.io.keypoints.instances import ReaderOptions
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.io.poses.base import Exporter
 from vp3d_cli.lift.base import Lifter, LifterPlugin
 from vp3d_cli.pose import Person3D, Pose3D
+from vp3d_cli.refine.rig import add_rigs
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.types import FrameBGR, Keypoints2D, Track2D
 
@@ -117,7 +118,8 @@ def check_exporter(exporter: Exporter, folder: Path) -> Path:
     _check(isinstance(exporter, Exporter), f"{exporter!r} is not an Exporter")
     _check(exporter.suffix.startswith("."), f"suffix is {exporter.suffix!r}, expected one that begins with a dot")
     _check(bool(exporter.name and exporter.summary), "name and summary must be given")
-    path, pose = folder / f"pose{exporter.suffix}", example_pose()
+    path = folder / f"pose{exporter.suffix}"
+    pose = add_rigs(example_pose()) if exporter.needs_rig else example_pose()
     exporter.write(pose, path, False)
     _check(path.is_file() and path.stat().st_size > 0, f"write() left no file {path}")
     before = path.read_bytes()
@@ -126,8 +128,8 @@ def check_exporter(exporter: Exporter, folder: Path) -> Path:
     exporter.write(pose, path, True)
     nowhere = folder / "no such folder" / path.name
     _refuses(OutputError, lambda: exporter.write(pose, nowhere, False), "write() into a missing folder must fail")
-    left = [file.name for file in folder.iterdir()]
-    _check(left == [path.name], f"write() left other files: {left}")
+    left = sorted({file.name for file in folder.iterdir()} - {file.name for file in exporter.files(path)})
+    _check(not left, f"write() left other files: {left}")
     return path
 
 
@@ -146,7 +148,7 @@ def check_keypoint_reader(reader: KeypointReader, good: Path, bad: Path) -> None
     _check(bool(reader.name and reader.title), "name and title must be given")
     source = Source(good)
     _check(reader.matches(source), f"matches() does not recognise {good}")
-    raw = reader.read(source, ReadOptions())
+    raw = reader.read(source, ReaderOptions())
     count, joints = len(raw), raw.layout.num_joints
     _check(
         raw.points.shape == (count, joints, 2), f"points have shape {raw.points.shape}, expected ({count}, {joints}, 2)"
@@ -155,7 +157,7 @@ def check_keypoint_reader(reader: KeypointReader, good: Path, bad: Path) -> None
     _check(not len(raw) or int(raw.frames.min()) >= 0, "frames must be numbered from 0 or 1")
     damaged = Source(bad)
     if reader.matches(damaged):
-        _refuses(InputError, lambda: reader.read(damaged, ReadOptions()), "read() of a damaged file must fail")
+        _refuses(InputError, lambda: reader.read(damaged, ReaderOptions()), "read() of a damaged file must fail")
 
 
 def example_pose(frames: int = 40) -> Pose3D:

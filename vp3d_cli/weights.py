@@ -27,7 +27,7 @@ from vp3d_cli.errors import WeightsError
 MANIFEST = "manifest.json"
 DEFAULT_LIFTER = "default"
 # Values of `--lifter` besides the names in the manifest.
-LIFTER_ALIASES = {DEFAULT_LIFTER: "pose-243", "open": "open-27"}
+LIFTER_ALIASES = {DEFAULT_LIFTER: "open-243", "open": "open-243", "fast": "open-27"}
 LIFTER_KINDS = ("pose", "trajectory")
 KINDS = ("detector", *LIFTER_KINDS)
 _CHUNK = 1 << 20
@@ -50,6 +50,7 @@ class WeightFile:
         url: download address; None for a file that is part of vp3d or was added by the user.
         member: name of the file in the zip archive at ``url``; None if ``url`` serves the file itself.
         bundled: True for an entry of vp3d, False for one of the user.
+        separate: True for weights that are not part of the installed package, because they are not free for any use.
     """
 
     name: str
@@ -63,6 +64,7 @@ class WeightFile:
     url: str | None = None
     bundled: bool = True
     member: str | None = None
+    separate: bool = False
 
     @property
     def present(self) -> bool:
@@ -124,6 +126,7 @@ def _entry(folder: Path, name: str, entry: dict[str, Any], bundled: bool) -> Wei
         url=url,
         bundled=bundled,
         member=entry.get("member"),
+        separate=bool(entry.get("separate", False)),
     )
 
 
@@ -180,6 +183,11 @@ def check(entry: WeightFile) -> None:
     Raises:
         WeightsError: the file is missing or has another hash.
     """
+    if not entry.present and entry.separate:
+        raise WeightsError(
+            f"weights {entry.name} ({entry.licence}) are not part of the installed package; take {entry.path.name} "
+            f"from the weights folder of the source code, then: vp3d weights add {entry.path.name} --name {entry.name}"
+        )
     if not entry.present:
         raise WeightsError(f"weights {entry.name}: {entry.path} is missing; install vp3d again or add the file")
     actual = sha256_of(entry.path)
@@ -193,12 +201,12 @@ def check(entry: WeightFile) -> None:
 def verify_weights() -> list[tuple[WeightFile, str | None]]:
     """Check all weight files; returns each entry with its problem, or None.
 
-    Weights that were not downloaded yet have no problem.
+    Weights that were not downloaded yet, or are not part of the installed package, have no problem.
     """
     results: list[tuple[WeightFile, str | None]] = []
     for entry in list_weights():
         problem = None
-        if entry.present or not entry.url:
+        if entry.present or not (entry.url or entry.separate):
             try:
                 check(entry)
             except WeightsError as error:

@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGHUP, _terminate)
     # Else Python, as it ends, searches all objects of all libraries for garbage: most of the time that Ctrl-C takes.
     atexit.register(gc.freeze)
-    with console(quiet_libraries=arguments is None and "--debug" not in sys.argv):
+    with console(debug="--debug" in (sys.argv if arguments is None else arguments)):
         _run(arguments)
 
 

@@ -23,8 +23,6 @@ from vp3d_cli.runtime.load import find_target, load_model
 from vp3d_cli.types import FloatArray
 from vp3d_cli.weights import DEFAULT_LIFTER, find_lifter, sha256_of
 
-# Height of the body that lifters answer for (vp3d_cli.train.synthesis.bodies.CANONICAL_HEIGHT_M).
-LIFTER_HEIGHT_M = 1.70
 # Output frames computed at once: at least so many, and so many receptive fields, of which half of one on each side is
 # computed twice. Bounds the memory of long videos, at about 100 MB for 243 frames and 512 channels.
 _CHUNK = 1024

@@ -22,6 +22,7 @@ from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.io.poses.base import Exporter
 from vp3d_cli.lift.base import Lifter, LifterPlugin
 from vp3d_cli.pose import Person3D, Pose3D
+from vp3d_cli.refine.rig import add_rigs
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.types import FrameBGR, Keypoints2D, Track2D
 
@@ -117,7 +118,8 @@ def check_exporter(exporter: Exporter, folder: Path) -> Path:
     _check(isinstance(exporter, Exporter), f"{exporter!r} is not an Exporter")
     _check(exporter.suffix.startswith("."), f"suffix is {exporter.suffix!r}, expected one that begins with a dot")
     _check(bool(exporter.name and exporter.summary), "name and summary must be given")
-    path, pose = folder / f"pose{exporter.suffix}", example_pose()
+    path = folder / f"pose{exporter.suffix}"
+    pose = add_rigs(example_pose()) if exporter.needs_rig else example_pose()
     exporter.write(pose, path, False)
     _check(path.is_file() and path.stat().st_size > 0, f"write() left no file {path}")
     before = path.read_bytes()
@@ -126,8 +128,8 @@ def check_exporter(exporter: Exporter, folder: Path) -> Path:
     exporter.write(pose, path, True)
     nowhere = folder / "no such folder" / path.name
     _refuses(OutputError, lambda: exporter.write(pose, nowhere, False), "write() into a missing folder must fail")
-    left = [file.name for file in folder.iterdir()]
-    _check(left == [path.name], f"write() left other files: {left}")
+    left = sorted({file.name for file in folder.iterdir()} - {file.name for file in exporter.files(path)})
+    _check(not left, f"write() left other files: {left}")
     return path
 
 

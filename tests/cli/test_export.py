@@ -161,7 +161,8 @@ def test_nobody(tmp_path: Path, out: Path, run_cli: RunCli) -> None:
     arrays = arrays_of(pose)
     arrays["joints_world"][:] = np.nan
     unlifted = stored(with_arrays(pose, **arrays), tmp_path, "unlifted.npz")
-    for path in (empty, unlifted):
+    no_frames = stored(replace(pose, people=(), frame_times_s=np.zeros(0)), tmp_path, "no_frames.npz")
+    for path in (empty, unlifted, no_frames):
         outcome = run_cli("export", path, "--to", "bvh,csv", "--out", out)
         assert_refused(outcome.code, outcome.stderr, out, 3, "nobody to export")
         assert len(outcome.error_lines) == 1

@@ -288,14 +288,14 @@ def test_a_writer_writes_once_and_within_with(tmp_path: Path) -> None:
 
 
 def false_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Put a program that fails before the real ffmpeg on PATH."""
+    """Have vp3d use a program that fails in place of ffmpeg."""
     if os.name == "nt":
         pytest.skip("a shell script is no program here")
     folder.mkdir()
     program = folder / "ffmpeg"
     program.write_text(f'#!/bin/sh\ncase "$*" in *-version*) exec "{find_ffmpeg()}" "$@";; esac\n{script}\n')
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("VP3D_FFMPEG", str(program))
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,9 @@ class Handover(Generic[T]):
 
 
 class InBackground(Generic[T]):
-    """Has a thread do something with each item, while the caller makes the next one::
+    """Has a thread do something with each item, while the caller makes the next one.
+
+    Use it in a ``with`` statement::
 
         with InBackground(writer.write, ahead=2) as background:
             for frame in reader:

@@ -199,7 +199,8 @@ class VideoReader:
         gap = max((after - before for before, after in pairwise(times_s)), default=0.0)
         is_avi, is_gif = "avi" in self._media.container, "gif" in self._media.container
         # An AVI file declares the number of its frames; other files may show their last frame for long.
-        ends_early = lacking >= (_GAP_FRAMES / 3 if is_avi else _GAP_FRAMES) or (is_gif and not is_whole_gif(info.path))
+        most = _GAP_FRAMES / 3 if is_avi else _GAP_FRAMES
+        ends_early = not is_whole_gif(info.path) if is_gif else lacking >= most
         if gap * info.fps < _GAP_FRAMES and not ends_early:
             return  # spares reading the file once more
         packets = read_packets(info.path)

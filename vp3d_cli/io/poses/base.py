@@ -66,7 +66,8 @@ class Exporter:
         name: how the command line calls it.
         suffix: the file name ending that stands for it, with the dot.
         summary: one line for people who choose a format.
-        write: ``write(pose, path, overwrite, options)``; the last may be left out.
+        write: ``write(pose, path, overwrite)``, or ``write(pose, path, overwrite, options)`` where the user asked for
+            more than people and a part of the video, which the pose then has been cut to.
         one_person: whether a file holds one person; then ``write`` gets a pose of one.
         needs_rig: whether it writes joint rotations; then every person of the pose needs a rig.
         holds_gaps: whether it can say that somebody is out of view; else the pose before the gap is held.

@@ -21,6 +21,8 @@ def select(pose: Pose3D, options: ExportOptions) -> Pose3D:
     """
     people = _people(pose, options.people)
     times = pose.frame_times_s
+    if not len(times):
+        raise NobodyFoundError("nobody to export: the pose has no frames")
     first = 0 if options.start_s is None else int(np.searchsorted(times, options.start_s - 1e-9))
     stop = len(times) if options.end_s is None else int(np.searchsorted(times, options.end_s - 1e-9))
     if stop <= first:

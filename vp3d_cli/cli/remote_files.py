@@ -14,7 +14,7 @@ from vp3d_cli.jobs.storage import Place, fetch, publish, refresh
 
 
 class LocalFiles(AbstractContextManager["LocalFiles"]):
-    """Local files for the URLs of one job; paths are left as they are. A context manager.
+    """Local files for the URLs of one video and its outputs; paths are left as they are. A context manager.
 
     Errors that pass through it name what the user named.
     """

@@ -16,7 +16,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".gif")
 
 
 @dataclass(frozen=True)
-class Job:
+class VideoOutputs:
     """One video and where its results go; ``render`` is None where no video is to be drawn."""
 
     video: Place
@@ -24,9 +24,9 @@ class Job:
     render: Place | None
 
 
-def plan_jobs(
+def plan_outputs(
     videos: Sequence[Place], out: str, render: str | None, out_suffixes: Sequence[str] = (".npz",)
-) -> list[Job]:
+) -> list[VideoOutputs]:
     """Name the outputs of each video.
 
     Args:
@@ -38,11 +38,13 @@ def plan_jobs(
     Raises:
         ConfigError: two videos would write the same file, or an output would replace a video that is read.
     """
-    jobs = [
-        Job(video, place(video, out, out_suffixes), place(video, render, VIDEO_SUFFIXES) if render else None)
+    outputs = [
+        VideoOutputs(
+            video, output_path(video, out, out_suffixes), output_path(video, render, VIDEO_SUFFIXES) if render else None
+        )
         for video in videos
     ]
-    targets = [path for job in jobs for path in (job.out, job.render) if path is not None]
+    targets = [path for paths in outputs for path in (paths.out, paths.render) if path is not None]
     counts = Counter(os.path.abspath(path) if isinstance(path, Path) else str(path) for path in targets)
     if shared := [path for path, count in counts.items() if count > 1]:
         raise ConfigError(
@@ -53,10 +55,10 @@ def plan_jobs(
     for target in targets:
         if same_file(target) in sources:
             raise ConfigError(f"{target} is one of the videos to read; give the result another name")
-    return jobs
+    return outputs
 
 
-def place(video: Place, target: str, suffixes: Sequence[str]) -> Place:
+def output_path(video: Place, target: str, suffixes: Sequence[str]) -> Place:
     """The output file of one video.
 
     Args:

@@ -76,7 +76,7 @@ def infer(
     Prints the path of each file that it wrote. Exit status 3 means that nobody was found.
     """
     if settings.keypoints is not None and len(videos) > 1:
-        raise typer.BadParameter("belongs to one video; give one at a time", param_hint="--keypoints")
+        raise typer.BadParameter("works for one video; give one video at a time", param_hint="--keypoints")
     if format not in _KEYPOINT_SUFFIXES:
         raise typer.BadParameter(f"{format!r} is none of {', '.join(_KEYPOINT_SUFFIXES)}", param_hint="--format")
     if render is not None and (keypoints_only or preview is not None):
@@ -107,7 +107,7 @@ def pose_suffixes(out: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    """What holds for all videos of one call."""
+    """Options that all videos of one call share."""
 
     settings: InferSettings
     command: str
@@ -117,7 +117,7 @@ class Options:
 
 
 def process_all(outputs: list[VideoOutputs], run: Options, work: Callable[[VideoOutputs, Options], None]) -> None:
-    """Run the videos one after another; one that fails does not stop the others."""
+    """Process the videos one after another; one that fails does not stop the others."""
     if len(outputs) == 1:
         work(outputs[0], run)
         return
@@ -167,7 +167,7 @@ def write_pose(paths: VideoOutputs, run: Options) -> None:
 
 
 def write_keypoints(paths: VideoOutputs, run: Options) -> None:
-    """Write the 2D keypoints of the tracked people of one video, and print where."""
+    """Write the 2D keypoints of the tracked people of one video, and print the path."""
     with LocalFiles() as files:
         out = files.target(paths.out, run.overwrite)
         video = files.copy_in(paths.video)
@@ -185,7 +185,7 @@ def write_keypoints(paths: VideoOutputs, run: Options) -> None:
 
 @contextmanager
 def pipeline_run(video: Path, files: LocalFiles, paths: VideoOutputs, run: Options) -> Iterator[Run]:
-    """What the pipeline gets besides video and settings; Ctrl-C says what is kept, also of a video done in chunks.
+    """The run of the pipeline for one video; Ctrl-C names the cache that is kept, also for a video in chunks.
 
     Raises:
         KeyboardInterrupt: with this as its message.
@@ -213,13 +213,13 @@ def pipeline_run(video: Path, files: LocalFiles, paths: VideoOutputs, run: Optio
 
 
 def deliver(files: LocalFiles, file: Path, place: Place) -> None:
-    """Bring a result to its place, and print where."""
+    """Send a result to its place, and print the path."""
     files.copy_out(file, place)
     print(place, flush=True)
 
 
 def write_preview(paths: VideoOutputs, run: Options) -> None:
-    """Draw the contact sheet of one video, and print where."""
+    """Draw the contact sheet of one video, and print its path."""
     with LocalFiles() as files:
         out = files.target(paths.out, run.overwrite)
         video = files.copy_in(paths.video)

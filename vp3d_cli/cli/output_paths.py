@@ -1,4 +1,4 @@
-"""Where each result of ``vp3d infer`` goes, decided before the first frame is decoded."""
+"""Output paths of ``vp3d infer``, decided before the first frame is decoded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".gif")
 
 @dataclass(frozen=True)
 class VideoOutputs:
-    """One video and where its results go; ``render`` is None where no video is to be drawn."""
+    """One video and the paths of its outputs; ``render`` is None where no side-by-side video is drawn."""
 
     video: Place
     out: Place
@@ -27,7 +27,7 @@ class VideoOutputs:
 def plan_outputs(
     videos: Sequence[Place], out: str, render: str | None, out_suffixes: Sequence[str] = (".npz",)
 ) -> list[VideoOutputs]:
-    """Name the outputs of each video.
+    """Choose the output paths of each video.
 
     Args:
         videos: files or folders of images, or URLs of such.
@@ -59,7 +59,7 @@ def plan_outputs(
 
 
 def output_path(video: Place, target: str, suffixes: Sequence[str]) -> Place:
-    """The output file of one video.
+    """Choose the path of one output of a video.
 
     Args:
         video: file or folder of images.

@@ -73,11 +73,11 @@ def weights_add(
     file: Annotated[Path, typer.Argument(help="The weight file; it is copied.", show_default=False)],
     name: Annotated[
         str | None,
-        typer.Option(help="What --lifter or --detector will call it.  [default: the file's name]", show_default=False),
+        typer.Option(help="Name for --lifter or --detector.  [default: the file's name]", show_default=False),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="detector, pose or trajectory.  [default: the lifters that are in it]", show_default=False),
+        typer.Option(help="detector, pose or trajectory.  [default: read from the file]", show_default=False),
     ] = None,
     skeleton_2d: Annotated[
         str | None,
@@ -93,13 +93,9 @@ def weights_add(
             show_default=False,
         ),
     ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Under which the weights may be used.", show_default=False)
-    ] = None,
-    source: Annotated[str, typer.Option(help="Where they come from.  [default: the path]")] = "",
-    trained_on: Annotated[
-        str | None, typer.Option(help="The data that they were trained on.", show_default=False)
-    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.", show_default=False)] = None,
+    source: Annotated[str, typer.Option(help="Origin of the weights.  [default: the path]")] = "",
+    trained_on: Annotated[str | None, typer.Option(help="Training data of the weights.", show_default=False)] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Add weights of your own, under a name that other commands take.

@@ -34,7 +34,7 @@ def weights_list(as_json: AsJson = False) -> None:
     rows = [("name", "kind", "MB", "licence", "trained on", "from")]
     for entry in entries:
         origin = "vp3d" if entry.bundled else "you"
-        place = origin if entry.present else f"{origin}, not fetched yet"
+        place = origin if entry.present else f"{origin}, {entry.state}"
         rows.append(
             (
                 entry.name,
@@ -60,7 +60,7 @@ def weights_verify() -> None:
     results = verify_weights()
     for entry, problem in results:
         if problem is None:
-            print(f"{'ok' if entry.present else 'not fetched yet':15s} {entry.name}")
+            print(f"{entry.state:24s} {entry.name}")
     problems = [problem for _, problem in results if problem is not None]
     for problem in problems:
         print_error(problem)

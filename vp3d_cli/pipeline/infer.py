@@ -27,11 +27,11 @@ from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.preprocess import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
 from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.floor import AssumedHeight
 from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.rig import add_rigs
-from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
-from vp3d_cli.refine.floor import AssumedHeight
 from vp3d_cli.refine.shots import to_world_by_shot
+from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
 from vp3d_cli.skeletons import COCO17, H36M17, LIMB_JOINTS, Skeleton
 from vp3d_cli.track import select_in_roi, select_people
 from vp3d_cli.types import DoubleArray, FloatArray, Track2D

@@ -43,7 +43,11 @@ def contact_heights(
 ) -> ContactHeights:
     """Contact heights of joints (T, 17, 3), world axes, with contacts and confidence of the feet (T, 2)."""
     rows = [
-        ((start + stop - 1) / 2, np.median(body[start:stop, ANKLES[foot], 2]), confidence[start:stop, foot].sum() / rate)
+        (
+            (start + stop - 1) / 2,
+            np.median(body[start:stop, ANKLES[foot], 2]),
+            confidence[start:stop, foot].sum() / rate,
+        )
         for foot in range(2)
         for start, stop in stretches(contacts[:, foot])
     ]
@@ -127,7 +131,7 @@ def _weight(seconds: DoubleArray, bodies: list[DoubleArray], segments: list[int]
     """How well a person tells the floor: by contact time, confidence and nearness to the camera."""
     hips = np.concatenate([bodies[i][:, HIP] for i in segments])
     distance = max(float(np.nanmedian(np.linalg.norm(hips, axis=1))), 0.3)
-    return min(float(seconds.sum()) / _ENOUGH_STANDING_S, 1.0) / np.sqrt(distance)
+    return float(min(float(seconds.sum()) / _ENOUGH_STANDING_S, 1.0) / np.sqrt(distance))
 
 
 def _main_levels(levels: DoubleArray, seconds: DoubleArray) -> list[tuple[float, float]]:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from vp3d_cli.refine.body import ANKLES, HIP, HIPS, KNEES, NECK, THORAX, unit_vectors
@@ -36,7 +37,7 @@ _STEP_SD_M = 0.03  # variation of the ankle height during contact
 # Each person adds an unknown plane height to the fit; this limit bounds the cost.
 _MOST_WALKERS = 50
 _DEPTH_SD = 0.04  # relative error of the distance of a footprint
-_PLANE_SD = 0.1  # of the height of a person's plane relative to the common floor: body height and scale
+_PLANE_SD = 0.15  # of the height of a person's plane relative to the common floor: body height and scale
 _OTHER_LEVEL = 6.0  # cost of a person on another level than the common floor
 # Pitches from which the fit starts, radians from the body axes: far from the optimum people on one floor look like
 # people on different levels, whom the robust loss ignores.
@@ -141,7 +142,7 @@ def estimate_up(people: Sequence[PersonMotion], footprints: Footprints) -> Doubl
     return _up_vector(*min(fits, key=lambda fit: float(fit.cost)).x[:2])
 
 
-def _levels(footprints: Footprints, index: DoubleArray, up: DoubleArray) -> DoubleArray:
+def _levels(footprints: Footprints, index: NDArray[np.intp], up: DoubleArray) -> DoubleArray:
     """Median height of each person's footprints; ``index`` numbers the people of the footprints."""
     people = int(index.max()) + 1 if len(index) else 0
     return np.array([np.median(footprints.position[index == i] @ up) for i in range(people)])

@@ -32,10 +32,10 @@ _MAX_NAME = 255
 
 @dataclass(frozen=True)
 class Media:
-    """A video and what its decoder needs to know beyond :class:`VideoInfo`.
+    """A video: its :class:`VideoInfo` and what its decoder needs to know besides.
 
     Attributes:
-        info: what everyone may know.
+        info: the public facts.
         images: the files of a folder of images in order; empty for a video file.
         container: names of ffmpeg's demuxer.
         first_time_s: presentation time of the first frame, 0 at the start of the file.
@@ -74,7 +74,7 @@ def probe_video(path: str | Path, *, image_fps: float = DEFAULT_IMAGE_FPS) -> Vi
 
 
 def examine(path: str | Path, *, image_fps: float = DEFAULT_IMAGE_FPS) -> Media:
-    """The same as :func:`probe_video`, with what decoding needs."""
+    """Facts of a video as :func:`probe_video` gives them, and what decoding needs besides."""
     if not (math.isfinite(image_fps) and image_fps > 0):
         raise ConfigError(f"image_fps must be a positive number of frames per second, got {image_fps}")
     path = Path(path)

@@ -8,11 +8,13 @@ BIN    := $(VENV)/bin
 TORCHVISION_VENV := .venv-torchvision
 TORCHVISION      := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: help setup demo test setup-torchvision test-torchvision clean
+.PHONY: help setup demo test coverage docs setup-torchvision test-torchvision clean
 
 help:
 	@echo "make demo   turn examples/demo.mp4 into out/pose.npz and out/side-by-side.mp4; installs no torch"
 	@echo "make test   ruff, mypy --strict and the tests; installs everything"
+	@echo "make coverage  the tests with coverage; fails below the value in pyproject.toml"
+	@echo "make docs   the documentation as a site, in out/docs; warnings are errors"
 	@echo "make test-torchvision   the tests of --detector mask-rcnn-torchvision, in $(TORCHVISION_VENV) (5 GB)"
 	@echo "make setup  install everything into $(VENV), and run nothing"
 	@echo "make clean  remove $(VENV), out and caches"
@@ -34,6 +36,16 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --maxprocesses 8
+
+coverage: $(READY)
+	$(BIN)/pytest -n auto --maxprocesses 8 --cov --cov-report=term:skip-covered
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir out/docs
+
+$(VENV)/.docs: $(LIGHT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mkdocs-material "mkdocstrings[python]"
+	@touch $@
 
 setup-torchvision: $(TORCHVISION_VENV)/.ready
 

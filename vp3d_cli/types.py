@@ -29,7 +29,9 @@ class Shaped(Protocol):
     """An array, or what stands for one."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        ...
 
 
 def check_shape(name: str, array: Shaped, expected: Sequence[int | str], sizes: dict[str, int]) -> None:

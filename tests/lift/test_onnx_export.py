@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from test_temporal import SMALL, as_if_trained, inputs_for
 
+from tests.lift.test_temporal import SMALL, as_if_trained, inputs_for
 from vp3d_cli.errors import ConfigError, WeightsError
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file, save_lifter
 from vp3d_cli.lift.input_rule import InputRule
 from vp3d_cli.lift.lifter import Lifter, load_lifter
 from vp3d_cli.lift.onnx_export import expected_shapes, temporal_to_onnx
-from vp3d_cli.lift.temporal_config import TemporalConfig
+from vp3d_cli.lift.receptive_field import TemporalConfig
 from vp3d_cli.runtime.load import RUNTIMES, load_model
 from vp3d_cli.weights import find_lifter, list_weights
 

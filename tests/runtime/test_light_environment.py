@@ -111,7 +111,7 @@ def test_the_other_commands(guarded: Guarded, short_clip: Path, tmp_path: Path) 
 
 
 def test_what_needs_torch_says_so_on_one_line(guarded: Guarded, short_clip: Path, tmp_path: Path) -> None:
-    from test_lifters import CASES, lifter_file
+    from tests.lift.test_lifters import CASES, lifter_file
 
     dense = lifter_file(tmp_path, *next(case for case in CASES if case[0] == "dense"))
     for command in (

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from vp3d_cli.detect.roi import Roi
 
+from vp3d_cli.detect.crops import SquareCrop
 from vp3d_cli.detect.movenet.model import SinglePose
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.runtime import compiled_cache, load, onnxruntime_model, openvino_model
@@ -26,7 +26,7 @@ from vp3d_cli.weights import find_weights
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.mp4"
 # Around the man of the example in its first second; he is 330 pixels tall.
-MAN = Roi(655, 290, 420)
+MAN = SquareCrop(655, 290, 420)
 
 
 @pytest.fixture(params=RUNTIMES)

@@ -85,7 +85,8 @@ def batch(
     """
     if scheduler is None:  # a cluster has weights of its own
         check_models(settings, lifting=not keypoints_only)
-    from vp3d_cli.jobs.run import BatchOptions, Limits
+    from vp3d_cli.jobs.loop import Limits
+    from vp3d_cli.jobs.run import BatchOptions
     from vp3d_cli.jobs.storage import to_place
 
     kept = BatchOptions(

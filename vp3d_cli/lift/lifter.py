@@ -14,8 +14,8 @@ from vp3d_cli.errors import ConfigError, WeightsError
 from vp3d_cli.lift.checkpoint import Task, check_shapes, load_lifter_file, read_lifter_file
 from vp3d_cli.lift.input_rule import MIN_CONFIDENCE, LifterInput, decode_root, normalize
 from vp3d_cli.lift.onnx_export import expected_shapes, temporal_to_onnx
+from vp3d_cli.lift.receptive_field import TemporalConfig
 from vp3d_cli.lift.skeleton_mapping import as_trained, complete, shows_all, to_h36m17
-from vp3d_cli.lift.temporal_config import TemporalConfig
 from vp3d_cli.lift.tta import averaged
 from vp3d_cli.runtime.devices import torch_device
 from vp3d_cli.runtime.load import find_target, load_model

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vp3d_cli.lift.temporal_config import TemporalConfig
+from vp3d_cli.lift.receptive_field import TemporalConfig
 from vp3d_cli.runtime.onnx_graph import GraphWriter
 from vp3d_cli.types import FloatArray
 

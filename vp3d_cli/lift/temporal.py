@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vp3d_cli.errors import ConfigError, ShapeError
+from vp3d_cli.lift.receptive_field import TemporalConfig as TemporalConfig
 from vp3d_cli.lift.receptive_field import check_windows, flatten_features
-from vp3d_cli.lift.temporal_config import TemporalConfig as TemporalConfig
 
 
 class TemporalModel(nn.Module):

@@ -15,7 +15,7 @@ from vp3d_cli.errors import ConfigError, NobodyFoundError, ShapeError
 from vp3d_cli.io.atomic import check_target
 from vp3d_cli.io.detections import Detections, is_detections_file, read_detections
 from vp3d_cli.io.keypoints import write_keypoints
-from vp3d_cli.io.poses import export_pose, exporter_for
+from vp3d_cli.io.poses import check_pose_target, export_pose
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.pipeline.detection import Progress, no_progress
 from vp3d_cli.pipeline.detection_cache import cache_path, delete_cache
@@ -206,8 +206,7 @@ def infer_to_file(
 ) -> Pose3D:
     """What :func:`infer` does, with a run of the caller's own: models, progress, cache, provenance."""
     if out is not None:
-        exporter_for(Path(out))
-        check_target(Path(out), overwrite)
+        check_pose_target(Path(out), overwrite)
     with _cache_of_nobody(run):
         pose = infer_video(video, settings, run)
     if out is not None:

@@ -114,7 +114,9 @@ def plan_chunks(video: str | Path, settings: InferSettings, cache: Path | None =
     return chunks
 
 
-def detect_chunk(chunk: Chunk, report: Progress = no_progress, detector: Detector | None = None) -> Detections:
+def detect_chunk(
+    chunk: Chunk, report: Progress = no_progress, detector: Detector | None = None, *, resumed: bool = True
+) -> Detections:
     """Detect everyone in one chunk of a video, or take what an earlier run has kept of it.
 
     Args:
@@ -122,6 +124,7 @@ def detect_chunk(chunk: Chunk, report: Progress = no_progress, detector: Detecto
         report: called with ("detect", done, total) as frames pass, those for warming up included; may raise
             StoppedError, and what was found so far is kept.
         detector: of the same settings; None loads it.
+        resumed: what is kept is of an earlier run, which the user should know.
 
     Raises:
         DetectorError: the detector failed; what was found before is kept.
@@ -133,7 +136,7 @@ def detect_chunk(chunk: Chunk, report: Progress = no_progress, detector: Detecto
     detector = detector or load_detector(settings.detector, settings.device)
     try:
         with VideoReader(chunk.video, chunk.warm_up_s, chunk.end_s) as reader:
-            found = detect_resumably(frames, reader, detector, report, chunk.cache, always=True)
+            found = detect_resumably(frames, reader, detector, report, chunk.cache, always=True, resumed=resumed)
         found = dataclasses.replace(found, warnings=(*dict.fromkeys([*reader.warnings, *found.warnings]),))
     except VideoError as error:
         if chunk.first == 0:
@@ -145,7 +148,7 @@ def detect_chunk(chunk: Chunk, report: Progress = no_progress, detector: Detecto
 
 
 def detect_in_turn(
-    chunks: Sequence[Chunk], report: Progress = no_progress, detector: Detector | None = None
+    chunks: Sequence[Chunk], report: Progress = no_progress, detector: Detector | None = None, *, resumed: bool = True
 ) -> list[Detections]:
     """Detect everyone in one chunk after the other.
 
@@ -153,6 +156,7 @@ def detect_in_turn(
         chunks: of :func:`plan_chunks`.
         report: called with ("detect", done, total), frames of all chunks.
         detector: of the same settings; None loads it once.
+        resumed: see :func:`detect_chunk`.
 
     Raises:
         What :func:`detect_chunk` does.
@@ -160,8 +164,11 @@ def detect_in_turn(
     total, done, found = sum(chunk.frames for chunk in chunks), 0, []
     for chunk in chunks:
         detector = detector or load_detector(chunk.settings.detector, chunk.settings.device)
-        before = done
-        found.append(detect_chunk(chunk, lambda stage, own, _, base=before: report(stage, base + own, total), detector))  # type: ignore[misc]
+
+        def add(stage: str, own: int, _: int | None, before: int = done) -> None:
+            report(stage, before + own, total)
+
+        found.append(detect_chunk(chunk, add, detector, resumed=resumed))
         done += chunk.frames
     return found
 

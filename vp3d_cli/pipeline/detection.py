@@ -21,6 +21,7 @@ from vp3d_cli.track import CutDetector, track_people
 from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, Track2D, VideoInfo
 from vp3d_cli.video import VideoReader
 
+_TIME_TOLERANCE_S = 1e-6  # start and end are typed by people; times come from fractions
 Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames in all (None if not known)
 
 
@@ -195,14 +196,43 @@ def detect_frames(
 def keypoints_from_file(reader: VideoReader, settings: InferSettings, report: Progress) -> Detections:
     """Read keypoints from a file; the video gives the time of each frame, and is otherwise not looked at.
 
+    The file covers the whole video; returned is the part that the settings ask for.
+
+    Args:
+        reader: of that part.
+
     Raises:
-        InputError: the file cannot be used, or only a part of the video was asked for.
+        InputError: the file cannot be used, or has no frame in that part.
     """
     assert settings.keypoints is not None
-    if settings.start_s > 0 or settings.end_s is not None:
-        raise InputError("--keypoints covers the whole video; leave out --start and --end")
     if is_detections_file(settings.keypoints):
-        return _own_detections(reader, settings.keypoints, report)
+        found = _own_detections(reader, settings.keypoints, report)
+    elif settings.start_s > 0 or settings.end_s is not None:
+        # Frames of the file are counted from the start of the video, so all of its times are needed.
+        with VideoReader(reader.info.path) as whole:
+            found = _foreign_keypoints(whole, settings, report)
+        found = replace(found, warnings=(*whole.warnings, *found.warnings))
+    else:
+        found = _foreign_keypoints(reader, settings, report)
+    return _part_of(found, settings)
+
+
+def _part_of(found: Detections, settings: InferSettings) -> Detections:
+    """The frames from start to end of the settings."""
+    if settings.start_s <= 0 and settings.end_s is None:
+        return found
+    end_s = float("inf") if settings.end_s is None else settings.end_s
+    times = found.frame_times_s + _TIME_TOLERANCE_S
+    first, last = (int(np.searchsorted(times, time_s)) for time_s in (settings.start_s, end_s))
+    if first >= last:
+        span = f"{found.frame_times_s[0]:g} to {found.frame_times_s[-1]:g} s" if len(found) else "no frames"
+        raise InputError(f"{settings.keypoints}: nothing from {settings.start_s:g} s to {end_s:g} s; it covers {span}")
+    return found[first:last]
+
+
+def _foreign_keypoints(reader: VideoReader, settings: InferSettings, report: Progress) -> Detections:
+    """Keypoints of another tool for the whole video."""
+    assert settings.keypoints is not None
     layout = {"layout": settings.layout, "joint_map": settings.joint_map}
     # First without a number of frames, so that a file that is of no use is refused before the video is decoded.
     file = read_keypoints(settings.keypoints, replace(reader.info, frame_count=None), **layout)

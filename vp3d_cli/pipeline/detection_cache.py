@@ -154,6 +154,7 @@ def detect_resumably(
     cache: Path | None,
     *,
     always: bool = False,
+    resumed: bool = True,
 ) -> Detections:
     """Run the detector over a video, from where an earlier run ended.
 
@@ -164,6 +165,7 @@ def detect_resumably(
         report: called with ("detect", done, total); may raise StoppedError.
         cache: detections file of an interrupted run, made use of and written; None for none.
         always: keep what was found even if it took a moment only.
+        resumed: a cache is of an earlier run, which the user should know; False if this very run has made it.
 
     Raises:
         DetectorError: the detector failed; says where what it found is kept.
@@ -180,7 +182,7 @@ def detect_resumably(
     reader.warnings.clear()  # of frames that are not taken from it: the earlier run has told of them
     if (earlier.progress or {}).get("complete"):
         report("detect", len(earlier), len(earlier))
-        return replace(earlier, progress=None, warnings=(*earlier.warnings, note))
+        return replace(earlier, progress=None, warnings=(*earlier.warnings, *([note] if resumed else [])))
     with VideoReader(frames.video, _resume_at_s(earlier, frames.start_s), frames.end_s) as rest:
         joined = _detect(frames, rest, detector, report, earlier, kept, always)
     return replace(joined, warnings=(*dict.fromkeys([*earlier.warnings, *rest.warnings]), note))

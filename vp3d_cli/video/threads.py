@@ -64,7 +64,9 @@ class BoundedQueue(Generic[T]):
 
 
 class BackgroundWorker(Generic[T]):
-    """Calls a function with each item in a thread, while the caller makes the next one::
+    """Calls a function with each item in a thread, while the caller makes the next one.
+
+    Use it in a ``with`` statement::
 
         with BackgroundWorker(writer.write, ahead=2) as background:
             for frame in reader:

@@ -17,8 +17,8 @@ from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.keypoints import coco, native, videopose3d
 from vp3d_cli.io.keypoints.assemble import KeypointFile, assemble
 from vp3d_cli.io.keypoints.base import KeypointReader
+from vp3d_cli.io.keypoints.instances import ReaderOptions, WriteRequest
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, Layout, find_layout, list_layouts
-from vp3d_cli.io.keypoints.people import ReadOptions, WriteJob
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.plugins import KEYPOINT_READERS
 from vp3d_cli.types import DoubleArray, Track2D, VideoInfo
@@ -51,7 +51,7 @@ class KeypointWriter:
     name: str
     title: str
     suffix: str
-    write: Callable[[IO[bytes], WriteJob], list[str]]
+    write: Callable[[IO[bytes], WriteRequest], list[str]]
 
 
 WRITERS: dict[str, KeypointWriter] = {
@@ -99,7 +99,7 @@ def read_keypoints(
         raise InputError(f"{source}: unknown keypoint format; known: {known}")
     mapping = Path(joint_map) if isinstance(joint_map, str) else joint_map
     given = dict(mapping) if isinstance(mapping, Mapping) else mapping
-    raw = found.read(source, ReadOptions(video=video, layout=layout, joint_map=given))
+    raw = found.read(source, ReaderOptions(video=video, layout=layout, joint_map=given))
     return assemble(source, raw, found.name, video)
 
 
@@ -143,6 +143,6 @@ def write_keypoints(
     if last > len(frame_times_s):
         raise ConfigError(f"frame_times_s has {len(frame_times_s)} frames, but somebody is seen up to frame {last}")
     name = video_name or path.stem.removeprefix("data_2d_custom_")
-    job = WriteJob(path, tracks, frame_times_s, fps, size_wh, name, provenance or {})
+    job = WriteRequest(path, tracks, frame_times_s, fps, size_wh, name, provenance or {})
     with replacing(path, overwrite) as stream:
         return WRITERS[format].write(stream, job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions
+from vp3d_cli.io.keypoints.instances import Instances, ReaderOptions
 from vp3d_cli.io.keypoints.source import Source
 
 
@@ -23,4 +23,4 @@ class KeypointReader:
     name: str
     title: str
     matches: Callable[[Source], bool]
-    read: Callable[[Source, ReadOptions], RawPeople]
+    read: Callable[[Source, ReaderOptions], Instances]

@@ -202,8 +202,10 @@ def _no_picture(path: Path, report: str, ran: subprocess.CompletedProcess[bytes]
             f"{path} is incomplete: its index (moov atom) is missing, so nothing of it can be decoded; "
             "copy or record it again"
         )
-    if size := re.search(r"Picture size (\d+)x(\d+) exceeds", report):
-        check_size(path, int(size[1]), int(size[2]))
+    stated = re.search(r"^ +Stream #0:\d+.*: Video: .*?, (\d+)x(\d+)[ ,]", report, re.M)
+    for size in (re.search(r"Picture size (\d+)x(\d+) exceeds", report), stated):
+        if size is not None and int(size[1]) * int(size[2]):
+            check_size(path, int(size[1]), int(size[2]))
     container = _container(report)
     if container and not _first(_VIDEO, report):
         what = "sound but no picture" if _first(_AUDIO, report) else "no picture"

@@ -53,7 +53,14 @@ ChunkMinutes = Annotated[
         metavar="MINUTES", help="Cut a long video in chunks and detect them at the same time.", show_default=False
     ),
 ]
-Height = Annotated[float, typer.Option(metavar="METRES", help="Height of a person, which sets the scale.")]
+Height = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METRES|N=METRES,...",
+        help="Height of the main person, or of people by number; sets the scale.  [default: about 1.7]",
+        show_default=False,
+    ),
+]
 Tta = Annotated[
     bool, typer.Option(help="Test-time augmentation: average with motion mirrored and backwards; 4 times the lifting.")
 ]
@@ -90,7 +97,7 @@ def make_settings(
     detect_every: DetectEvery = 1,
     chunk_minutes: ChunkMinutes = None,
     smooth: Smooth = "1",
-    height: Height = 1.7,
+    height: Height = None,
     tta: Tta = True,
     device: Device = "auto",
     keypoints: Keypoints = None,
@@ -109,6 +116,7 @@ def make_settings(
     smoothing = parse_strength("--smooth", smooth)
     camera = None if intrinsics is None else parse_four("--intrinsics", intrinsics, "FX,FY,CX,CY")
     region = None if roi is None else parse_four("--roi", roi, "X,Y,W,H")
+    heights = None if height is None else parse_heights("--height", height)
     from vp3d_cli.pipeline.settings import InferSettings, SettingsError  # loads numpy: only once the options make sense
 
     try:
@@ -131,7 +139,7 @@ def make_settings(
             smooth=smoothing,
             device=device,
             tta=tta,
-            height_m=height,
+            height_m=heights,
         )
     except SettingsError as error:
         raise typer.BadParameter(error.naming(flag_of)) from error
@@ -209,3 +217,16 @@ def parse_four(option: str, text: str, names: str) -> tuple[float, float, float,
             f"{text!r} is not four numbers {names} in pixels, such as 1500,1500,960,540", param_hint=option
         ) from None
     return a, b, c, d
+
+
+def parse_heights(option: str, text: str) -> float | dict[int, float]:
+    """Metres out of ``1.82``, or metres by number of person out of ``1=1.82,2=1.45``."""
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        return {int(person): float(metres) for person, metres in pairs}
+    except ValueError:
+        raise typer.BadParameter(
+            f"invalid height {text!r}: use metres (1.82), or person=metres (1=1.82,2=1.45)", param_hint=option
+        ) from None

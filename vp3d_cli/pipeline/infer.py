@@ -27,10 +27,11 @@ from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.preprocess import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
 from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.floor import AssumedHeight
 from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.rig import add_rigs
+from vp3d_cli.refine.shots import to_world_by_shot
 from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
-from vp3d_cli.refine.world import to_world
 from vp3d_cli.skeletons import COCO17, H36M17, LIMB_JOINTS, Skeleton
 from vp3d_cli.track import select_in_roi, select_people
 from vp3d_cli.types import DoubleArray, FloatArray, Track2D
@@ -40,6 +41,7 @@ from vp3d_cli.video import VideoReader
 # rest; measured in docs/measurements/smoothing.md.
 _LIFTED_SMOOTHING = 2.0
 _DEPTH_SMOOTHING = 1.5
+_ANKLES = [COCO17.index("left_ankle"), COCO17.index("right_ankle")]
 
 
 def infer_video(video: str | Path, settings: InferSettings, run: Run) -> Pose3D:
@@ -91,7 +93,7 @@ def lift_detections(detections: Detections, settings: InferSettings, run: Run, s
     run.report("lift", len(motions) * len(times), len(motions) * len(times))
 
     pose = Pose3D(
-        people=place_in_world(motions, times),
+        people=place_in_world(motions, times, detections.shot_starts, settings),
         frame_times_s=times,
         fps=detections.fps,
         video_size_wh=size_wh,
@@ -142,7 +144,8 @@ def lift_person(
     in_view = times_s[track.frames]
     track = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view, settings.smooth)
     body = track.in_skeleton(COCO17)
-    frames, rate, scale = len(track), lifter.rate_hz, settings.height_m / LIFTER_HEIGHT_M
+    frames, rate = len(track), lifter.rate_hz
+    scale = settings.height_of(track.person_id)[0] / LIFTER_HEIGHT_M
     joints = np.full((frames, H36M17.num_joints, 3), np.nan, np.float32)
     root, weight = np.full((frames, 3), np.nan, np.float32), np.zeros(frames, np.float32)
     for start, stop in body.stretches:
@@ -169,13 +172,35 @@ def lift_person(
     return Motion(track, joints, root, weight)
 
 
-def place_in_world(motions: Sequence[Motion], times_s: DoubleArray) -> tuple[Person3D, ...]:
-    """Stage 6: gravity, floor and foot contacts; everyone in world space."""
-    joints, roots = [motion.joints for motion in motions], [motion.root for motion in motions]
-    weights, first = [motion.weight for motion in motions], [motion.track.first for motion in motions]
-    world = to_world(joints, roots, weights, times_s, first)
-    each = zip(motions, world.joints_world, strict=True)
-    return tuple(Person3D(motion.track, motion.joints, motion.root, placed) for motion, placed in each)
+def place_in_world(
+    motions: Sequence[Motion],
+    times_s: DoubleArray,
+    shot_starts: Sequence[int] = (),
+    settings: InferSettings | None = None,
+) -> tuple[Person3D, ...]:
+    """Stage 6: gravity, floor, body heights and foot contacts of each shot; everyone in world space."""
+    settings = InferSettings() if settings is None else settings
+    numbers = [motion.track.person_id for motion in motions]
+    heights = [AssumedHeight(*settings.height_of(number, numbers[0])) for number in numbers]
+    placed, scales = to_world_by_shot(
+        [motion.joints for motion in motions],
+        [motion.root for motion in motions],
+        [motion.weight for motion in motions],
+        times_s,
+        [motion.track.first for motion in motions],
+        shot_starts,
+        foot_confidence=[_foot_confidence(motion.track) for motion in motions],
+        heights=heights,
+    )
+    return tuple(
+        Person3D(motion.track, motion.joints * scale[:, None, None], motion.root * scale[:, None], joints)
+        for motion, joints, scale in zip(motions, placed, scales, strict=True)
+    )
+
+
+def _foot_confidence(track: Track2D) -> FloatArray:
+    """How well left and right ankle are seen, (t, 2)."""
+    return track.in_skeleton(COCO17).scores[:, _ANKLES]
 
 
 def check_skeleton(skeleton: Skeleton) -> None:

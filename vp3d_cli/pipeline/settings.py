@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from vp3d_cli.detect.base import DEFAULT_DETECTOR, parse_detector
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.runtime.devices import check_device
 from vp3d_cli.weights import DEFAULT_LIFTER
+
+USUAL_HEIGHT_M = 1.7
 
 
 class SettingsError(ConfigError):
@@ -57,7 +59,9 @@ class InferSettings:
         device: ``auto``, ``cpu``, ``cuda``, ``mps``, ``gpu`` or ``npu``.
         tta: test-time augmentation: average what the lifter gives for the motion as it is, mirrored and, if it was
             trained on such, running backwards.
-        height_m: body height of the people, which sets the scale: one camera cannot tell size from distance.
+        height_m: body height, which sets the scale: one camera cannot tell size from distance. A number is that of the
+            main person; a mapping gives that of people by number. The common floor tells the heights of the others
+            relative to it. None takes about 1.7 m for everyone.
 
     Raises:
         SettingsError: values are out of range, or contradict each other.
@@ -82,7 +86,7 @@ class InferSettings:
     smooth: float = 1.0
     device: str = "auto"
     tta: bool = True
-    height_m: float = 1.7
+    height_m: float | Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
         if self.max_people is not None and self.max_people < 1:
@@ -93,8 +97,7 @@ class InferSettings:
             raise SettingsError(f"<chunk_minutes> must be a positive number of minutes, got {self.chunk_minutes}")
         if not (math.isfinite(self.smooth) and self.smooth >= 0):
             raise SettingsError(f"<smooth> must be 0 or more, got {self.smooth}")
-        if not 0.3 <= self.height_m <= 3.0:
-            raise SettingsError(f"<height_m> must be between 0.3 and 3 metres, got {self.height_m}")
+        object.__setattr__(self, "height_m", _checked_heights(self.height_m))
         if self.intrinsics is not None and self.fov_deg is not None:
             raise SettingsError("give <intrinsics> or <fov_deg>, not both")
         if self.keypoints is None and (self.layout is not None or self.joint_map is not None):
@@ -115,9 +118,16 @@ class InferSettings:
             return Intrinsics(*self.intrinsics)
         return Intrinsics.from_fov(DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg, size_wh)
 
+    def height_of(self, person: int, main: int | None = None) -> tuple[float, bool]:
+        """Body height of a person in metres, and whether the user gave it; ``main`` numbers the main person."""
+        if isinstance(self.height_m, Mapping):
+            return self.height_m.get(person, USUAL_HEIGHT_M), person in self.height_m
+        return self.height_m or USUAL_HEIGHT_M, self.height_m is not None and person == main
+
     def assumptions(self) -> dict[str, Any]:
         """What is taken for granted because the user did not say; recorded in the result."""
-        assumed: dict[str, Any] = {"height_m": self.height_m, "camera": "does not move"}
+        height = USUAL_HEIGHT_M if self.height_m is None else self.height_m
+        assumed: dict[str, Any] = {"height_m": height, "camera": "does not move"}
         if self.intrinsics is None:
             assumed["fov_deg"] = DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg
         return assumed
@@ -145,3 +155,23 @@ def with_absolute_paths(settings: InferSettings) -> InferSettings:
     if options:
         changes["detector"] = f"{detector}:{','.join(f'{key}={whole(value)}' for key, value in options.items())}"
     return replace(settings, **changes)
+
+
+def _checked_heights(height_m: float | Mapping[int, float] | None) -> float | dict[int, float] | None:
+    """Body heights with people's numbers as integers, which JSON does not keep.
+
+    Raises:
+        SettingsError: a height out of range, or a number of a person that is none.
+    """
+    if height_m is None or isinstance(height_m, (int, float)):
+        values = [] if height_m is None else [height_m]
+    else:
+        values = list(height_m.values())
+        try:
+            height_m = {int(person): float(metres) for person, metres in height_m.items()}
+        except (TypeError, ValueError):
+            raise SettingsError(f"<height_m> must map numbers of people to metres, got {height_m}") from None
+    for metres in values:
+        if not 0.3 <= metres <= 3.0:
+            raise SettingsError(f"<height_m> must be between 0.3 and 3 metres, got {metres}")
+    return height_m

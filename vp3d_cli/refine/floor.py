@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vp3d_cli.refine.body import ANKLE_HEIGHT_M, ANKLES, HIP, HIP_HEIGHT_M
+from vp3d_cli.refine.common_floor import StandingLevels, find_common_floor
 from vp3d_cli.types import BoolArray, DoubleArray, stretches
 
 # Footprints of one person within this height difference are on one level: a constant, plus a share of the height of
@@ -15,6 +17,8 @@ from vp3d_cli.types import BoolArray, DoubleArray, stretches
 _SAME_M, _SAME_SHARE, _SAME_SHARE_OF_TWO = 0.1, 0.1, 0.15
 # A level needs this much contact time, or this share of the contact time of the person.
 _LEAST_STANDING_S, _LEAST_SHARE = 0.3, 0.05
+# Contact time from which on a person has full weight: those who stay longer do not know the floor better.
+_ENOUGH_STANDING_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,13 @@ class ContactHeights:
 def contact_heights(
     person: int, body: DoubleArray, contacts: BoolArray, confidence: DoubleArray, rate: float
 ) -> ContactHeights:
-    """Contact heights of joints (T, 17, 3), world axes, with contacts (T, 2)."""
+    """Contact heights of joints (T, 17, 3), world axes, with contacts and confidence of the feet (T, 2)."""
     rows = [
-        ((start + stop - 1) / 2, np.median(body[start:stop, ANKLES[foot], 2]), confidence[start:stop].sum() / rate)
+        (
+            (start + stop - 1) / 2,
+            np.median(body[start:stop, ANKLES[foot], 2]),
+            confidence[start:stop, foot].sum() / rate,
+        )
         for foot in range(2)
         for start, stop in stretches(contacts[:, foot])
     ]
@@ -53,48 +61,77 @@ class FloorLevels:
 
     Attributes:
         floor: height of the floor relative to the camera, metres.
-        offsets: (P,) height to subtract from each person so that all stand on one floor.
+        scales: (P,) factor of size and distance of each person.
+        offsets: (P,) height to subtract from each scaled person so that all stand on one floor.
         ground: for each segment, (T,) height of the level under the person, offsets subtracted.
     """
 
     floor: float
+    scales: DoubleArray
     offsets: DoubleArray
     ground: list[DoubleArray]
 
 
-def find_floor_levels(contacts: list[ContactHeights], bodies: list[DoubleArray], people: int) -> FloorLevels:
-    """Cluster contact heights into levels; the lowest with enough contact time is the floor.
+@dataclass(frozen=True)
+class AssumedHeight:
+    """Body height of a person, metres, and whether it is known; a known one does not change."""
+
+    metres: float
+    certain: bool = False
+
+
+def find_floor_levels(
+    contacts: list[ContactHeights], bodies: list[DoubleArray], heights: Sequence[AssumedHeight]
+) -> FloorLevels:
+    """Cluster contact heights into levels; the floor is the one on which people agree best.
 
     Args:
         contacts: contact heights of each segment.
         bodies: joints of each segment, (T, 17, 3) in world axes; they give the floor if there are no contacts.
-        people: number of people P.
+        heights: assumed body height of each of P people.
     """
-    levels_by_person: dict[int, list[tuple[float, float]]] = {}
     levels_of: list[DoubleArray] = [np.zeros(0)] * len(contacts)
-    for person in range(people):
+    standing = [StandingLevels(np.zeros(0), 0.0, height.metres, height.certain) for height in heights]
+    for person, height in enumerate(heights):
         segments = [i for i, s in enumerate(contacts) if s.person == person]
         if not segments:
             continue
-        heights = np.concatenate([contacts[i].height for i in segments])
+        all_heights = np.concatenate([contacts[i].height for i in segments])
         seconds = np.concatenate([contacts[i].seconds for i in segments])
-        levelled = _cluster(heights, seconds)
+        levelled = _cluster(all_heights, seconds)
         ends = np.cumsum([len(contacts[i].height) for i in segments])[:-1]
         for i, part in zip(segments, np.split(levelled, ends), strict=True):
             levels_of[i] = part
-        levels_by_person[person] = _main_levels(levelled, seconds)
-    main_levels = [level for levels in levels_by_person.values() for level in levels]
-    floor = _lowest_level(main_levels) if main_levels else _floor_without_contacts(bodies)
-    offsets = np.zeros(people)
-    for person, levels_stood in levels_by_person.items():
-        if levels_stood:
-            nearest = min((level - floor for level, _ in levels_stood), key=abs)
-            offsets[person] = nearest if abs(nearest) < _SAME_M + _SAME_SHARE_OF_TWO * abs(floor) else 0.0
+        main = np.array([level for level, _ in _main_levels(levelled, seconds)])
+        standing[person] = StandingLevels(main, _weight(seconds, bodies, segments), height.metres, height.certain)
+    nearest_person = max((person.weight for person in standing), default=0.0)
+    common = find_common_floor([replace(p, weight=p.weight / max(nearest_person, 1e-9)) for p in standing])
+    floor = _floor_without_contacts(bodies) if common.floor is None else common.floor
+    offsets = np.zeros(len(heights))
+    for person, (own, scale, there) in enumerate(zip(standing, common.scales, common.on_floor, strict=True)):
+        if len(own.levels):
+            nearest = min(scaled_level(own.levels, scale) - floor, key=abs)
+            reach = _SAME_M + _SAME_SHARE_OF_TWO * abs(floor)
+            offsets[person] = nearest if there or abs(nearest) < reach else 0.0
     ground = [
-        _level_per_frame(contact, levels - offsets[contact.person], len(body), floor)
+        _level_per_frame(
+            contact, scaled_level(levels, common.scales[contact.person]) - offsets[contact.person], len(body), floor
+        )
         for contact, levels, body in zip(contacts, levels_of, bodies, strict=True)
     ]
-    return FloorLevels(floor, offsets, ground)
+    return FloorLevels(floor, common.scales, offsets, ground)
+
+
+def scaled_level(levels: DoubleArray, scale: float) -> DoubleArray:
+    """Levels of the soles of a person who is scaled about the camera; the sole stays as far below the ankle."""
+    return np.asarray((levels + ANKLE_HEIGHT_M) * scale - ANKLE_HEIGHT_M)
+
+
+def _weight(seconds: DoubleArray, bodies: list[DoubleArray], segments: list[int]) -> float:
+    """How well a person tells the floor: by contact time, confidence and nearness to the camera."""
+    hips = np.concatenate([bodies[i][:, HIP] for i in segments])
+    distance = max(float(np.nanmedian(np.linalg.norm(hips, axis=1))), 0.3)
+    return float(min(float(seconds.sum()) / _ENOUGH_STANDING_S, 1.0) / np.sqrt(distance))
 
 
 def _main_levels(levels: DoubleArray, seconds: DoubleArray) -> list[tuple[float, float]]:
@@ -128,14 +165,6 @@ def _cluster(heights: DoubleArray, seconds: DoubleArray) -> DoubleArray:
         result[members] = _weighted_median(heights[members], seconds[members])
         left = np.delete(left, np.arange(begin[best], end[best]))
     return result
-
-
-def _lowest_level(levels: list[tuple[float, float]]) -> float:
-    """Weighted median of the levels that coincide with the lowest one."""
-    lowest = min(height for height, _ in levels)
-    reach = _SAME_M + _SAME_SHARE_OF_TWO * abs(lowest)
-    one = [(height, seconds) for height, seconds in levels if height - lowest < reach]
-    return _weighted_median(np.array([h for h, _ in one]), np.array([s for _, s in one]))
 
 
 def _floor_without_contacts(bodies: list[DoubleArray]) -> float:

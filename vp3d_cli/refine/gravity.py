@@ -5,7 +5,8 @@ evidence, found by robust least squares:
 
 - The body axes of people who stand or walk point up, with some lean and with a tilt from the lifter.
 - Footprints lie on a plane. The more ground they cover, the better they determine its slope; a person who stands still
-  adds nothing. Each person has a plane of their own height, because their assumed body height may be wrong.
+  adds nothing. Each person has a plane of their own height, because their assumed body height may be wrong; but most
+  of them stand on one floor, which also gives its slope where one is near and another far away.
 - Cameras are mostly level, with little roll and any pitch.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
+from numpy.typing import NDArray
 
 from vp3d_cli.refine.body import ANKLES, HIP, HIPS, KNEES, NECK, THORAX, unit_vectors
 from vp3d_cli.types import BoolArray, DoubleArray
@@ -35,6 +37,11 @@ _STEP_SD_M = 0.03  # variation of the ankle height during contact
 # Each person adds an unknown plane height to the fit; this limit bounds the cost.
 _MOST_WALKERS = 50
 _DEPTH_SD = 0.04  # relative error of the distance of a footprint
+_PLANE_SD = 0.1  # of the height of a person's plane relative to the common floor: body height and scale
+_OTHER_LEVEL = 6.0  # cost of a person on another level than the common floor
+# Pitches from which the fit starts, radians from the body axes: far from the optimum people on one floor look like
+# people on different levels, whom the robust loss ignores.
+_STARTS = np.radians([0.0, -12.0, 12.0])
 
 
 @dataclass(frozen=True)
@@ -107,8 +114,10 @@ def estimate_up(people: Sequence[PersonMotion], footprints: Footprints) -> Doubl
     confidence = confidence * min(1.0, ceiling / max(float(confidence.sum()), 1e-9))
     footprints = footprints.most_weighted(_MOST_WALKERS)
     walkers, index = np.unique(footprints.person, return_inverse=True)
-    level = np.array([np.median(footprints.position[index == i] @ start) for i in range(len(walkers))])
+    count = len(walkers)
+    level = _levels(footprints, index, start)
     share_sd = np.hypot(_DEPTH_SD, _STEP_SD_M / _away_from_zero(level[index]))
+    seen = np.sqrt([min(1.0, float(footprints.weight[index == i].max())) for i in range(count)])
 
     def residuals(state: DoubleArray) -> DoubleArray:
         up = _up_vector(state[0], state[1])
@@ -116,18 +125,34 @@ def estimate_up(people: Sequence[PersonMotion], footprints: Footprints) -> Doubl
         if len(axes):
             angle = np.linalg.norm(axes - up, axis=1)
             parts.append(_cauchy(angle / _LEAN_SD) * np.sqrt(confidence))
-        if len(walkers):
+        if count:
             # Height of each footprint relative to the height of its plane below the camera. Absolute heights would
             # bias the fit towards planes that pass near the camera, where a depth error causes a small height error.
-            off = (footprints.position @ up / _away_from_zero(state[2:][index]) - 1) / share_sd
+            planes = state[2 : 2 + count]
+            off = (footprints.position @ up / _away_from_zero(planes[index]) - 1) / share_sd
             parts.append(_cauchy(off) * np.sqrt(footprints.weight))
+            parts.append(_saturating((planes / _away_from_zero(state[-1]) - 1) / _PLANE_SD) * seen)
         return np.concatenate(parts)
 
-    first = np.array([*_pitch_and_roll(start), *level])
-    return _up_vector(*scipy.optimize.least_squares(residuals, first).x[:2])
+    pitch, roll = _pitch_and_roll(start)
+    fits = []
+    for turn in _STARTS if count > 1 else _STARTS[:1]:
+        heights = _levels(footprints, index, _up_vector(pitch + turn, roll))
+        fits.append(
+            scipy.optimize.least_squares(
+                residuals, [pitch + turn, roll, *heights, *([np.median(heights)] if count else [])]
+            )
+        )
+    return _up_vector(*min(fits, key=lambda fit: float(fit.cost)).x[:2])
 
 
-def _away_from_zero(heights: DoubleArray) -> DoubleArray:
+def _levels(footprints: Footprints, index: NDArray[np.intp], up: DoubleArray) -> DoubleArray:
+    """Median height of each person's footprints; ``index`` numbers the people of the footprints."""
+    people = int(index.max()) + 1 if len(index) else 0
+    return np.array([np.median(footprints.position[index == i] @ up) for i in range(people)])
+
+
+def _away_from_zero(heights: DoubleArray | np.float64) -> DoubleArray:
     """Heights for use as divisors, at least 5 cm from 0."""
     return np.where(np.abs(heights) < 0.05, np.where(heights < 0, -0.05, 0.05), heights)
 
@@ -144,6 +169,11 @@ def _pitch_and_roll(up: DoubleArray) -> tuple[float, float]:
 def _cauchy(residual: DoubleArray) -> DoubleArray:
     """Residuals with Cauchy loss, which reduces the weight of outliers."""
     return np.asarray(np.sign(residual) * np.sqrt(np.log1p(residual**2)))
+
+
+def _saturating(residual: DoubleArray) -> DoubleArray:
+    """Residuals whose square is at most ``_OTHER_LEVEL``: people on another level do not pull at all."""
+    return np.asarray(residual / np.sqrt(1 + residual**2 / _OTHER_LEVEL))
 
 
 def _body_axes(person: PersonMotion) -> tuple[DoubleArray, DoubleArray]:

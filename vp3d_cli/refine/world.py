@@ -1,8 +1,8 @@
 """World space: gravity-aligned motion on a floor, with foot locking.
 
-The camera is assumed to be static, so one rotation applies to the whole clip and to all people. ``gravity.py``
-estimates the up direction, ``contacts.py`` the foot contacts, ``floor.py`` the floor; ``foot_locking.py`` keeps feet in
-contact at fixed positions.
+The camera is assumed to be static within a shot, so one rotation applies to the whole shot and to all people.
+``gravity.py`` estimates the up direction, ``contacts.py`` the foot contacts, ``floor.py`` the floor;
+``foot_locking.py`` keeps feet in contact at fixed positions.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from vp3d_cli.errors import ShapeError
 from vp3d_cli.refine.body import ANKLES, HIP, frame_rate, unit_vectors
 from vp3d_cli.refine.contacts import find_foot_contacts
-from vp3d_cli.refine.floor import contact_heights, find_floor_levels
+from vp3d_cli.refine.floor import AssumedHeight, contact_heights, find_floor_levels
 from vp3d_cli.refine.foot_locking import floor_clearance, floor_depth_correction, lock_feet, smooth_depth
 from vp3d_cli.refine.gravity import Footprints, PersonMotion, estimate_up
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, check_shape, stretches
 
 _STANDING_HIP_M = 0.5  # smallest height of the hip above a foot that carries the body
 _ROUNDS = 3  # up direction and contacts depend on each other
+_USUAL_HEIGHT_M = 1.7
+# Confidence of feet that were not seen: they tell the floor only where no others do.
+_LEAST_CONFIDENCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,15 @@ class WorldMotion:
         rotation: (3, 3) camera axes to world axes.
         translation: (3,) metres: position of the camera, (0, 0, height above the floor).
         contacts: for each person (t, 2) frames in which the left and the right foot are in contact.
+        scales: (P,) factor of size and distance of each person that puts them on the common floor; ``joints_world`` are
+            scaled already.
     """
 
     joints_world: list[FloatArray]
     rotation: DoubleArray
     translation: DoubleArray
     contacts: list[BoolArray]
+    scales: DoubleArray
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class _Segment:
     frames: slice
     joints_cam: DoubleArray  # (t, 17, 3) camera space
     confidence: DoubleArray  # (t,)
+    foot_confidence: DoubleArray  # (t, 2)
 
 
 def to_world(
@@ -61,6 +68,9 @@ def to_world(
     confidence: Sequence[NDArray[np.floating]] | None,
     times_s: DoubleArray,
     first: Sequence[int] | None = None,
+    *,
+    foot_confidence: Sequence[NDArray[np.floating]] | None = None,
+    heights: Sequence[AssumedHeight] | None = None,
 ) -> WorldMotion:
     """Transform the motion of all people from camera space to world space.
 
@@ -70,10 +80,12 @@ def to_world(
         confidence: for each person (t,) confidence of each frame, or None for equal weights.
         times_s: (T,) seconds, rising, of all frames of the video.
         first: for each person the index of the first of their t frames; 0 if None.
+        foot_confidence: for each person (t, 2) how well left and right ankle are seen, 0..1; None for well.
+        heights: body height of each person under which they were lifted; None for 1.7 m, not certain.
 
     Returns:
-        The same people in world space. Bone lengths do not change: bodies are shifted, and legs are bent by some
-        centimetres to lock feet in contact.
+        The same people in world space. Bone lengths do not change but for the scale of each person: bodies are
+        shifted, and legs are bent by some centimetres to lock feet in contact.
 
     Raises:
         ShapeError: the arrays do not have these shapes.
@@ -86,8 +98,10 @@ def to_world(
     people = [
         _checked_person(*arrays, times_s) for arrays in zip(joints_3d, trajectory, confidences, starts, strict=True)
     ]
+    known = [AssumedHeight(_USUAL_HEIGHT_M)] * len(people) if heights is None else heights
+    feet_seen = [np.ones((len(joints), 2)) for joints in joints_3d] if foot_confidence is None else foot_confidence
     rate = frame_rate(times_s)
-    segments = _segments(people, [root.astype(np.float64) for root in trajectory], rate)
+    segments = _segments(people, [root.astype(np.float64) for root in trajectory], feet_seen, rate)
     rotation = rotation_from_up(np.array([0.0, -1.0, 0.0]))
     contacts: list[BoolArray] = []
     if segments:
@@ -97,20 +111,20 @@ def to_world(
             contacts = [find_foot_contacts(segment.joints_cam, rotation, rate) for segment in segments]
             footprints = _footprints(segments, contacts, rotation)
     joints_up = [segment.joints_cam @ rotation.T for segment in segments]
-    heights = [
-        contact_heights(segment.person, body, feet, segment.confidence, rate)
+    stood = [
+        contact_heights(segment.person, body, feet, segment.foot_confidence, rate)
         for segment, body, feet in zip(segments, joints_up, contacts, strict=True)
     ]
-    levels = find_floor_levels(heights, joints_up, len(people))
+    levels = find_floor_levels(stood, joints_up, known)
     out = [np.full(joints.shape, np.nan, np.float32) for joints in joints_3d]
     contacts_by_person = [np.zeros((len(joints), 2), np.bool_) for joints in joints_3d]
     for segment, body, feet, ground in zip(segments, joints_up, contacts, levels.ground, strict=True):
-        body = body - [0.0, 0.0, levels.offsets[segment.person]]
+        body = body * levels.scales[segment.person] - [0.0, 0.0, levels.offsets[segment.person]]
         body = body + floor_depth_correction(body, feet, ground, segment.confidence, rate)[:, None]
         body = lock_feet(body, feet, ground, rate) - [0.0, 0.0, levels.floor]
         body[..., 2] += floor_clearance(body, rate)[:, None]
         out[segment.person][segment.frames], contacts_by_person[segment.person][segment.frames] = body, feet
-    return WorldMotion(out, rotation, np.array([0.0, 0.0, -levels.floor]), contacts_by_person)
+    return WorldMotion(out, rotation, np.array([0.0, 0.0, -levels.floor]), contacts_by_person, levels.scales)
 
 
 def rotation_from_up(up: DoubleArray) -> DoubleArray:
@@ -142,15 +156,19 @@ def _checked_person(
     return PersonMotion(joints.astype(np.float64), weight, first, times_s)
 
 
-def _segments(people: list[PersonMotion], roots: list[DoubleArray], rate: float) -> list[_Segment]:
+def _segments(
+    people: list[PersonMotion], roots: list[DoubleArray], feet_seen: Sequence[NDArray[np.floating]], rate: float
+) -> list[_Segment]:
     """Split the motion of all people at gaps, with smoothed depth."""
     segments = []
-    for i, (person, path) in enumerate(zip(people, roots, strict=True)):
+    for i, (person, path, feet) in enumerate(zip(people, roots, feet_seen, strict=True)):
         there = np.asarray(np.isfinite(person.joints[:, HIP]).all(axis=1) & np.isfinite(path).all(axis=1))
         for start, stop in stretches(there):
             frames = slice(start, stop)
             root = smooth_depth(path[frames], rate)
-            segments.append(_Segment(i, frames, person.joints[frames] + root[:, None], person.weight[frames]))
+            weight = person.weight[frames]
+            own_feet = weight[:, None] * np.clip(feet[frames], _LEAST_CONFIDENCE, 1.0)
+            segments.append(_Segment(i, frames, person.joints[frames] + root[:, None], weight, own_feet))
     return segments
 
 
@@ -166,7 +184,7 @@ def _footprints(segments: list[_Segment], contacts: list[BoolArray], rotation: D
                     continue
                 positions.append(position)
                 people.append(segment.person)
-                confidences.append(float(segment.confidence[start:stop].mean()))
+                confidences.append(float(segment.foot_confidence[start:stop, foot].mean()))
     if not positions:
         return Footprints.empty()
     return Footprints(np.stack(positions), np.array(people), np.array(confidences))

@@ -63,7 +63,7 @@ class VideoInfo:
         path: the file or folder.
         width, height: pixels as displayed, rotation metadata applied.
         fps: mean frame rate, frames per second; never rounded.
-        frame_count: frames that the container declares; None where it does not know.
+        frame_count: frames that are shown; None for a file that is too big to be read whole for it.
         duration_s: seconds; None where the container does not know.
         rotation_deg: rotation that was applied to show frames upright: 0, 90, 180 or 270, clockwise.
         codec: four letters or name of the codec, ``"images"`` for a folder.

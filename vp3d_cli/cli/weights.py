@@ -147,25 +147,35 @@ def _add_own(file: Path, name: str, kind: str | None, **options: Any) -> WeightF
 
 @weights_app.command("export")
 def weights_export(
-    name: Annotated[str, typer.Argument(help="A pose lifter: its name, or a file.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="A lifter: its name, or a file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
-    format: Annotated[str, typer.Option(help="Only videopose3d.")] = "videopose3d",
+    format: Annotated[str, typer.Option(help="videopose3d or onnx.")] = "videopose3d",
     trajectory: Annotated[
-        str | None, typer.Option(help="A trajectory lifter to put beside it.", show_default=False)
+        str | None, typer.Option(help="A trajectory lifter to put beside it; with videopose3d.", show_default=False)
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a lifter as a checkpoint of VideoPose3D, for its run.py --evaluate.
+    """Write a lifter as a checkpoint of VideoPose3D, for its run.py --evaluate, or as an ONNX model.
 
     \b
     vp3d weights export mine --format videopose3d --out mine.bin
+    vp3d weights export default --format onnx --out default.onnx
 
-    Only what VideoPose3D can run: temporal lifters on screen coordinates without confidence, and trajectory lifters
-    that answer in metres, which only its own do.
+    VideoPose3D can run temporal lifters on screen coordinates without confidence, and trajectory lifters that answer in
+    metres, which only its own do. ONNX takes any temporal lifter; the model's metadata has the input rule.
     """
-    if format != "videopose3d":
-        raise typer.BadParameter(f"{format!r} is not videopose3d", param_hint="--format")
+    if format not in ("videopose3d", "onnx"):
+        raise typer.BadParameter(f"{format!r} is neither videopose3d nor onnx", param_hint="--format")
     from vp3d_cli.io.atomic import check_target
+
+    if format == "onnx":
+        if trajectory is not None:
+            raise typer.BadParameter("belongs to --format videopose3d", param_hint="--trajectory")
+        from vp3d_cli.lift.lifter import export_onnx
+
+        export_onnx(name, out, overwrite=overwrite)
+        print(out)
+        return
     from vp3d_cli.paper.official_checkpoints import load_part, options_not_stored, write_official
 
     check_target(out, overwrite)

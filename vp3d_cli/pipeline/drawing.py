@@ -17,7 +17,7 @@ from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
 from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
 from vp3d_cli.types import Frame, Track2D
 from vp3d_cli.video import VideoReader, VideoWriter
-from vp3d_cli.video.handover import InBackground
+from vp3d_cli.video.threads import BackgroundWorker
 
 _PREVIEW_FRAMES = 12
 # Drawn frames that may wait for the encoder.
@@ -56,7 +56,7 @@ def render(
             VideoWriter(
                 out, renderer.size_wh, frame_times_s=pose.frame_times_s, audio_from=video, overwrite=overwrite
             ) as writer,
-            InBackground(writer.write, ahead=_DRAWN_AHEAD) as encoding,
+            BackgroundWorker(writer.write, ahead=_DRAWN_AHEAD) as encoding,
         ):
             done = 0
             for frame in reader:

@@ -119,7 +119,7 @@ class InferSettings:
         return Intrinsics.from_fov(DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg, size_wh)
 
     def height_of(self, person: int, main: int | None = None) -> tuple[float, bool]:
-        """Body height of a person in metres, and whether the user gave it; ``main`` numbers the main person."""
+        """Body height of a person in metres, and whether the user gave it; ``main`` is the main person's number."""
         if isinstance(self.height_m, Mapping):
             return self.height_m.get(person, USUAL_HEIGHT_M), person in self.height_m
         return self.height_m or USUAL_HEIGHT_M, self.height_m is not None and person == main

@@ -27,6 +27,7 @@ from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.preprocess import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
 from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.confidence import guessed_parts, joint_confidence
 from vp3d_cli.refine.floor import AssumedHeight
 from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.rig import add_rigs
@@ -103,6 +104,8 @@ def lift_detections(detections: Detections, settings: InferSettings, run: Run, s
         joint_names_2d=tracks[0].skeleton.joints,
     )
     pose = add_rigs(pose)
+    guessed = [sentence for motion in motions for sentence in guessed_parts(motion.track)]
+    detections = dataclasses.replace(detections, warnings=(*detections.warnings, *guessed))
     seconds = time.perf_counter() - started
     return dataclasses.replace(pose, provenance=provenance_of_pose(detections, settings, run, seconds))
 
@@ -193,7 +196,13 @@ def place_in_world(
         heights=heights,
     )
     return tuple(
-        Person3D(motion.track, motion.joints * scale[:, None, None], motion.root * scale[:, None], joints)
+        Person3D(
+            motion.track,
+            motion.joints * scale[:, None, None],
+            motion.root * scale[:, None],
+            joints,
+            confidence=np.where(np.isfinite(joints).all(axis=-1), joint_confidence(motion.track), np.float32(0)),
+        )
         for motion, joints, scale in zip(motions, placed, scales, strict=True)
     )
 

@@ -34,7 +34,7 @@ from vp3d_cli.refine.rig import add_rigs
 from vp3d_cli.refine.shots import to_world_by_shot
 from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
 from vp3d_cli.skeletons import COCO17, H36M17, LIMB_JOINTS, Skeleton
-from vp3d_cli.track import select_in_roi, select_people
+from vp3d_cli.track import select_in_roi, select_people, split_partial
 from vp3d_cli.types import DoubleArray, FloatArray, Track2D
 from vp3d_cli.video import VideoReader
 
@@ -82,7 +82,7 @@ def lift_detections(detections: Detections, settings: InferSettings, run: Run, s
     started = time.perf_counter() if started is None else started
     times, size_wh = detections.frame_times_s, detections.video_size_wh
     intrinsics = settings.camera(size_wh).as_tuple()
-    tracks = track_and_select(detections, settings)
+    tracks, notes = track_liftable(detections, settings)
     check_skeleton(tracks[0].skeleton)
 
     motions: list[Motion] = []
@@ -105,21 +105,48 @@ def lift_detections(detections: Detections, settings: InferSettings, run: Run, s
     )
     pose = add_rigs(pose)
     guessed = [sentence for motion in motions for sentence in guessed_parts(motion.track)]
-    detections = dataclasses.replace(detections, warnings=(*detections.warnings, *guessed))
+    detections = dataclasses.replace(detections, warnings=(*detections.warnings, *notes, *guessed))
     seconds = time.perf_counter() - started
     return dataclasses.replace(pose, provenance=provenance_of_pose(detections, settings, run, seconds))
 
 
 def track_and_select(detections: Detections, settings: InferSettings) -> list[Track2D]:
     """Stage 2: one track for every person, and of those the people whom the settings ask for."""
-    tracks, size_wh = tracks_of(detections), detections.video_size_wh
+    return _selected(tracks_of(detections), detections, settings)[: settings.max_people]
+
+
+def track_liftable(detections: Detections, settings: InferSettings) -> tuple[list[Track2D], list[str]]:
+    """The people of :func:`track_and_select` whose torso is seen, and what the user should know about the others.
+
+    A person asked for by number and, with ``keep_partial``, everyone is lifted.
+
+    Raises:
+        NobodyFoundError: nobody was found, nobody whom the settings ask for, or nobody with a visible torso.
+    """
+    tracks = tracks_of(detections)
+    whole, partial = split_partial(tracks)
+    asked_for = settings.person is not None and settings.person.strip().isdigit()
+    if settings.keep_partial or asked_for or not partial:
+        return _selected(tracks, detections, settings)[: settings.max_people], []
+    if not whole:
+        raise NobodyFoundError(
+            f"{detections.video or 'keypoints'}: only parts of people were seen, never a shoulder and a hip for long; "
+            "--keep-partial lifts them all the same"
+        )
+    numbers = ", ".join(str(track.person_id) for track in partial)
+    note = f"not lifted, because their torso is hardly seen: {numbers} (--keep-partial lifts them too)"
+    return _selected(whole, detections, settings)[: settings.max_people], [note]
+
+
+def _selected(tracks: list[Track2D], detections: Detections, settings: InferSettings) -> list[Track2D]:
+    """Of some tracks those that are in the region and are the person asked for."""
     if not tracks:
         raise NobodyFoundError(f"{detections.video}: nobody was found in {len(detections)} frames")
     if settings.roi is not None:
         tracks = select_in_roi(tracks, settings.roi)
     if settings.person is not None:
-        tracks = select_people(tracks, settings.person, size_wh)
-    return tracks[: settings.max_people]
+        tracks = select_people(tracks, settings.person, detections.video_size_wh)
+    return tracks
 
 
 class Motion(NamedTuple):

@@ -46,9 +46,9 @@ def main() -> None:
         with (
             patch.object(pipeline, "_LIFTED_SMOOTHING", across),
             patch.object(pipeline, "_DEPTH_SMOOTHING", depth / across),
-            patch.object(anchoring, "_EVEN_CONFIDENCE", confidence),
+            patch.object(anchoring, "_EQUAL_CONFIDENCE", confidence),
             patch.object(anchoring, "_FAR_M", far_m),
-            patch.object(bones, "_TRUST", trust),
+            patch.object(bones, "_LENGTH_VARIANCE", trust),
         ):
             shots = evaluate_shots(given.lifter, hold_out, [_RATE_HZ], given.shots, InferSettings(), no_progress)[0]
             windows = {case.name: case for case in evaluate_windows(given.lifter, hold_out, no_progress)}

@@ -30,10 +30,11 @@ from vp3d_cli import __version__
 from vp3d_cli.errors import NobodyFoundError, VideoError, WeightsError
 from vp3d_cli.io.poses.npz import write_npz
 from vp3d_cli.jobs.inputs import find_inputs
+from vp3d_cli.jobs.loop import Limits
 from vp3d_cli.jobs.plan import BatchItem, plan_items
 from vp3d_cli.jobs.report import BatchRow
-from vp3d_cli.jobs.run import BatchOptions, Limits
-from vp3d_cli.jobs.task import Made, Setup, VideoTask
+from vp3d_cli.jobs.run import BatchOptions
+from vp3d_cli.jobs.task import LocalVideo, Made, Setup
 from vp3d_cli.pipeline.detection import Progress
 
 PROCESSOR = "batch_stub:StubProcessor"
@@ -119,30 +120,30 @@ class StubProcessor:
         self.weights = {"detector": weights, "lifter": os.environ["OMP_NUM_THREADS"] and "lifter"}
         self._setup = setup
 
-    def make(self, task: VideoTask, progress: Progress) -> Iterator[Made]:
+    def make(self, video: LocalVideo, progress: Progress) -> Iterator[Made]:
         """A pose that depends on the content alone; a drawing that depends on the pose."""
-        content = Path(str(task.video)).read_bytes()
+        content = video.path.read_bytes()
         try:
             told = json.loads(content.removeprefix(_MAGIC))
         except ValueError:
-            raise VideoError(f"{task.video} cannot be read as a video") from None
+            raise VideoError(f"{video.path} cannot be read as a video") from None
         if not self._setup.settings.chunk_minutes or not told.get("parts"):
             for i in range(STEPS):
                 progress("detect", i, STEPS)
                 time.sleep(told["step_s"])
-            self._happen(told["does"], str(task.video))
+            self._happen(told["does"], str(video.path))
         else:
-            assert len(list(_kept(task.keep).iterdir())) == told["parts"]
-            shutil.rmtree(_kept(task.keep))
+            assert len(list(_kept(video.keep).iterdir())) == told["parts"]
+            shutil.rmtree(_kept(video.keep))
         half = b""
-        for kind in task.needed:
-            file = Path(str(task.targets[kind]))
+        for kind in video.needed:
+            file = video.files[kind]
             if kind == "pose":
                 pose = walking_pose(1, 2 + hashlib.sha256(content).digest()[0] % 5)
-                write_npz(replace(pose, provenance=self._provenance(task)), file)
+                write_npz(replace(pose, provenance=self._provenance(video)), file)
                 half = file.read_bytes()[:100]
             else:
-                half = half or Path(str(task.targets["pose"])).read_bytes()[:100]
+                half = half or video.files["pose"].read_bytes()[:100]
                 with file.open("wb") as stream:
                     stream.write(half)
                     stream.flush()
@@ -152,12 +153,12 @@ class StubProcessor:
                     os.kill(os.getpid(), signal.SIGSEGV)
             yield Made(kind, 4, 1, [told["note"]] if told["note"].startswith("warn") else [])
 
-    def _provenance(self, task: VideoTask) -> dict[str, Any]:
+    def _provenance(self, video: LocalVideo) -> dict[str, Any]:
         return {
             "version": __version__,
             "command": self._setup.command,
-            "video": task.source,
-            "input": dict(task.input),
+            "video": video.source,
+            "input": dict(video.input),
             "settings": asdict(self._setup.settings),
             **{role: {"name": "stub", "sha256": sha256} for role, sha256 in self.weights.items()},
         }

@@ -47,6 +47,8 @@ RunCli = Callable[..., Outcome]
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that the user of this machine added must not change what a test sees."""
     monkeypatch.setenv("VP3D_HOME", str(tmp_path_factory.mktemp("home")))
+    # Compiled models are shared by the tests of a run: compiling them takes half a second each.
+    monkeypatch.setenv("VP3D_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,83 @@ def coco_entries() -> list[dict[str, Any]]:
         for frame in range(FRAMES)
         for person in range(2)
     ]
+
+
+def coco_dataset(first: int = 100, *, visibility: bool = False) -> dict[str, Any]:
+    """A COCO data set of the frames, with image ids from ``first``; confidence or COCO's visibility."""
+    images = [
+        {"id": first + i, "file_name": f"frame_{i:04d}.jpg", "width": SIZE_WH[0], "height": SIZE_WH[1]}
+        for i in range(FRAMES)
+    ]
+    annotations = [
+        {"id": 2 * i + person, "image_id": first + i, "category_id": 1, "num_keypoints": 17,
+         "keypoints": flat(walk_coco(person)[i], 2 if visibility else SCORE), "iscrowd": 0}
+        for i in range(FRAMES) for person in range(2)
+    ]  # fmt: skip
+    categories = [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def poseflow_images() -> dict[str, Any]:
+    """AlphaPose's results after PoseFlow tracked them; nobody is in the first image."""
+    images: dict[str, Any] = {f"{frame}.jpg": [] for frame in range(FRAMES)}
+    for entry in alphapose_entries()[2:]:
+        person = {"keypoints": entry["keypoints"], "scores": entry["score"], "idx": int(entry["idx"][0][0])}
+        images[entry["image_id"]].append(person)
+    return images
+
+
+def easy_vitpose() -> dict[str, Any]:
+    """easy_ViTPose's --save-json: y first; nobody is in the first frame."""
+    frames: list[dict[str, Any]] = [
+        {str(person): np.reshape(flat(walk_coco(person)[i]), (17, 3))[:, [1, 0, 2]].tolist() for person in range(2)}
+        for i in range(FRAMES)
+    ]
+    return {"keypoints": [{}, *frames[1:]], "skeleton": {str(i): name for i, name in enumerate(COCO17.joints)}}
+
+
+def write_yolo(folder: Path, *, first: int = 1, scores: bool = True, further: str = "") -> Path:
+    """Ultralytics' labels of a pose model: fractions of the image, frames from 1; nobody is in the first frame."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame in range(1, FRAMES):
+        lines = []
+        for person in range(2):
+            points = walk_coco(person)[frame] / np.asarray(SIZE_WH)
+            low, high = points.min(axis=0), points.max(axis=0)
+            values = [*((low + high) / 2), *(high - low)]
+            values += flat(points) if scores else points.ravel().tolist()
+            lines.append("0 " + " ".join(f"{value:.6f}" for value in values) + further.format(person + 1))
+        (folder / f"clip_{frame + first}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def write_detectron(path: Path) -> Path:
+    """What VideoPose3D's infer_video_d2.py writes; nobody is in the first frame."""
+    boxes, keypoints = np.empty((FRAMES, 2), object), np.empty((FRAMES, 2), object)
+    for frame in range(FRAMES):
+        points = np.stack([walk_coco(person)[frame] for person in range(2)])  # (2, 17, 2)
+        scores = np.full((2, 17, 1), SCORE, np.float32)
+        around = np.concatenate([points.min(axis=1), points.max(axis=1), np.full((2, 1), 0.9)], axis=1)
+        stacked = np.concatenate([points, 0 * scores, scores], axis=2).transpose(0, 2, 1)
+        keypoints[frame, 0], keypoints[frame, 1] = [], stacked if frame else []
+        boxes[frame, 0], boxes[frame, 1] = [], around if frame else []
+    size = {"w": SIZE_WH[0], "h": SIZE_WH[1]}
+    np.savez_compressed(path, boxes=boxes, segments=boxes[:, 0], keypoints=keypoints, metadata=np.array(size, object))
+    return path
+
+
+def write_array(path: Path, *, people: int = 1) -> Path:
+    """A plain array (T, 17, 3), or (P, T, 17, 3), as numpy or pickle saves it."""
+    points = np.stack([walk_coco(person) for person in range(people)])
+    whole = np.concatenate([points, np.full((*points.shape[:3], 1), SCORE, np.float32)], axis=3)
+    array = whole[0] if people == 1 else whole
+    if path.suffix == ".pkl":
+        path.write_bytes(pickle.dumps(array))
+    elif path.suffix == ".npz":
+        np.savez(path, keypoints=array[..., :2], scores=array[..., 2])
+    else:
+        np.save(path, array)
+    return path
 
 
 def mmpose_instances(layout: str, frame: int) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote
 
 import fsspec
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from upath import UPath
+from upath.registry import register_implementation
 
 
 class ObjectStore(AbstractFileSystem):  # type: ignore[misc]
@@ -101,3 +103,12 @@ class _Reading(AbstractBufferedFile):  # type: ignore[misc]
 
 
 fsspec.register_implementation("shelf", ObjectStore, clobber=True)
+
+
+class ShelfPath(UPath):
+    """A path in the store; ``upath`` warns of stores without a class."""
+
+    __slots__ = ()
+
+
+register_implementation("shelf", ShelfPath, clobber=True)

@@ -20,7 +20,7 @@ import numpy as np
 from vp3d_cli.detect.base import DetectorInfo
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.keypoints.base import KeypointReader
-from vp3d_cli.io.keypoints.people import from_tracks
+from vp3d_cli.io.keypoints.instances import from_tracks
 from vp3d_cli.io.keypoints.layouts import LAYOUTS
 from vp3d_cli.io.poses.base import Exporter
 from vp3d_cli.lift.base import LifterPlugin

@@ -1,6 +1,10 @@
-"""Makes .venv with everything that vp3d and its tests need; run by `make`, needs nothing but Python 3.10 or newer.
+"""Make .venv for vp3d; run by `make`, needs nothing but Python 3.10 or newer.
+
+    python3 tools/bootstrap.py light                 what `vp3d infer` needs: no torch
+    python3 tools/bootstrap.py all [REQUIREMENT ...] what the tests need as well
 
 Requirements given as arguments, such as `torch==2.14.1`, are installed as well, whatever constraints.txt says of them.
+Where there is no NVIDIA GPU, torch's build for the CPU is taken if its package index can be reached (0.2 GB, not 3).
 
 A bare Debian or Ubuntu lacks what an installation usually takes for granted: pip, ensurepip, the certificates that
 pip checks downloads with, and the system libraries (libGL, X11) of OpenCV's ordinary build. Each is worked around
@@ -14,17 +18,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = Path(os.environ.get("VENV", ".venv"))
 PYTHON = str(VENV / "bin" / "python")
 OLDEST_PYTHON = (3, 10)
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def say(message: str) -> None:
-    """Print one line, before what the next command prints."""
+    """Print one line at once: the next command prints, too."""
     print(f"setup: {message}", flush=True)
 
 
@@ -126,6 +132,21 @@ def constraints(requirements: "list[str]") -> str:
     return str(copy)
 
 
+def torch_options() -> "list[str]":
+    """Options of pip with which it finds torch's build for the CPU; none where there is a GPU."""
+    if Path("/proc/driver/nvidia/gpus").is_dir() or works("nvidia-smi", "-L"):
+        say("an NVIDIA GPU is here: torch comes with CUDA")
+        return []
+    try:
+        with urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=5):
+            pass
+    except OSError:
+        say(f"{TORCH_CPU_INDEX} cannot be reached: torch comes from the usual package index, perhaps with CUDA")
+        return []
+    say("no NVIDIA GPU is here: torch's build for the CPU is taken")
+    return ["--extra-index-url", TORCH_CPU_INDEX]
+
+
 def use_headless_opencv() -> None:
     """Exchange opencv-python for opencv-python-headless where the system libraries of its windows are missing."""
     if works(PYTHON, "-c", "import cv2"):
@@ -139,19 +160,26 @@ def use_headless_opencv() -> None:
 
 
 def main() -> None:
-    """Set everything up; quick where most of it is there."""
+    """Set up an environment; quick where most of it is there."""
     if sys.version_info < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
         sys.exit(
             f"setup: vp3d needs Python {wanted} or newer, this is {sys.version.split()[0]}; try: make PYTHON=python3.12"
         )
+    kind, *requirements = sys.argv[1:] or ["all"]
+    if kind not in ("light", "all"):
+        sys.exit(f"setup: unknown kind of environment {kind!r}; choose light or all")
     os.chdir(ROOT)
     say(f"installing into {VENV} (the first time takes some minutes)")
     make_venv()
-    requirements = sys.argv[1:]
-    pip_install("-c", constraints(requirements), *requirements, "-e", ".[dev]")
+    if kind == "light":
+        # Python compiles what it uses on first use; all of it would be 90 MB and a part of the time.
+        pip_install("--no-compile", "-c", "constraints.txt", "-e", ".")
+    else:
+        pip_install("-c", constraints(requirements), *torch_options(), *requirements, "-e", ".[dev]")
+        (VENV / ".ready").touch()
     use_headless_opencv()
-    (VENV / ".ready").touch()
+    (VENV / ".light").touch()
 
 
 if __name__ == "__main__":

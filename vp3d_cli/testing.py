@@ -17,7 +17,7 @@ import numpy as np
 from vp3d_cli.detect.base import Detector, DetectorInfo
 from vp3d_cli.errors import InputError, OutputError
 from vp3d_cli.io.keypoints.base import KeypointReader
-from vp3d_cli.io.keypoints.people import ReadOptions
+from vp3d_cli.io.keypoints.instances import ReaderOptions
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.io.poses.base import Exporter
 from vp3d_cli.lift.base import Lifter, LifterPlugin
@@ -148,7 +148,7 @@ def check_keypoint_reader(reader: KeypointReader, good: Path, bad: Path) -> None
     _check(bool(reader.name and reader.title), "name and title must be given")
     source = Source(good)
     _check(reader.matches(source), f"matches() does not recognise {good}")
-    raw = reader.read(source, ReadOptions())
+    raw = reader.read(source, ReaderOptions())
     count, joints = len(raw), raw.layout.num_joints
     _check(
         raw.points.shape == (count, joints, 2), f"points have shape {raw.points.shape}, expected ({count}, {joints}, 2)"
@@ -157,7 +157,7 @@ def check_keypoint_reader(reader: KeypointReader, good: Path, bad: Path) -> None
     _check(not len(raw) or int(raw.frames.min()) >= 0, "frames must be numbered from 0 or 1")
     damaged = Source(bad)
     if reader.matches(damaged):
-        _refuses(InputError, lambda: reader.read(damaged, ReadOptions()), "read() of a damaged file must fail")
+        _refuses(InputError, lambda: reader.read(damaged, ReaderOptions()), "read() of a damaged file must fail")
 
 
 def example_pose(frames: int = 40) -> Pose3D:

@@ -13,14 +13,14 @@ from test_temporal import SMALL, as_if_trained, inputs_for
 
 from vp3d_cli.cli.benchmark.lifter import bench_lifter, dilated_form, window_form
 from vp3d_cli.errors import WeightsError
-from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalConfig, TemporalModel
+from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 
 
 @pytest.mark.parametrize("config", SMALL)
 def test_the_forms_that_are_compared_agree(config: TemporalConfig) -> None:
     model, inputs = as_if_trained(config), inputs_for(config, config.receptive_field + 9)
     with torch.inference_mode():
-        expected = FoldedTemporalModel(model)(inputs)
+        expected = model(inputs)
         torch.testing.assert_close(dilated_form(model, inputs), expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(window_form(model, inputs), expected, rtol=0, atol=1e-5)
 
@@ -30,7 +30,7 @@ def test_multiply_adds_of_the_paper_s_network(levels: int) -> None:
     """Every weight of a convolution is used once per frame: parameters less batch norms' and the last bias."""
     model = TemporalModel(TemporalConfig(widths=(3,) * levels, channels=64))
     weights = sum(p.numel() for name, p in model.named_parameters() if name.endswith("weight") and p.ndim == 3)
-    assert FoldedTemporalModel(model).multiply_adds == weights
+    assert model.config.multiply_adds == weights
 
 
 def test_a_network_beside_others(run_cli: RunCli) -> None:

@@ -91,7 +91,7 @@ def test_command_on_motion(archive: Path, tmp_path: Path, capsys: pytest.Capture
         (["--calibrated", "a", "--pose", "b", "--weights", "c"], "--weights has no effect with --pose"),
         (["--calibrated", "a", "--pose", "b", "--camera", "c", "--camera", "d"], "2 cameras for 1 files"),
         (["--truth", "a"], "--truth needs --pose"),
-        (["--motion", "a", "--smooth", "much"], "no strength"),
+        (["--motion", "a", "--smooth", "much"], "invalid strength"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

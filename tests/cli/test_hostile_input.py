@@ -164,10 +164,12 @@ def shell(script: str, **environment: str) -> subprocess.CompletedProcess[bytes]
         ("vp3d info /nope 2>&-", 1),
         ("vp3d info /nope 2>/dev/full", 1),
         ("vp3d info {demo} >/dev/full", 1),
+        ("vp3d infer {demo} --preview {out} --overwrite --end 0.1 2>/dev/full >/dev/null", 0),
+        ("vp3d infer {demo} --preview {out} --overwrite --end 0.1 0<&- 1>&- 2>&-", 0),
     ],
 )
-def test_streams_that_are_closed_or_full(script: str, code: int) -> None:
-    ran = shell(script.format(demo=DEMO))
+def test_streams_that_are_closed_or_full(script: str, code: int, tmp_path: Path) -> None:
+    ran = shell(script.format(demo=DEMO, out=tmp_path / "people.png"))
     assert ran.returncode == code
     assert b"Traceback" not in ran.stderr
     assert b"Exception ignored" not in ran.stderr

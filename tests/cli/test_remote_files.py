@@ -10,13 +10,12 @@ import failing_detector
 import numpy as np
 import pytest
 from conftest import RunCli
-from vp3d_cli.jobs.remote import Url
 
 from vp3d_cli.io.poses.npz import read_npz
-from vp3d_cli.jobs import remote
+from vp3d_cli.jobs.storage import remove, to_place, write_bytes
 from vp3d_cli.plugins import DETECTORS
 
-LAB = Url("memory://lab")
+LAB = to_place("memory://lab")
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +30,10 @@ def _lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ffmpeg: Callable[..., 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.chdir(tmp_path / "here")
     ffmpeg("-f", "lavfi", "-i", "testsrc=size=160x120:rate=10:duration=3", "-pix_fmt", "yuv420p", "walk.mp4")
-    remote.write(LAB / "clips/walk.mp4", Path("walk.mp4").read_bytes())
+    write_bytes(LAB / "clips/walk.mp4", Path("walk.mp4").read_bytes())
     yield
     assert list((tmp_path / "tmp").iterdir()) == []
-    remote.remove(LAB)
+    remove(LAB)
 
 
 OPTIONS = ("--detector", failing_detector.NAME, "--no-tta")
@@ -43,7 +42,7 @@ OPTIONS = ("--detector", failing_detector.NAME, "--no-tta")
 def test_from_a_url_to_a_url(run_cli: RunCli) -> None:
     outcome = run_cli("infer", "memory://lab/clips/walk.mp4", "--out", "memory://lab/poses/", *OPTIONS)
     assert (outcome.code, outcome.stdout) == (0, "memory://lab/poses/walk.npz\n"), outcome
-    Path("copy.npz").write_bytes(remote.read(LAB / "poses/walk.npz"))
+    Path("copy.npz").write_bytes((LAB / "poses/walk.npz").read_bytes())
     ours = read_npz("copy.npz")
     assert ours.provenance["video"] == "memory://lab/clips/walk.mp4"
     assert run_cli("infer", "walk.mp4", "--out", "walk.npz", *OPTIONS).code == 0
@@ -56,7 +55,7 @@ def test_from_a_url_to_a_url(run_cli: RunCli) -> None:
         "infer", "memory://lab/clips/walk.mp4", "--out", "p.npz", "--render", "memory://lab/side.mp4", *OPTIONS
     )
     assert (outcome.code, outcome.stdout) == (0, "p.npz\nmemory://lab/side.mp4\n"), outcome
-    assert remote.read(LAB / "side.mp4")[4:8] == b"ftyp"
+    assert (LAB / "side.mp4").read_bytes()[4:8] == b"ftyp"
     outcome = run_cli(
         "infer", "walk.mp4", "--out", "memory://lab/w.json", "--keypoints-only", "--format", "coco", *OPTIONS
     )
@@ -66,7 +65,7 @@ def test_from_a_url_to_a_url(run_cli: RunCli) -> None:
 
 
 def test_errors_name_what_was_asked_for(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
-    remote.write(LAB / "clips/text.mp4", b"no video\n" * 100)
+    write_bytes(LAB / "clips/text.mp4", b"no video\n" * 100)
     outcome = run_cli("infer", "memory://lab/clips/text.mp4", "--out", "a.npz", *OPTIONS)
     assert outcome.code == 1
     assert "memory://lab/clips/text.mp4" in outcome.error_lines[-1]

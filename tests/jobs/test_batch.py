@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -14,20 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vp3d_cli.errors import ConfigError, InputError, OutputError
-from vp3d_cli.jobs.cores import choose_jobs, free_bytes
-from vp3d_cli.jobs.fingerprint import is_unchanged, take_fingerprint
-from vp3d_cli.jobs.folder import BatchFolder
+from vp3d_cli.io.atomic import fingerprint
+from vp3d_cli.jobs.executor import choose_jobs, free_bytes
 from vp3d_cli.jobs.inputs import STATE, BatchInput, find_inputs, looks_like_video
-from vp3d_cli.jobs.journal import History, Journal
-from vp3d_cli.jobs.places import with_absolute_paths
+from vp3d_cli.jobs.lock import lock_folder
 from vp3d_cli.jobs.plan import plan_items
-from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.jobs.storage import is_unchanged
+from vp3d_cli.pipeline.settings import InferSettings, with_absolute_paths
 
-MADE: dict[str, Any] = {
-    "kind": "pose",
-    "recipe": {},
-    **{key: {"path": "/a", "size": 1, "mark": "", "sha256": ""} for key in ("input", "output")},
-}
 JPEG = b"\xff\xd8\xff\xe0"
 
 
@@ -146,18 +139,13 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert places(find_inputs([tmp_path / "clips"])) == ["gone.mkv", "link/a.mkv"]  # one that leads nowhere will fail
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-def test_a_folder_has_its_own_place_and_not_that_of_a_link(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backwards: bool
-) -> None:
+def test_a_folder_has_its_own_place_and_not_that_of_a_link(tmp_path: Path) -> None:
     write_video(tmp_path / "m" / "deep" / "real" / "a.mkv")
     (tmp_path / "a link").symlink_to(tmp_path / "m" / "deep" / "real")
     (tmp_path / "z link").symlink_to(tmp_path / "m" / "deep" / "real")
     write_video(tmp_path / "afar" / "b.mkv").parent.rename(tmp_path.with_name(f"{tmp_path.name} afar"))
     for name in ("one", "two"):
         (tmp_path / name).symlink_to(tmp_path.with_name(f"{tmp_path.name} afar"))
-    real = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda folder: sorted(real(folder), key=lambda e: e.name, reverse=backwards))
     assert places(find_inputs([tmp_path])) == ["m/deep/real/a.mkv", "one/b.mkv"]
 
 
@@ -166,7 +154,7 @@ def test_a_folder_has_its_own_place_and_not_that_of_a_link(
 
 def names_of(*places: str) -> list[str]:
     inputs = [BatchInput(Path("/nowhere") / place, PurePosixPath(place), 1) for place in places]
-    items = plan_items(inputs, Path("out"), roots={"pose": Path("out")}, suffixes={"pose": ".npz"})
+    items = plan_items(inputs, roots={"pose": Path("out")}, suffixes={"pose": ".npz"})
     return [item.targets["pose"].as_posix().removeprefix("out/") for item in items]
 
 
@@ -217,7 +205,7 @@ def test_workers_are_told_paths_from_the_root(tmp_path: Path, monkeypatch: pytes
     assert (told.lifter, told.trajectory) == (f"{tmp_path}/mine.safetensors", "default")
     assert (told.keypoints, told.joint_map) == (f"{tmp_path}/points", f"{tmp_path}/map.toml")
     assert with_absolute_paths(told) == told
-    afar = InferSettings(keypoints="s3://lab/points")
+    afar = InferSettings(keypoints="memory://lab/points")
     assert with_absolute_paths(afar) == afar
 
 
@@ -228,7 +216,7 @@ def test_keypoints_are_those_of_the_same_place(tmp_path: Path) -> None:
     write(tmp_path / "points/cam/b/0001.json")
     roots, suffixes = {"pose": tmp_path / "out"}, {"pose": ".npz"}
     inputs = find_inputs([tmp_path / "clips"])
-    items = plan_items(inputs, tmp_path / "out", roots=roots, suffixes=suffixes, keypoints=tmp_path / "points")
+    items = plan_items(inputs, roots=roots, suffixes=suffixes, keypoints=tmp_path / "points")
     assert [item.keypoints for item in items] == [
         tmp_path / "points/cam/a.json",
         tmp_path / "points/cam/b",
@@ -238,63 +226,12 @@ def test_keypoints_are_those_of_the_same_place(tmp_path: Path) -> None:
     assert "c.*" in str(items[2].problem)
 
 
-# Journal, fingerprints, lock.
-
-
-def test_a_journal_cut_off_at_any_byte_loses_one_line_at_most(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    with Journal(path) as journal:
-        for i in range(3):
-            journal.append("made", key=f"ä{i}", **MADE)
-    whole = path.read_bytes()
-    ends = [i + 1 for i, byte in enumerate(whole) if byte == 10]
-    for cut in range(len(whole) + 1):
-        path.write_bytes(whole[:cut])
-        with Journal(path) as journal:
-            journal.append("made", key="new", **MADE)
-        history = History.read(path)
-        # A line without its line break is whole, too.
-        kept = sum(end - 1 <= cut for end in ends)
-        assert list(history.made) == [f"ä{i}" for i in range(kept)] + ["new"]
-        assert path.read_bytes().startswith(whole[:cut])  # only ever grows
-
-
-def test_a_journal_with_rubbish_in_it_is_read_past_it(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    good = json.dumps({"event": "made", "key": "a", **MADE}).encode()
-    path.write_bytes(b"\0\0\0\0\n[1]\n7\n{}\n" + good + b'\n{"event": "made", "key": "b"}\n{"ev')
-    history = History.read(path)
-    assert list(history.made) == ["a"]
-    assert history.damaged == 6
-    assert History.read(tmp_path / "none").made == {}
-
-
-def test_a_journal_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        journal.append("made", key="a", **MADE)
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "write", _write_half_then_full())
-            with pytest.raises(OutputError, match="No space left"):
-                journal.append("made", key="b", **MADE)
-        journal.append("made", key="c", **MADE)
-    assert list(History.read(tmp_path / "journal.jsonl").made) == ["a", "c"]
-
-
-def _write_half_then_full() -> Callable[[int, Any], int]:
-    real, calls = os.write, []
-
-    def full(handle: int, data: Any) -> int:
-        calls.append(data)
-        if len(calls) > 1:
-            raise OSError(28, os.strerror(28))
-        return real(handle, bytes(data)[: len(data) // 2])
-
-    return full
+# Fingerprints, lock.
 
 
 def test_fingerprint_of_a_file_and_of_a_folder(tmp_path: Path) -> None:
     file = write(tmp_path / "a.mp4", b"12345")
-    before = take_fingerprint(file)
+    before = fingerprint(file)
     assert is_unchanged(file, before)
     os.utime(file, ns=(1, 1))
     assert is_unchanged(file, before)  # by its content
@@ -307,7 +244,7 @@ def test_fingerprint_of_a_file_and_of_a_folder(tmp_path: Path) -> None:
 
     for i in range(2):
         write(tmp_path / "frames" / f"{i}.png", bytes([i]))
-    before = take_fingerprint(tmp_path / "frames")
+    before = fingerprint(tmp_path / "frames")
     os.utime(tmp_path / "frames" / "0.png", ns=(1, 1))
     assert is_unchanged(tmp_path / "frames", before)
     (tmp_path / "frames" / "1.png").rename(tmp_path / "frames" / "2.png")
@@ -315,18 +252,11 @@ def test_fingerprint_of_a_file_and_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_one_batch_at_a_time_in_a_folder(tmp_path: Path) -> None:
-    stale = tmp_path / "out" / STATE / "work" / "1-0" / "pose" / "half.npz"
-    write(stale)
-    with BatchFolder(tmp_path / "out"):
-        assert not stale.exists()
-        with pytest.raises(OutputError, match=f"another vp3d batch .process {os.getpid()}. writes here"):
-            BatchFolder(tmp_path / "out")
-        with pytest.raises(OutputError, match="another vp3d batch"):
-            BatchFolder(tmp_path / "elsewhere", (tmp_path / "out",))
-        BatchFolder(tmp_path / "elsewhere").__exit__(None, None, None)
-    with BatchFolder(tmp_path / "out"):
-        pass
-    assert not stale.parent.exists()
+    with lock_folder(tmp_path / "out"):
+        with pytest.raises(OutputError, match=f"another vp3d batch .process {os.getpid()} on .* writes here"):
+            lock_folder(tmp_path / "out")
+        lock_folder(tmp_path / "elsewhere").release()
+    lock_folder(tmp_path / "out").release()
 
 
 def test_workers_and_threads() -> None:

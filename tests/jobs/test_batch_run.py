@@ -25,8 +25,9 @@ from vp3d_cli.cli.batch_display import BatchDisplay
 from vp3d_cli.errors import OutputError, Vp3dError, WeightsError
 from vp3d_cli.io.poses.npz import read_npz, write_npz
 from vp3d_cli.jobs.inputs import STATE, BatchInput, find_inputs
+from vp3d_cli.jobs.loop import Listener
 from vp3d_cli.jobs.plan import BatchItem, _difference, plan_items
-from vp3d_cli.jobs.run import BatchOptions, Listener, check_batch, run_batch
+from vp3d_cli.jobs.run import BatchOptions, check_batch, run_batch
 from vp3d_cli.pipeline.settings import InferSettings, naming
 
 
@@ -147,9 +148,9 @@ def test_a_dry_run_says_why_and_writes_nothing(tmp_path: Path) -> None:
     write_video(clips / "b.mkv", "nobody")
     run(clips, out)
     before = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*"))
-    fast = options_of(settings=InferSettings(smooth=3.0, flip=False))
+    fast = options_of(settings=InferSettings(smooth=3.0, tta=False))
     told = [decision.because() for decision in check_batch(plan_of(clips, out), out, fast)]
-    assert told == ["flip, smooth changed", "new"]
+    assert told == ["smooth, tta changed", "new"]
     assert sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*")) == before
 
 

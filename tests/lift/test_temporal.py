@@ -1,4 +1,4 @@
-"""The temporal convolution network: its size, its three forms, what it sees."""
+"""The temporal convolution network: its size, its two forms, what it sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from vp3d_cli.errors import ConfigError, ShapeError
 from vp3d_cli.lift.temporal import (
-    FoldedTemporalModel,
     TemporalConfig,
     TemporalModel,
     count_parameters,
@@ -142,24 +141,6 @@ def test_dilated_equals_plain_convolutions(config: TemporalConfig) -> None:
     with torch.inference_mode():
         ours = model(inputs)
     torch.testing.assert_close(ours.double(), plain(model, inputs), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("config", SMALL)
-def test_folded_equals_unfolded(config: TemporalConfig) -> None:
-    model, inputs = as_if_trained(config), inputs_for(config, config.receptive_field + 9)
-    with torch.inference_mode():
-        expected = model(inputs)
-    torch.testing.assert_close(FoldedTemporalModel(model)(inputs), expected, rtol=0, atol=1e-5)
-
-
-def test_folding_leaves_inputs_and_model_alone() -> None:
-    model, inputs = as_if_trained(SMALL[0]), inputs_for(SMALL[0], 30)
-    before, state = inputs.clone(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    folded = FoldedTemporalModel(model)
-    first = folded(inputs)
-    torch.testing.assert_close(folded(inputs), first, rtol=0, atol=0)
-    assert torch.equal(inputs, before)
-    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("config", SMALL)

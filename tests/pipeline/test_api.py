@@ -192,6 +192,9 @@ def test_other_formats_are_written_directly(run_cli: RunCli, tmp_path: Path) -> 
     outcome = run_cli("lift", tmp_path / "d.npz", "--out", tmp_path / "two.bvh", "--lifter", "pose-27", "--quiet")
     assert outcome.code == 0, outcome
     assert outcome.stdout.splitlines() == [str(tmp_path / f"two_{i}.bvh") for i in (1, 2)]
+    outcome = run_cli("lift", tmp_path / "d.npz", "--out", tmp_path / "two.bvh", "--lifter", "pose-27")
+    assert (outcome.code, len(outcome.error_lines)) == (1, 1)  # before any work
+    assert "two_1.bvh: exists already" in outcome.stderr
     outcome = run_cli("lift", tmp_path / "d.npz", "--out", tmp_path / "two.xyz")
     assert outcome.code == 1
     assert "unknown ending; use one of .npz, .bvh" in outcome.error_lines[-1]

@@ -8,21 +8,25 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import RunCli
-from vp3d_cli.pipeline.chunk_processes import run_in_processes
 
 from tests.clips import FRAMES, VARIABLE_RATE, make_clip, make_codec_clip
-from vp3d_cli.errors import ConfigError, Vp3dError
-from vp3d_cli.jobs.run import BatchOptions, _recipe
+from vp3d_cli.errors import ConfigError, InputError, Vp3dError
+from vp3d_cli.io.detections import Detections, join_detections
+from vp3d_cli.jobs.executor import detect_chunks
+from vp3d_cli.jobs.plan import make_recipe
 from vp3d_cli.pipeline import chunks as segments
-from vp3d_cli.pipeline.chunks import Segment, detect_segment, join_segments, plan_segments
-from vp3d_cli.pipeline.detection import Seen, detect
-from vp3d_cli.pipeline.infer import InferSettings, infer
+from vp3d_cli.pipeline.api import infer
+from vp3d_cli.pipeline.chunks import Chunk, detect_chunk, plan_chunks
+from vp3d_cli.pipeline.detection import detect_frames
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.video import VideoReader
 
@@ -55,22 +59,22 @@ class Remembering:
         return Keypoints2D(box, keypoints, np.ones((1, 17), np.float32), np.ones(1, np.float32))
 
 
-def in_one_piece(video: Path, settings: InferSettings) -> Seen:
+def in_one_piece(video: Path, settings: InferSettings) -> Detections:
     with VideoReader(video, settings.start_s, settings.end_s) as reader:
-        return detect(reader, Remembering(), every=settings.detect_every)
+        return detect_frames(reader, Remembering(), info=reader.info, every=settings.detect_every)
 
 
-def in_parts(video: Path, settings: InferSettings) -> tuple[list[Segment], Seen]:
-    parts = plan_segments(video, settings)
-    return parts, join_segments(parts, [detect_segment(part, detector=Remembering()) for part in parts])
+def in_parts(video: Path, settings: InferSettings) -> tuple[list[Chunk], Detections]:
+    parts = plan_chunks(video, settings)
+    return parts, join_detections([detect_chunk(part, detector=Remembering()) for part in parts])
 
 
-def assert_same(first: Seen, second: Seen) -> None:
-    np.testing.assert_allclose(first.times_s, second.times_s, rtol=0, atol=1e-9)
-    assert len(first.people) == len(second.people) == len(first.times_s)
-    for one, other in zip(first.people, second.people, strict=True):
+def assert_same(first: Detections, second: Detections) -> None:
+    np.testing.assert_allclose(first.frame_times_s, second.frame_times_s, rtol=0, atol=1e-9)
+    assert len(first) == len(second) == len(first.frame_times_s)
+    for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.keypoints, other.keypoints)
-    assert first.cuts == second.cuts
+    assert first.shot_starts == second.shot_starts
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,7 @@ def test_no_frame_is_lost_or_seen_twice(name: str, clips: Path, monkeypatch: pyt
     settings = InferSettings(chunk_minutes=0.2 / 60)
     parts, joined = in_parts(video, settings)
     assert len(parts) == 4
-    assert len(joined.times_s) == FRAMES
+    assert len(joined) == FRAMES
     assert_same(in_one_piece(video, settings), joined)
     assert pickle.loads(pickle.dumps(parts)) == parts
 
@@ -128,18 +132,16 @@ def test_every_nth_frame_is_the_same_one_in_parts(every: int, clips: Path, monke
     settings = InferSettings(chunk_minutes=0.3 / 60, detect_every=every)
     whole = in_one_piece(video, settings)
     parts, joined = in_parts(video, settings)
-    assert whole.looked is not None
-    assert joined.looked is not None
-    assert set(np.flatnonzero(whole.looked)) == {*range(0, FRAMES, every), FRAMES - 1}
+    assert set(np.flatnonzero(whole.detected)) == {*range(0, FRAMES, every), FRAMES - 1}
     # A part looks at its own last frame, too.
     extra = {part.first + part.frames - 1 for part in parts}
-    assert set(np.flatnonzero(joined.looked)) == set(np.flatnonzero(whole.looked)) | extra
+    assert set(np.flatnonzero(joined.detected)) == set(np.flatnonzero(whole.detected)) | extra
 
 
 def test_short_videos_stay_in_one_piece(clips: Path) -> None:
     video = make_codec_clip(clips, "h264.mp4")
-    assert plan_segments(video, InferSettings()) == []
-    assert plan_segments(video, InferSettings(chunk_minutes=1)) == []
+    assert plan_chunks(video, InferSettings()) == []
+    assert plan_chunks(video, InferSettings(chunk_minutes=1)) == []
     for options in ({"chunk_minutes": 1.0}, {"detect_every": 2}):
         with pytest.raises(ConfigError, match="leave them out with keypoints"):
             InferSettings(keypoints="k.npz", **options)
@@ -149,56 +151,70 @@ def test_short_videos_stay_in_one_piece(clips: Path) -> None:
 
 
 def test_parts_of_different_weights_are_not_joined(clips: Path) -> None:
-    part = plan_segments(make_codec_clip(clips, "h264.mp4"), InferSettings(chunk_minutes=0.3 / 60))[0]
-    seen = [Seen(np.array([float(i)]), [Keypoints2D.empty()], [], {"detector": i}) for i in range(2)]
-    with pytest.raises(Vp3dError, match="different weights"):
-        join_segments([part, part], seen)
+    parts = [
+        Detections([Keypoints2D.empty()], np.array([float(i)]), 30.0, (64, 48), source={"detector": i})
+        for i in range(2)
+    ]
+    with pytest.raises(InputError, match="different weights"):
+        join_detections(parts)
 
 
-# What processes are given to do; they find these functions by their names.
+# Chunks in processes. In place of one they are given stand-ins, which do what their video is called.
 
 
-def double(task: int, report: Silent) -> int:
-    report("detect", 1, 1)
-    return 2 * task
+@dataclass(frozen=True)
+class StandIn:
+    """A stand-in, done by :func:`do_chunk` in a worker process."""
+
+    video: str
+    frames: int = 5
 
 
-def fail(task: int, report: Silent) -> int:
-    raise ConfigError(f"no {task}")
+def do_chunk(chunk: StandIn, report: Silent) -> str:
+    report("detect", 1, 5)
+    if chunk.video == "fail":
+        raise ConfigError("no such detector")
+    if chunk.video == "stumble":
+        raise IndexError(7)
+    if chunk.video == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if chunk.video.startswith("/"):
+        Path(chunk.video).write_text(str(os.getpid()), encoding="ascii")
+        time.sleep(60)
+    return chunk.video
 
 
-def stumble(task: int, report: Silent) -> int:
-    return [0][task]
+@pytest.fixture
+def in_processes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(segments, "detect_chunk", do_chunk)
+
+    def run(videos: list[str], report: Silent = silent) -> list[Any]:
+        return detect_chunks([StandIn(video) for video in videos], report)  # type: ignore[misc]
+
+    return run
 
 
-def die(task: int, report: Silent) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return task
-
-
-def linger(task: str, report: Silent) -> int:
-    Path(task).write_text(str(os.getpid()), encoding="ascii")
-    time.sleep(60)
-    return 0
-
-
-def test_processes_answer_in_order_and_report() -> None:
+def test_processes_answer_in_order_and_report(in_processes: Callable[..., list[Any]]) -> None:
     told: list[tuple[str, int, int | None]] = []
-    results = run_in_processes(double, [1, 2, 3], [5, 5, 5], lambda *said: told.append(said))
-    assert results == [2, 4, 6]
+    assert in_processes(["a", "b", "c"], lambda *said: told.append(said)) == ["a", "b", "c"]
     assert all(stage == "detect" and done <= 15 and total == 15 for stage, done, total in told)
+    assert told[-1] == ("detect", 15, 15)
+    assert "PYTHONSAFEPATH" not in os.environ  # what was set for them is as it was
 
 
 @pytest.mark.parametrize(
-    ("function", "error", "words"),
-    [(fail, ConfigError, "no 1"), (stumble, Vp3dError, "unexpected IndexError"), (die, Vp3dError, "SIGKILL")],
+    ("does", "error", "words"),
+    [("fail", ConfigError, "no such"), ("stumble", Vp3dError, "unexpected IndexError"), ("die", Vp3dError, "SIGKILL")],
 )
-def test_a_process_that_fails_ends_all(function: Callable[[int, Silent], int], error: type, words: str) -> None:
+def test_a_process_that_fails_ends_all(
+    in_processes: Callable[..., list[Any]], does: str, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
-        run_in_processes(function, [1], [1], silent)
+        in_processes([does])
 
 
-def test_no_process_outlives_an_interruption(tmp_path: Path) -> None:
+def test_no_process_outlives_an_interruption(in_processes: Callable[..., list[Any]], tmp_path: Path) -> None:
     note = tmp_path / "pid"
 
     def interrupt() -> None:
@@ -208,7 +224,7 @@ def test_no_process_outlives_an_interruption(tmp_path: Path) -> None:
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        run_in_processes(linger, [str(note)], [1], silent)
+        in_processes([str(note)])
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text(encoding="ascii")), 0)
 
@@ -216,7 +232,7 @@ def test_no_process_outlives_an_interruption(tmp_path: Path) -> None:
 def test_results_know_how_they_were_looked_for() -> None:
     """A batch does again what was made with other settings."""
     recipes = [
-        _recipe(BatchOptions(settings=settings))
+        make_recipe(settings, "", {})
         for settings in (InferSettings(), InferSettings(detect_every=2), InferSettings(chunk_minutes=5))
     ]
     assert recipes[0]["settings"]["detect_every"] == 1
@@ -229,8 +245,8 @@ def test_infer_does_parts_in_processes(run_cli: RunCli, short_clip: Path, tmp_pa
         outcome = run_cli("infer", short_clip, "--out", file, "--keypoints-only", "--quiet", *options)
         assert (outcome.code, outcome.stdout) == (0, f"{file}\n"), outcome
     whole, parts = (np.load(file, allow_pickle=False) for file in files)
-    assert len(plan_segments(short_clip, InferSettings(chunk_minutes=0.004))) == 2
-    for name in ("frame_times_s", "person_ids", "keypoints_2d"):
+    assert len(plan_chunks(short_clip, InferSettings(chunk_minutes=0.004))) == 2
+    for name in ("frame_times_s", "person_ids", "counts", "keypoints"):
         np.testing.assert_array_equal(parts[name], whole[name])  # warming up began with the video: the same frames
     outcome = run_cli("infer", short_clip, "--out", tmp_path / "x.npz", "--chunk-minutes", "-1")
     assert outcome.code == 2
@@ -242,10 +258,10 @@ def test_a_long_video_in_parts_gives_the_same_motion(tmp_path: Path, demo: Path,
     """The example over and over: the same people, and joints within 1 mm away from the seams."""
     looped = tmp_path / "looped.mp4"
     ffmpeg("-stream_loop", 2, "-i", demo, "-an", "-vf", "scale=960:-2", "-r", 30, "-pix_fmt", "yuv420p", looped)
-    whole = infer(looped, settings=InferSettings())
+    whole = infer(looped)
     settings = InferSettings(chunk_minutes=8 / 60)
-    parts = plan_segments(looped, settings)
-    pieces = infer(looped, settings=settings)
+    parts = plan_chunks(looped, settings)
+    pieces = infer(looped, chunk_minutes=8 / 60)
     assert len(parts) == 3
     assert pieces.person_ids == whole.person_ids
     np.testing.assert_array_equal(pieces.frame_times_s, whole.frame_times_s)

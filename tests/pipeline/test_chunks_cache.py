@@ -14,30 +14,30 @@ from typing import Any
 
 import failing_detector
 import numpy as np
-import object_store
 import pytest
 from batch_stub import options_of
 from conftest import RunCli
 from failing_detector import FRAMES, write_clip, write_images
-from vp3d_cli.jobs.journal import STATE
-from vp3d_cli.jobs.remote import Place, Url
-from vp3d_cli.pipeline.chunk_processes import run_in_processes
 
 from vp3d_cli.errors import ConfigError, DetectorError, NobodyFoundError, StoppedError, Vp3dError
-from vp3d_cli.jobs import BatchItem, folder_afar, plan_items, remote, run_batch
-from vp3d_cli.jobs.inputs import find_inputs
-from vp3d_cli.jobs.run import PIPELINE
-from vp3d_cli.pipeline import chunk_processes as processes
+from vp3d_cli.io.detections import Detections
+from vp3d_cli.jobs import executor
+from vp3d_cli.jobs.inputs import STATE, find_inputs
+from vp3d_cli.jobs.plan import BatchItem, plan_items
+from vp3d_cli.jobs.run import run_batch
+from vp3d_cli.jobs.task import Setup
+from vp3d_cli.pipeline import api
 from vp3d_cli.pipeline import chunks as segments
 from vp3d_cli.pipeline import detection_cache as resumable
 from vp3d_cli.pipeline import infer as pipeline
-from vp3d_cli.pipeline.chunks import Segment, detect_segment
-from vp3d_cli.pipeline.detection import Progress, Seen
+from vp3d_cli.pipeline.chunks import Chunk, MapChunks, detect_chunk
+from vp3d_cli.pipeline.detection import Progress
+from vp3d_cli.pipeline.run import Models, Run
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.plugins import DETECTORS
 from vp3d_cli.types import Keypoints2D
 
-SETTINGS = InferSettings(detector="flaky", flip=False, chunk_minutes=3 / 60)  # three parts
+SETTINGS = InferSettings(detector="flaky", tta=False, chunk_minutes=3 / 60)  # three parts
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,18 @@ def frames_in(looked: Path) -> list[int]:
     return frames
 
 
-def one_by_one(parts: Sequence[Segment], report: Progress) -> list[Seen]:
-    return [detect_segment(part, report) for part in parts]
+def one_by_one(parts: Sequence[Chunk], report: Progress) -> list[Detections]:
+    return [detect_chunk(part, report) for part in parts]
 
 
 def find(clip: Path, out: Path, **changes: Any) -> list[str]:
     """2D keypoints of a clip, one part after the other in this process; gives the warnings."""
     settings = dataclasses.replace(SETTINGS, **changes)
-    return pipeline.find_keypoints(clip, out, settings=settings, side_by_side=one_by_one, overwrite=True)
+    return api.detect_to_file(clip, out, settings, run_for(settings, out), overwrite=True)
+
+
+def run_for(settings: InferSettings, out: Path, map_chunks: MapChunks = one_by_one) -> Run:
+    return Run(Models(settings), cache=resumable.cache_path(out), map_chunks=map_chunks)
 
 
 def assert_equal(ours: Path, undisturbed: Path) -> None:
@@ -89,32 +93,27 @@ def test_the_command_goes_on_with_the_parts_that_are_missing(
 ) -> None:
     """In processes of their own, with a detector out of a package."""
     monkeypatch.chdir(tmp_path)
-    command = (
-        "infer",
-        clip,
-        "--keypoints-only",
-        "--detector",
-        "flaky",
-        "--chunk-minutes",
-        SETTINGS.chunk_minutes,
-        "--out",
-    )
+    minutes = ("--chunk-minutes", SETTINGS.chunk_minutes)
+    command = ("infer", clip, "--keypoints-only", "--detector", "flaky", *minutes, "--out")
     assert run_cli(*command, "whole.npz").code == 0
     assert frames_in(looked) == [*range(30), *range(60), *range(30, 90)]  # three seconds before each part, too
     monkeypatch.setenv("FAIL_AT", "50")
     outcome = run_cli(*command, "pose.npz", "--quiet")
-    kept = tmp_path / "pose.npz.partial-detections"
+    kept = tmp_path / "pose.npz.detections"
     assert outcome.code == 1
     assert outcome.error_lines == [
         "vp3d: error: the detector forgetful failed at frame 48 (RuntimeError: CUDA out of memory); what was found so "
-        "far is kept in pose.npz.partial-detections: run the same command again to go on from there, or remove that "
+        "far is kept in pose.npz.detections: run the same command again to go on from there, or remove that "
         "folder to begin anew"
     ]
-    assert frames_in(looked) == [*range(30), *range(48)]
-    assert sorted(path.name for path in kept.iterdir()) == ["part-1.npz", "part-2-begun.npz"]
+    assert frames_in(looked)[:78] == [
+        *range(30),
+        *range(48),
+    ]  # then it goes on until it is ended
+    assert {"chunk-1.npz", "chunk-2.npz"} <= {path.name for path in kept.iterdir()}
     outcome = run_cli(*command, "pose.npz")
     assert outcome.code == 0
-    assert "warning: pose.npz.partial-detections had parts of the video from a run that did not end" in outcome.stderr
+    assert "warning: pose.npz.detections had parts of the video from a run that did not end" in outcome.stderr
     assert frames_in(looked) == [*range(48, 60), *range(30, 90)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pose.npz", "whole.npz"]
     assert_equal(tmp_path / "pose.npz", tmp_path / "whole.npz")
@@ -133,17 +132,9 @@ def interrupt_when(file: Path, has: int = 0) -> None:
 
 def test_ctrl_c_says_what_is_kept(clip: Path, tmp_path: Path, run_cli: RunCli, looked: Path) -> None:
     out = tmp_path / "pose.npz"
-    kept = tmp_path / "pose.npz.partial-detections"
-    command = (
-        "infer",
-        clip,
-        "--keypoints-only",
-        "--detector",
-        "flaky",
-        "--chunk-minutes",
-        5 / 60,
-        "--out",
-    )  # two parts
+    kept = tmp_path / "pose.npz.detections"
+    two_chunks = ("--chunk-minutes", 5 / 60)
+    command = ("infer", clip, "--keypoints-only", "--detector", "flaky", *two_chunks, "--out")
     interrupt_when(looked, has=3 * 46)  # at the second one
     outcome = run_cli(*command, out, "--quiet")
     assert outcome.code == 130
@@ -151,8 +142,9 @@ def test_ctrl_c_says_what_is_kept(clip: Path, tmp_path: Path, run_cli: RunCli, l
         f"vp3d: error: stopped by Ctrl-C; what was found so far is kept in {kept}: run the same command again to go on "
         "from there, or remove that folder to begin anew"
     ]
+    frames_in(looked)
     assert run_cli(*command, out).code == 0
-    assert frames_in(looked) == [*range(45), *range(15, 90)]  # none twice
+    assert set(frames_in(looked)).isdisjoint(range(15))  # the chunk that is whole is not done again
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pose.npz"]
 
 
@@ -163,7 +155,7 @@ def test_ctrl_c_while_lifting_says_what_is_kept(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "lift_person", lift)
-    monkeypatch.setattr(segments, "in_processes", one_by_one)
+    monkeypatch.setattr(executor, "detect_chunks", one_by_one)
     command = ("infer", clip, "--detector", "flaky", "--out", tmp_path / "pose.npz", "--quiet")
     outcome = run_cli(*command, "--chunk-minutes", SETTINGS.chunk_minutes)
     assert outcome.code == 130
@@ -193,10 +185,10 @@ def test_what_is_kept_of_other_settings_is_not_spoken_of(
     with pytest.raises(DetectorError, match=r"failed at frame 0 \(RuntimeError: CUDA out of memory\)$"):
         find(clip, tmp_path / "pose.npz", **changes)
     settings = dataclasses.replace(SETTINGS, **changes)
-    keep = resumable.partial_of(tmp_path / "pose.npz")
-    assert resumable.kept_files(keep)
-    assert segments.kept_note(segments.plan_segments(clip, settings, keep)) == ""
-    assert "is kept in" in segments.kept_note(segments.plan_segments(clip, SETTINGS, keep))
+    keep = resumable.cache_path(tmp_path / "pose.npz")
+    assert resumable.cache_files(keep)
+    assert segments.kept_note(segments.plan_chunks(clip, settings, keep)) == ""
+    assert "is kept in" in segments.kept_note(segments.plan_chunks(clip, SETTINGS, keep))
 
 
 def test_warnings_of_the_run_that_failed_are_told(
@@ -216,47 +208,6 @@ def test_warnings_of_the_run_that_failed_are_told(
         with pytest.raises(DetectorError):
             find(images, out, **settings)
     assert [warning for warning in find(images, out, **settings) if "from a run" not in warning] == undisturbed
-
-
-# A function that the processes find by its name.
-
-
-def keep_or_fail(task: str, report: Progress) -> int:
-    """``fail FILE`` fails when FILE is there; ``keep FILE`` makes it, and notes that it was stopped."""
-    word, _, name = task.partition(" ")
-    file = Path(name)
-    if word == "load":
-        time.sleep(60)
-    if word == "fail":
-        while not file.exists():
-            time.sleep(0.01)
-        raise DetectorError("no such frame")
-    try:
-        for done in range(3000):
-            report("detect", done, None)
-            file.touch()
-            time.sleep(0.01)
-    except StoppedError:
-        file.write_text("stopped", encoding="ascii")
-        raise
-    return 0
-
-
-def test_when_one_part_fails_the_others_keep_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "own_cores", lambda: 3)
-    tasks = [f"{word} {tmp_path / 'file'}" for word in ("keep", "load", "fail")]  # one has not begun: it is ended
-    started = time.monotonic()
-    with pytest.raises(DetectorError, match="no such frame"):
-        run_in_processes(keep_or_fail, tasks, [1, 1, 1], pipeline.silent)
-    assert (tmp_path / "file").read_text(encoding="ascii") == "stopped"
-    assert time.monotonic() - started < 55  # nobody waited for the one that loads
-
-
-def test_on_ctrl_c_they_keep_what_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt_when(tmp_path / "file")
-    with pytest.raises(KeyboardInterrupt):
-        run_in_processes(keep_or_fail, [f"keep {tmp_path / 'file'}"], [1], pipeline.silent)
-    assert (tmp_path / "file").read_text(encoding="ascii") == "stopped"
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -295,10 +246,10 @@ def test_failures_in_any_part(
 @pytest.mark.parametrize("every", [1, 4])
 def test_stopped_at_any_frame(clip: Path, tmp_path: Path, looked: Path, every: int) -> None:
     settings = dataclasses.replace(SETTINGS, detect_every=every)
-    undisturbed = [segments.detect_segment(part) for part in segments.plan_segments(clip, settings, None)]
+    undisturbed = [segments.detect_chunk(part) for part in segments.plan_chunks(clip, settings, None)]
     looks = len(frames_in(looked))
-    parts = segments.plan_segments(clip, settings, tmp_path / "pose.npz.partial-detections.npz")
-    found: list[Seen] = []
+    parts = segments.plan_chunks(clip, settings, tmp_path / "pose.npz.detections.npz")
+    found: list[Detections] = []
     for number, part in enumerate(parts):
         stops = sorted({0, 5, 23, min(40, part.frames), min(41, part.frames), part.frames - 1, part.frames})
 
@@ -309,12 +260,12 @@ def test_stopped_at_any_frame(clip: Path, tmp_path: Path, looked: Path, every: i
 
         while len(found) <= number:
             with contextlib.suppress(StoppedError):
-                found.append(detect_segment(part, report))
+                found.append(detect_chunk(part, report))
         assert not stops
     for ours, theirs in zip(found, undisturbed, strict=True):
-        np.testing.assert_array_equal(ours.times_s, theirs.times_s)
-        assert ours.cuts == theirs.cuts
-        for one, other in zip(ours.people, theirs.people, strict=True):
+        np.testing.assert_array_equal(ours.frame_times_s, theirs.frame_times_s)
+        assert ours.shot_starts == theirs.shot_starts
+        for one, other in zip(ours.frames, theirs.frames, strict=True):
             np.testing.assert_array_equal(one.keypoints, other.keypoints)
     assert len(frames_in(looked)) == looks
 
@@ -322,15 +273,15 @@ def test_stopped_at_any_frame(clip: Path, tmp_path: Path, looked: Path, every: i
 def test_what_was_kept_of_something_else_is_not_used(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Path
 ) -> None:
-    out, kept = tmp_path / "pose.npz", tmp_path / "pose.npz.partial-detections"
+    out, kept = tmp_path / "pose.npz", tmp_path / "pose.npz.detections"
 
     def fail() -> None:
         (looked.parent / "failed").unlink(missing_ok=True)
         monkeypatch.setenv("FAIL_AT", "80")
         with pytest.raises(DetectorError):
             find(clip, out)
-        assert (kept / "part-2.npz").exists()
-        (kept / ".part-3.npz.1.partial").touch()  # of a process that was killed as it wrote
+        assert (kept / "chunk-2.npz").exists()
+        (kept / ".vp3d-1.part").touch()  # of a process that was killed as it wrote
         frames_in(looked)
 
     def looks(**changes: Any) -> int:
@@ -345,7 +296,7 @@ def test_what_was_kept_of_something_else_is_not_used(
     fail()
     assert looks(chunk_minutes=5 / 60) == 45 + 15 + 60
     fail()
-    (kept / "part-1.npz").write_bytes(b"PK torn")
+    (kept / "chunk-1.npz").write_bytes(b"PK torn")
     assert looks() == 30 + 11
     fail()
     monkeypatch.setattr(failing_detector.Forgetful, "sha256", "1" * 64)
@@ -373,25 +324,24 @@ def test_a_full_disk_is_no_further_trouble(clip: Path, tmp_path: Path, monkeypat
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(segments, "write_partial", full)
+    monkeypatch.setattr(resumable.DetectionCache, "save", full)
     assert any("could not be kept for another run" in warning for warning in find(clip, tmp_path / "pose.npz"))
 
 
 def test_other_failures_say_what_is_kept_too(clip: Path, tmp_path: Path) -> None:
-    def killed(parts: Sequence[Segment], report: Progress) -> list[Seen]:
-        detect_segment(parts[0], report)
+    def killed(parts: Sequence[Chunk], report: Progress) -> list[Detections]:
+        detect_chunk(parts[0], report)
         raise Vp3dError("part 2 of the video: its worker was ended by SIGKILL; run again")
 
     with pytest.raises(Vp3dError, match=r"SIGKILL; run again; what was found so far is kept in .*pose.npz.partial-det"):
-        pipeline.find_keypoints(clip, tmp_path / "pose.npz", settings=SETTINGS, side_by_side=killed)
+        api.detect_to_file(clip, tmp_path / "pose.npz", SETTINGS, run_for(SETTINGS, tmp_path / "pose.npz", killed))
 
 
 # Batches.
 
 
-def plan_of_keypoints(clips: Place, out: Place) -> list[BatchItem]:
-    roots: dict[str, Place] = {"keypoints": out}
-    return plan_items(find_inputs([clips]), out, roots=roots, suffixes={"keypoints": ".npz"})
+def plan_of_keypoints(clips: Path, out: Path) -> list[BatchItem]:
+    return plan_items(find_inputs([clips]), roots={"keypoints": out}, suffixes={"keypoints": ".npz"})
 
 
 @pytest.mark.slow
@@ -404,50 +354,10 @@ def test_the_next_attempt_of_a_batch_goes_on(
     clips.mkdir()
     (clips / "clip.mp4").write_bytes(clip.read_bytes())
     monkeypatch.setenv("FAIL_AT", "50")
-    options = options_of(settings=SETTINGS, format="vp3d", processor=PIPELINE, retries=1, jobs=1)
+    options = options_of(settings=SETTINGS, format="vp3d", processor=Setup.processor, retries=1, jobs=1)
     (row,) = run_batch(plan_of_keypoints(clips, out), out, options)
     assert (row.status, row.attempts) == ("done", 2)
-    assert frames_in(looked) == [*range(30), *range(48), *range(48, 60), *range(30, 90)]
+    # The chunks that were done are not done again; the last one was at work when the second failed.
+    assert frames_in(looked) == [*range(30), *range(48), *range(30, 90), *range(48, 60)]
     assert_equal(out / "clip.npz", tmp_path / "whole.npz")
-    assert not list((out / STATE / "kept").iterdir())
-
-
-@pytest.mark.parametrize("in_parts", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_batch_whose_results_are_elsewhere_goes_on(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Path, in_parts: bool
-) -> None:
-    changes: dict[str, Any] = {} if in_parts else {"chunk_minutes": None}
-    (tmp_path / "shelf").mkdir()
-    monkeypatch.setenv("SHELF", str(tmp_path / "shelf"))
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    )
-    monkeypatch.setattr(folder_afar, "_SETTLE_S", 0.0)
-    monkeypatch.setattr(segments, "WARM_UP_S", failing_detector.WARM_UP_S)  # as in the worker
-    object_store.ObjectStore.clear_instance_cache()
-    find(clip, tmp_path / "whole.npz", **changes)
-    alone = frames_in(looked)
-    store = Url("shelf://lab")
-    remote.send(clip, store / "clips" / "cam1" / "clip.mp4")
-    out = store / "out"
-    items = plan_of_keypoints(store / "clips", out)
-    settings = dataclasses.replace(SETTINGS, **changes)
-    options = options_of(settings=settings, format="vp3d", processor="failing_detector:pipeline", jobs=1)
-
-    def kept() -> list[str]:
-        store.store.invalidate_cache()
-        return [name.rpartition("/kept/")[2] for name in store.store.find(out.path) if "/kept/" in name]
-
-    monkeypatch.setenv("FAIL_AT", "50")
-    (row,) = run_batch(items, out, options)
-    assert row.status == "failed"
-    assert f"kept in {out}/{STATE}/kept/" in row.reason
-    assert "run the same command again" in row.reason
-    ends = [name[64:] for name in kept()]
-    assert ends == (["/part-1.npz", "/part-2-begun.npz"] if in_parts else [".npz"])
-    (row,) = run_batch(items, out, options)
-    assert row.status == "done", row
-    assert any(f"{out}/{STATE}/kept/" in warning and "did not end" in warning for warning in row.warnings)
-    assert sorted(frames_in(looked)) == sorted(alone)  # none twice
-    assert kept() == []
-    assert_equal(remote.fetch(out / "cam1" / "clip.npz", tmp_path), tmp_path / "whole.npz")
+    assert not list((out / STATE / "kept").rglob("*.npz"))

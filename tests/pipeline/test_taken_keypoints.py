@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from vp3d_cli.pipeline.infer import InferSettings, find_keypoints, infer
+from running import find_keypoints, infer
+
+from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.video import probe_video
 
 

@@ -349,12 +349,18 @@ def test_the_example(demo: Path) -> None:
     assert (info.size_wh, info.fps, info.frame_count, info.has_audio) == ((1768, 994), 30.0, 230, True)
 
 
-def test_ffmpeg_comes_from_path_or_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_ffmpeg() == imageio_ffmpeg.get_ffmpeg_exe()
+def test_ffmpeg_is_the_package_s_unless_the_user_chooses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VP3D_FFMPEG", raising=False)
     installed = shutil.copy(imageio_ffmpeg.get_ffmpeg_exe(), tmp_path / "ffmpeg")
-    assert find_ffmpeg() == str(installed)
-    (tmp_path / "ffmpeg").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_ffmpeg() == imageio_ffmpeg.get_ffmpeg_exe() != str(installed)
+    for chosen in (str(installed), "ffmpeg"):  # a path, or a name on PATH
+        monkeypatch.setenv("VP3D_FFMPEG", chosen)
+        assert find_ffmpeg() == str(installed)
+    monkeypatch.setenv("VP3D_FFMPEG", "/nowhere/ffmpeg")
+    with pytest.raises(MissingDependencyError, match=r"VP3D_FFMPEG=/nowhere/ffmpeg: no such program"):
+        find_ffmpeg()
+    monkeypatch.delenv("VP3D_FFMPEG")
 
     def nothing() -> str:
         raise RuntimeError("No ffmpeg exe could be found.")

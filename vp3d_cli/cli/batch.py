@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vp3d_cli.cli import options
-from vp3d_cli.cli.checks import check_models
 from vp3d_cli.cli.common import Quiet, format_table, print_error, print_warning, printable
+from vp3d_cli.cli.preflight import check_models
 from vp3d_cli.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def batch(
     """
     if scheduler is None:  # a cluster has weights of its own
         check_models(settings, lifting=not keypoints_only)
-    from vp3d_cli.jobs.run import BatchOptions, Limits
+    from vp3d_cli.jobs.loop import Limits
+    from vp3d_cli.jobs.run import BatchOptions
     from vp3d_cli.jobs.storage import to_place
 
     kept = BatchOptions(

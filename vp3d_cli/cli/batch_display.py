@@ -13,9 +13,9 @@ from rich.text import Text
 
 from vp3d_cli.cli.common import clock, printable
 from vp3d_cli.cli.progress import TITLES
+from vp3d_cli.jobs.loop import Listener
 from vp3d_cli.jobs.plan import RENDER, BatchItem
 from vp3d_cli.jobs.report import FAILED, SKIPPED, BatchRow
-from vp3d_cli.jobs.run import Listener
 
 # Share of a video's time that each stage takes, about: without and with a drawing.
 _SHARES = {False: {"detect": 0.97, "lift": 0.03}, True: {"detect": 0.6, "lift": 0.02, "render": 0.38}}

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -14,28 +15,45 @@ _HANDLER = "vp3d-escape"
 
 
 @contextlib.contextmanager
-def console(*, quiet_libraries: bool) -> Iterator[None]:
+def console(*, debug: bool) -> Iterator[None]:
     """Make the standard streams safe while a command runs.
 
     A stream that is closed goes nowhere (else the next file that is opened would take its number, and get what was
     meant for the terminal); characters that the encoding lacks are escaped; progress that cannot be printed does not
     stop the work.
 
+    What libraries print besides (libpng, oneMKL, ONNX Runtime, NumPy's warnings) is kept off our stderr.
+
     Args:
-        quiet_libraries: keep what libraries written in C print (libpng, oneMKL, ONNX Runtime) off our stderr.
+        debug: let them print.
     """
     before = sys.stdin, sys.stdout, sys.stderr
     _open_closed()
     codecs.register_error(_HANDLER, _escape)
     sys.stdin = before[0] or open(os.devnull)  # noqa: SIM115 (for as long as the process lives)
     sys.stdout = _safe(before[1])
-    errors = _safe(_own_stderr() if quiet_libraries and before[2] is not None else before[2])
-    sys.stderr = _Unbreakable(errors)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_restore, *before)
+        if debug:
+            sys.stderr = _Unbreakable(_safe(before[2]))
+        else:
+            sys.stderr = _Unbreakable(_safe(stack.enter_context(_own_stderr(before[2]))))
+            stack.enter_context(_no_warnings())
         yield
-    finally:
-        _let_go(sys.stdout)
-        sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _restore(stdin: TextIO, stdout: TextIO, stderr: TextIO) -> None:
+    _let_go(sys.stdout)
+    sys.stdin, sys.stdout, sys.stderr = stdin, stdout, stderr
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keep Python's warnings from the user, unless someone (a test) has made them errors."""
+    with warnings.catch_warnings():
+        if not any(action == "error" for action, *_ in warnings.filters):
+            warnings.simplefilter("ignore")
+        yield
 
 
 def _open_closed() -> None:
@@ -55,14 +73,26 @@ def _safe(stream: TextIO | None) -> TextIO:
     return stream
 
 
-def _own_stderr() -> TextIO:
-    """A stderr of our own, after which the descriptor 2 of everyone else leads nowhere."""
-    ours = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+@contextlib.contextmanager
+def _own_stderr(stream: TextIO | None) -> Iterator[TextIO | None]:
+    """A stderr of our own while the descriptor 2, which libraries use, leads nowhere; the same if it has another."""
+    try:
+        is_two = stream is not None and stream.fileno() == 2
+    except (OSError, ValueError):
+        is_two = False
+    if not is_two or stream is None:
+        yield stream
+        return
+    ours, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    return open(ours, "w", buffering=1, encoding=encoding, errors=_HANDLER)
+    own = open(ours, "w", buffering=1, encoding=stream.encoding, errors=_HANDLER)  # noqa: SIM115 (it may not close)
+    try:
+        yield own
+    finally:
+        os.dup2(ours, 2)
+        with contextlib.suppress(OSError):  # full, or its reader has left
+            own.close()
 
 
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from vp3d_cli.cli import options
-from vp3d_cli.cli.checks import check_models
 from vp3d_cli.cli.common import Overwrite, Quiet, print_warning
+from vp3d_cli.cli.preflight import check_models
 from vp3d_cli.errors import InputError
 
 
@@ -44,9 +44,8 @@ def lift(
     if target.resolve() == detections.resolve():
         raise typer.BadParameter(f"{target} is read by this command; give the result another name", param_hint="--out")
     from vp3d_cli.cli.progress import StageProgress, format_summary
-    from vp3d_cli.io.atomic import check_target
     from vp3d_cli.io.detections import is_detections_file, read_detections
-    from vp3d_cli.io.poses import export_pose, exporter_for
+    from vp3d_cli.io.poses import check_pose_target, export_pose
     from vp3d_cli.pipeline.infer import lift_detections
     from vp3d_cli.pipeline.run import Models, Run
     from vp3d_cli.pipeline.summary import summarize
@@ -56,8 +55,7 @@ def lift(
             f"{detections}: is not a detections file; make one with vp3d detect, or lift keypoints of another tool "
             f"with vp3d infer VIDEO --keypoints {detections}"
         )
-    exporter_for(target)
-    check_target(target, overwrite)
+    check_pose_target(target, overwrite)
     found = read_detections(detections)
     found = found[_first(found.frame_times_s, settings.start_s) : _first(found.frame_times_s, settings.end_s)]
     with StageProgress(quiet) as progress:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vp3d_cli.cli import options
-from vp3d_cli.cli.checks import check_models
 from vp3d_cli.cli.common import AsJson, Quiet, format_table, one_line
+from vp3d_cli.cli.preflight import check_models
 
 if TYPE_CHECKING:
     from vp3d_cli.cli.progress import StageProgress
@@ -119,7 +119,7 @@ def _bench_batch(
 
 def _bench_network(name: str, repeats: int, as_json: bool) -> None:
     """Measure a lifter's network, and print what it does beside others."""
-    from vp3d_cli.cli.benchmark import bench_lifter
+    from vp3d_cli.cli.benchmark.lifter import bench_lifter
 
     result = bench_lifter(name, repeats=repeats)
     if as_json:
@@ -127,7 +127,7 @@ def _bench_network(name: str, repeats: int, as_json: bool) -> None:
         return
     print(
         f"{result.name}: {result.receptive_field} frames, {result.channels} channels, {result.multiply_adds / 1e6:.2f} "
-        f"million multiply-adds a frame; {result.threads} threads, median of {repeats}"
+        f"million multiply-adds a frame; {result.runtime}, {result.threads} threads, median of {repeats}"
     )
     rows = [
         ("what", "figure"),

@@ -28,24 +28,27 @@ from vp3d_cli.cli import (
     batch,
     data,
     detect,
+    detectors,
     evaluate,
     export,
-    files,
     infer,
+    info,
     lift,
     machine,
-    models,
     plot,
+    render,
     report,
     reproduce,
     train,
     train_detector,
     view,
+    weights,
 )
 from vp3d_cli.cli.common import print_error, with_new_names
 from vp3d_cli.cli.console import console
 from vp3d_cli.errors import Vp3dError
 from vp3d_cli.io.atomic import protect
+from vp3d_cli.runtime.devices import INSTALL_TORCH
 
 DEBUG_VARIABLE = "VP3D_DEBUG"
 MEGAPIXELS_OPTION = "--max-megapixels"
@@ -80,6 +83,11 @@ class Vp3dGroup(TyperGroup):
         except Vp3dError as error:
             print_error(error)
             raise typer.Exit(error.exit_code) from error
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            print_error(f"vp3d {ctx.invoked_subcommand} needs torch here, which is not installed; try: {INSTALL_TORCH}")
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as stopped:
             print_error(f"stopped by Ctrl-C; {stopped}" if str(stopped) else "stopped by Ctrl-C")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -133,16 +141,16 @@ app.command("infer")(infer.infer)
 app.command("detect")(detect.detect)
 app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
-app.command("render")(files.render)
+app.command("render")(render.render)
 app.command("export")(export.export)
-app.command("info")(files.info)
+app.command("info")(info.info)
 app.command("view")(view.view)
 app.command("report")(report.report)
 app.command("angles")(angles.angles)
 app.command("analyze")(analyze.analyze)
 app.command("plot")(plot.plot)
-app.command("detectors")(models.detectors)
-app.add_typer(models.weights_app, name="weights")
+app.command("detectors")(detectors.detectors)
+app.add_typer(weights.weights_app, name="weights")
 app.add_typer(data.data_app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
@@ -172,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGHUP, _terminate)
     # Else Python, as it ends, searches all objects of all libraries for garbage: most of the time that Ctrl-C takes.
     atexit.register(gc.freeze)
-    with console(quiet_libraries=arguments is None and "--debug" not in sys.argv):
+    with console(debug="--debug" in (sys.argv if arguments is None else arguments)):
         _run(arguments)
 
 

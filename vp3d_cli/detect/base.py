@@ -86,7 +86,7 @@ class DetectorInfo:
         licence: licence of the weights.
         loader: ``"module:function"``, called as ``function(device=..., **options)``, or the function itself.
         extra: command that installs missing packages; empty if there is none.
-        requires: modules that must be importable.
+        requires: modules that must be importable; ``a|b`` where one of the two is enough.
         options: preset options.
         problem: reason why the detector cannot be loaded, for entry points that fail.
         usage: example of ``--detector`` with its main options; empty if there are none.
@@ -106,7 +106,7 @@ class DetectorInfo:
         """Reason why the detector cannot be loaded and what to install; None if it can be loaded."""
         if self.problem is not None:
             return self.problem
-        missing = [module for module in self.requires if importlib.util.find_spec(module) is None]
+        missing = [modules.partition("|")[0] for modules in self.requires if not _any_installed(modules)]
         if not missing:
             return None
         hint = f"; install it with: {self.extra}" if self.extra else ""
@@ -125,7 +125,7 @@ class DetectorInfo:
         """Load the detector with its weights.
 
         Args:
-            device: ``auto``, ``cpu`` or ``cuda``.
+            device: one of :data:`vp3d_cli.runtime.devices.DEVICES`.
             options: options of the detector; they override the preset ones. Text is converted to the type in the
                 loader's annotations: ``int``, ``float``, ``bool`` (``true``/``false``), or stays text.
 
@@ -151,6 +151,10 @@ class DetectorInfo:
         module, _, name = self.loader.partition(":")
         function: Callable[..., Detector] = getattr(importlib.import_module(module), name)
         return function
+
+
+def _any_installed(modules: str) -> bool:
+    return any(importlib.util.find_spec(module) is not None for module in modules.split("|"))
 
 
 def _converted(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +229,7 @@ def load_detector(name: str = DEFAULT_DETECTOR, device: str = "auto", **options:
 
     Args:
         name: name, or name with options as in :func:`parse_detector`.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: one of :data:`vp3d_cli.runtime.devices.DEVICES`.
         options: options of the detector; they override those in ``name``.
 
     Raises:

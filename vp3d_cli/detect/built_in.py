@@ -9,7 +9,7 @@ MOVENET = DetectorInfo(
     "included: MoveNet MultiPose finds people, MoveNet Thunder tracks each one",
     "Apache-2.0",
     "vp3d_cli.detect.movenet.detector:load",
-    requires=("onnxruntime", "cv2"),
+    requires=("openvino|onnxruntime", "cv2"),
 )
 
 MOVENET_FAST = DetectorInfo(
@@ -17,7 +17,7 @@ MOVENET_FAST = DetectorInfo(
     "included: as movenet, with the smaller MoveNet Lightning; about half the time, less accurate",
     "Apache-2.0",
     "vp3d_cli.detect.movenet.detector:load",
-    requires=("onnxruntime", "cv2"),
+    requires=("openvino|onnxruntime", "cv2"),
     options={"name": "movenet-fast", "refiner": "movenet-lightning"},
 )
 
@@ -27,6 +27,7 @@ CPN = DetectorInfo(
     "that of your weights",
     "vp3d_cli.detect.cpn.detector:load",
     requires=("torch", "cv2"),
+    extra='pip install "vp3d[train]"',
     usage="cpn:weights=CPN50_384x288.pth.tar,boxes=movenet",
 )
 
@@ -56,6 +57,6 @@ RTMPOSE = DetectorInfo(
     "RTMPose s, m or l on the boxes of RTMDet-nano; the first use downloads the weights",
     "Apache-2.0",
     "vp3d_cli.detect.rtmpose:load",
-    requires=("onnxruntime", "cv2"),
+    requires=("openvino|onnxruntime", "cv2"),
     usage="rtmpose:model=l",
 )

@@ -1,4 +1,4 @@
-"""``--detector rtmpose``: RTMPose on the people that RTMDet-nano finds; ONNX files, run by onnxruntime.
+"""``--detector rtmpose``: RTMPose on the people that RTMDet-nano finds; ONNX files.
 
 RTMPose (Jiang et al. 2023, arXiv 2303.07399) gives for each keypoint two distributions, over columns and over rows of
 the person's crop (SimCC, Li et al. 2022). RTMDet (Lyu et al. 2022, arXiv 2212.07784) gives boxes; its file holds the
@@ -17,9 +17,10 @@ import numpy as np
 from vp3d_cli.detect.base import Detector
 from vp3d_cli.detect.crops import crop_transform, extract_crop, invert_transform, transform_points
 from vp3d_cli.detect.detector_weights import find_detector_weights
-from vp3d_cli.detect.movenet.model import open_session
 from vp3d_cli.detect.topdown import TopDownDetector
 from vp3d_cli.errors import ConfigError, WeightsError
+from vp3d_cli.runtime.base import Model
+from vp3d_cli.runtime.load import load_weights
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D
 from vp3d_cli.weights import WeightFile
@@ -42,25 +43,18 @@ _BINS_PER_PX = 2.0
 _HINT = "give the path of an ONNX file, or leave the option out to fetch OpenMMLab's"
 
 
-def _run(session: Any, weights: WeightFile, images: FloatArray, outputs: Sequence[str]) -> list[Any]:
-    """Run a network on (N, 3, H, W), and give the outputs with these names."""
-    try:
-        result: list[Any] = session.run(list(outputs), {session.get_inputs()[0].name: images})
-    except Exception as error:
-        # onnxruntime's exceptions share no public base class
-        raise WeightsError(f"weights {weights.name}: {weights.path} does not run: {error}") from error
-    return result
-
-
-def _open(weights: WeightFile, device: str, threads: int, outputs: Sequence[str]) -> Any:
-    session = open_session(weights, device, threads)
-    there = [output.name for output in session.get_outputs()]
-    if len(session.get_inputs()) != 1 or not set(outputs) <= set(there):
+def _load(
+    weights: WeightFile, device: str, threads: int, precision: str, outputs: Sequence[str]
+) -> tuple[Model, list[int]]:
+    """Load a network, and the places of the outputs with these names."""
+    model = load_weights(weights, device, threads=threads, precision=precision)
+    names = [output.name for output in model.outputs]
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4 or not set(outputs) <= set(names):
         raise WeightsError(
-            f"weights {weights.name}: {weights.path} gives {', '.join(there)}, not {' and '.join(outputs)}; "
+            f"weights {weights.name}: {weights.path} gives {', '.join(names)}, not {' and '.join(outputs)}; "
             "it is another kind of model"
         )
-    return session
+    return model, [names.index(name) for name in outputs]
 
 
 class RtmDet:
@@ -69,13 +63,12 @@ class RtmDet:
     name = "rtmdet-nano"
     batch_size = 1
 
-    def __init__(self, weights: WeightFile, device: str, threads: int, min_score: float) -> None:
+    def __init__(self, weights: WeightFile, device: str, threads: int, precision: str, min_score: float) -> None:
         self.sha256 = weights.sha256
-        self._weights = weights
         self._min_score = min_score
-        self._session = _open(weights, device, threads, ("dets", "labels"))
-        height, width = self._session.get_inputs()[0].shape[2:]
-        self._wh = tuple(side if isinstance(side, int) else _DET_SIDE for side in (width, height))
+        self._model, self._outputs = _load(weights, device, threads, precision, ("dets", "labels"))
+        height, width = self._model.inputs[0].shape[2:]
+        self._wh = (width or _DET_SIDE, height or _DET_SIDE)
 
     def reset(self, frame: int = 0) -> None:
         """Nothing is kept from one frame to the next."""
@@ -92,7 +85,8 @@ class RtmDet:
         padded = np.full((self._wh[1], self._wh[0], 3), _DET_PADDING, np.float32)
         padded[: inner[1], : inner[0]] = cv2.resize(frame, inner, interpolation=shrink)
         image = ((padded - _DET_MEAN_BGR) / _DET_STD_BGR).transpose(2, 0, 1)[None]
-        dets, labels = _run(self._session, self._weights, np.ascontiguousarray(image), ("dets", "labels"))
+        outputs = self._model.run(np.ascontiguousarray(image))
+        dets, labels = (outputs[place] for place in self._outputs)
         rows = dets[0][(dets[0][:, 4] >= self._min_score) & (labels[0] == 0)]
         boxes = rows[:, :4] * (width / inner[0], height / inner[1], width / inner[0], height / inner[1])
         count = len(rows)
@@ -123,14 +117,16 @@ def read_simcc(columns: FloatArray, rows: FloatArray) -> tuple[FloatArray, Float
 class RtmPoseEstimator:
     """Keypoints of one person in each image."""
 
-    def __init__(self, weights: WeightFile, device: str, threads: int, *, flip: bool, crops: int) -> None:
+    def __init__(
+        self, weights: WeightFile, device: str, threads: int, precision: str, *, flip: bool, crops: int
+    ) -> None:
         self.sha256 = weights.sha256
         self._weights = weights
         self._flip = flip
-        self._session = _open(weights, device, threads, ("simcc_x", "simcc_y"))
-        batch, _, height, width = self._session.get_inputs()[0].shape
-        self._wh = (width, height) if isinstance(width, int) and isinstance(height, int) else _POSE_WH
-        if isinstance(batch, int) and batch != 1:
+        self._model, self._outputs = _load(weights, device, threads, precision, ("simcc_x", "simcc_y"))
+        batch, _, height, width = self._model.inputs[0].shape
+        self._wh = (width, height) if width and height else _POSE_WH
+        if batch not in (None, 1):
             raise WeightsError(
                 f"weights {weights.name}: {weights.path} takes {batch} people at once; export it for one"
             )
@@ -170,7 +166,8 @@ class RtmPoseEstimator:
         return columns, rows
 
     def _checked(self, images: FloatArray) -> tuple[FloatArray, FloatArray]:
-        columns, rows = _run(self._session, self._weights, images, ("simcc_x", "simcc_y"))
+        outputs = self._model.run(images)
+        columns, rows = (outputs[place] for place in self._outputs)
         wanted = [(len(images), COCO17.num_joints, int(side * _BINS_PER_PX)) for side in self._wh]
         if [columns.shape, rows.shape] != wanted:
             raise WeightsError(
@@ -190,22 +187,24 @@ def load(
     min_score: float = MIN_SCORE,
     crops: int = 16,
     threads: int = 0,
+    precision: str = "auto",
 ) -> Detector:
     """Load RTMPose and RTMDet-nano.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: see :func:`vp3d_cli.runtime.load.load_model`.
         model: ``s``, ``m`` or ``l``.
         weights: path of an ONNX file of RTMPose, or a name in the manifests, instead of OpenMMLab's ``model``.
         boxes_weights: the same for RTMDet.
         flip: average with the mirrored crop; twice the time.
         min_score: people whose box has less confidence are dropped.
         crops: people per run of RTMPose, where the file leaves that open.
-        threads: CPU threads of one run; 0 lets onnxruntime choose.
+        threads: CPU threads of one run; 0 takes all usable cores.
+        precision: ``auto`` (bf16 on processors that compute it natively, else f32), ``f32`` or ``bf16``.
 
     Raises:
         ConfigError: an option is out of range.
-        MissingDependencyError: CUDA was asked for and is not there.
+        MissingDependencyError: no runtime is installed, or the device is not present.
         WeightsError: a weight file is missing, cannot be fetched, or is another kind of model.
     """
     if model not in MODELS:
@@ -215,7 +214,7 @@ def load(
             f"crops must be at least 1, threads at least 0 and min_score within 0 and 1, got {crops}, {threads} and "
             f"{min_score}"
         )
-    finder = RtmDet(find_detector_weights(boxes_weights, _HINT), device, threads, min_score)
+    finder = RtmDet(find_detector_weights(boxes_weights, _HINT), device, threads, precision, min_score)
     pose = find_detector_weights(weights or f"rtmpose-{model}", _HINT)
-    estimator = RtmPoseEstimator(pose, device, threads, flip=flip, crops=crops)
+    estimator = RtmPoseEstimator(pose, device, threads, precision, flip=flip, crops=crops)
     return TopDownDetector("rtmpose", finder, estimator, batch_size=4)

@@ -13,7 +13,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,16 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.io.npz_rows import open_zip, read_header
 from vp3d_cli.io.unpickler import Guarded, Refused, load_pickle
 
-__all__ = ["Guarded", "Refused", "load_npz_objects", "load_pickle", "loads_pickle", "npz_names", "save_npz_objects"]
+__all__ = [
+    "Guarded",
+    "Refused",
+    "load_npy",
+    "load_npz_objects",
+    "load_pickle",
+    "loads_pickle",
+    "npz_names",
+    "save_npz_objects",
+]
 
 # What damaged and forged files raise in zipfile, numpy and pickle.
 _BROKEN = (
@@ -46,7 +55,7 @@ def loads_pickle(data: bytes, where: str) -> Any:
     try:
         return load_pickle(io.BytesIO(data))
     except _BROKEN as error:
-        raise InputError(_complaint(where, error)) from error
+        raise InputError(_complaint(where, error, "pickle of plain data")) from error
 
 
 def npz_names(path: Path) -> tuple[str, ...]:
@@ -90,19 +99,39 @@ def load_npz_objects(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def load_npy(path: str | Path) -> Any:
+    """Read a ``.npy`` array, an object array included, safely.
+
+    Returns:
+        The array; the object itself where an object array has no dimensions.
+
+    Raises:
+        InputError: as :func:`load_npz_objects`.
+    """
+    path = Path(path)
+    try:
+        return _read_array(lambda: path.open("rb"), path.stat().st_size)
+    except _BROKEN as error:
+        raise InputError(_complaint(str(path), error, "numpy array")) from error
+
+
 def _read_member(archive: zipfile.ZipFile, member: str) -> Any:
-    with archive.open(member) as stream:
-        shape, _, dtype = read_header(stream, archive.getinfo(member).file_size)
+    return _read_array(lambda: archive.open(member), archive.getinfo(member).file_size)
+
+
+def _read_array(opened: Callable[[], IO[bytes]], size: int) -> Any:
+    with opened() as stream:
+        shape, _, dtype = read_header(stream, size)
         if dtype.hasobject:
             if dtype != np.dtype(object):
                 raise Refused("it holds an array of records")
             array = np.asarray(load_pickle(stream)).reshape(shape)
             return array.item() if shape == () else array
-    with archive.open(member) as stream:
+    with opened() as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _complaint(where: str, error: BaseException) -> str:
+def _complaint(where: str, error: BaseException, kind: str = "numpy archive") -> str:
     if isinstance(error, Refused):
         return (
             f"{where}: refused, {error}: only numpy arrays in plain lists and dicts are read from pickles; "
@@ -111,7 +140,7 @@ def _complaint(where: str, error: BaseException) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{where}: no such file; check the path"
     what = " ".join(str(error).split()) or type(error).__name__
-    return f"{where}: not a whole numpy archive ({what}); copy or make the file again"
+    return f"{where}: not a whole {kind} ({what}); copy or make the file again"
 
 
 class _PortablePickler(pickle.Pickler):

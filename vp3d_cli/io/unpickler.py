@@ -45,9 +45,11 @@ class Guarded:
         self._function = function
 
     def __call__(self, *args: Any) -> Any:
+        """Call the function."""
         return self._function(*args)
 
     def __setstate__(self, state: object) -> None:
+        """Refuse the state that a pickle would give the function."""
         raise Refused("it changes the function that it calls")
 
 

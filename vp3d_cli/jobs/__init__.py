@@ -1,6 +1,6 @@
 """Many videos: find them, do what is missing in workers of this machine or of a cluster, report. Read run.py first.
 
-``inputs.py`` finds videos, ``plan.py`` says where results go and which are up to date, ``run.py`` is the loop that
-hands tasks (``task.py``) to an executor (``executor.py`` here, ``cluster.py`` elsewhere), ``report.py`` tells what came
-of them. ``lock.py`` keeps two batches apart, ``storage.py`` copies files from and to URLs.
+``inputs.py`` finds videos, ``plan.py`` says where results go and which are up to date. ``run.py`` runs a batch:
+``loop.py`` hands tasks (``task.py``) to an executor (``executor.py`` here, ``cluster.py`` elsewhere), ``report.py``
+tells what came of them. ``lock.py`` keeps two batches apart, ``storage.py`` copies files from and to URLs.
 """

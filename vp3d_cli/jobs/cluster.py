@@ -9,13 +9,13 @@ import os
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from vp3d_cli.errors import ConfigError, MissingDependencyError, StoppedError, Vp3dError
-from vp3d_cli.jobs.executor import Failure, Task, TaskExecutor
-from vp3d_cli.jobs.task import Reporter
+from vp3d_cli.jobs.executor import Failure, Reporter, Task, TaskExecutor
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -30,6 +30,8 @@ _AGAIN = "and run the same command again: what is done stays done"
 
 class ClusterExecutor(TaskExecutor):
     """Has a cluster do the tasks, as many at a time as it has workers."""
+
+    begins_at_once = False
 
     def __init__(self, address: str, timeout_s: float) -> None:
         """Connect.
@@ -56,6 +58,7 @@ class ClusterExecutor(TaskExecutor):
         self._distributed = distributed
         self._address, self._timeout_s = address, timeout_s
         self._topic = f"vp3d-{uuid.uuid4().hex}"
+        self._submitted: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
         self._looked = float("-inf")
         self._alone_since: float | None = None
         self._connect()
@@ -65,6 +68,7 @@ class ClusterExecutor(TaskExecutor):
         """Have a free worker call the function."""
         try:
             future: Future[Any] = self._executor.submit(_call, self._topic, task, function, arguments)
+            self._submitted.add(future)
         except Exception:  # noqa: BLE001 (dask raises what it likes when its connection is gone)
             future = Future()
             future.set_exception(CancelledError())
@@ -86,6 +90,9 @@ class ClusterExecutor(TaskExecutor):
     def recover(self) -> None:
         """Connect again, if the connection was lost. Raises Vp3dError if the scheduler stays away."""
         if self._client.status != "running":
+            for future in self._submitted:
+                future.cancel()  # of some dask would not say that they are lost
+            self._submitted.clear()
             self.close()
             self._connect()
 

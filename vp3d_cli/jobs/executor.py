@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vp3d_cli.errors import Vp3dError
-from vp3d_cli.jobs.task import Reporter
 from vp3d_cli.runtime.processes import cause_of_death, granted_threads, thread_environment, usable_cores
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from vp3d_cli.pipeline.detection import Progress
 
 POLL_S = 0.2
+_REPORT_EVERY_S = 0.2
 _WORKER_BYTES = 1 << 30  # what a worker takes at 1080p, with some air
 _MOST_BREAKS = 3  # of all workers in a row, before one has begun with a task
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -45,8 +45,32 @@ _DUMP_S = 0.3  # for a worker to write where it hangs
 _TAIL_BYTES = 4000
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-Message = dict[str, Any]  # ``task``, ``event``, and what belongs to it; see :class:`vp3d_cli.jobs.task.Reporter`
+Message = dict[str, Any]  # ``task``, ``event``, and what belongs to it; see :class:`Reporter`
 Task = Callable[..., Any]  # called with its arguments and a Reporter
+
+
+class Reporter:
+    """Tells the batch how far a task is; a few times a second are enough. Pass it as ``progress``.
+
+    Attributes:
+        frames: that the furthest stage has reached.
+    """
+
+    def __init__(self, send: Callable[[Message], None], every_s: float = _REPORT_EVERY_S) -> None:
+        """Send with a function."""
+        self._send, self._every_s, self.frames = send, every_s, 0
+        self._stage, self._sent = "", float("-inf")
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Report that so many frames are through a stage."""
+        now, self.frames = time.monotonic(), max(self.frames, done)
+        if stage != self._stage or now - self._sent >= self._every_s:
+            self._stage, self._sent = stage, now
+            self.event("progress", stage=stage, done=done, total=total)
+
+    def event(self, event: str, **facts: Any) -> None:
+        """Report something else."""
+        self._send({"event": event, **facts})
 
 
 class Failure(NamedTuple):
@@ -58,10 +82,15 @@ class Failure(NamedTuple):
 
 
 class TaskExecutor:
-    """Does tasks; ``capacity`` of them at a time, each worker with so many ``threads``."""
+    """Does tasks; ``capacity`` of them at a time, each worker with so many ``threads``.
+
+    Attributes:
+        begins_at_once: no task waits for a worker, as long as there are no more than the capacity.
+    """
 
     capacity: int = 1
     threads: int = 1
+    begins_at_once: bool = True
 
     def __init__(self) -> None:
         """No task yet."""

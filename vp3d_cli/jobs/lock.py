@@ -45,11 +45,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     """A folder that this batch alone writes into, until the ``with`` statement ends."""
 
     def check(self) -> None:
-        """See whether the folder is still ours.
-
-        Raises:
-            OutputError: another batch has taken it.
-        """
+        """See whether the folder is still ours. Raises OutputError if another batch has taken it."""
 
     def release(self) -> None:
         """Let others have the folder."""
@@ -65,11 +61,7 @@ class SystemLock(FolderLock):
     """A lock of Linux or macOS on a file of a local folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Take it.
-
-        Raises:
-            OutputError: another batch has it, or it cannot be written.
-        """
+        """Take it. Raises OutputError if another batch has it, or it cannot be written."""
         import fcntl
 
         try:
@@ -100,11 +92,7 @@ class RenewedLock(FolderLock):
     """A lock that says who has the folder, written again and again for as long as this lives."""
 
     def __init__(self, folder: Place) -> None:
-        """Take it.
-
-        Raises:
-            OutputError: another batch has it, or it cannot be written.
-        """
+        """Take it. Raises OutputError if another batch has it, or it cannot be written."""
         self._folder, self._file = folder, folder / STATE / "lock"
         self._token = uuid.uuid4().hex
         self._over = threading.Event()
@@ -120,11 +108,7 @@ class RenewedLock(FolderLock):
         self._thread.start()
 
     def check(self) -> None:
-        """See whether the folder is still ours.
-
-        Raises:
-            OutputError: another batch has taken it.
-        """
+        """See whether the folder is still ours. Raises OutputError if another batch has taken it."""
         if self._over.is_set():
             raise _taken(self._folder, str(self._claim().get("holder", "")))
 

@@ -22,6 +22,7 @@ from vp3d_cli.errors import ConfigError, InputError, MissingDependencyError
 from vp3d_cli.jobs.inputs import STATE, BatchInput
 from vp3d_cli.jobs.storage import (
     Place,
+    absolute,
     entries_of,
     inside,
     is_unchanged,
@@ -61,6 +62,15 @@ class BatchItem:
     roots: Mapping[str, Place]
     keypoints: Place | None = None
     problem: str | None = None
+
+    def with_absolute_paths(self) -> BatchItem:
+        """The same for a process with another working folder."""
+        return dataclasses.replace(
+            self,
+            targets={kind: absolute(target) for kind, target in self.targets.items()},
+            roots={kind: absolute(root) for kind, root in self.roots.items()},
+            keypoints=None if self.keypoints is None else absolute(self.keypoints),
+        )
 
     def provenance_file(self, kind: str) -> Place:
         """Where the provenance of a result lies whose format cannot hold it."""

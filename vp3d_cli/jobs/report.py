@@ -1,11 +1,12 @@
-"""What came of a batch: a row for each video, as a table and as files."""
+"""What came of each task, and of a batch: a row for each video, as a table and as a file."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from vp3d_cli.jobs.storage import Place, write_bytes
 
@@ -22,6 +23,36 @@ _CSV_COLUMNS = (
     "results",
     "warnings",
 )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task.
+
+    Attributes:
+        value: what the task gives; see :mod:`vp3d_cli.jobs.task`.
+        frames, people: of the video; None if not known.
+        seconds: that it took.
+        warnings: what the user should know, one sentence each.
+        error: why it failed, on one line; empty if it did not.
+        kind: name of the class of the exception.
+        exit_code: of a command that ends with this error.
+        retry: another attempt may succeed.
+        stderr: where in the code it failed, for errors that are not the video's.
+        input: what the video is known by; empty if it was not read to the end.
+    """
+
+    value: Any = None
+    frames: int | None = None
+    people: int | None = None
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+    kind: str = ""
+    exit_code: int = 0
+    retry: bool = False
+    stderr: str = ""
+    input: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

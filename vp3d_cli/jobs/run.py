@@ -4,53 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import signal
 import sys
 import tempfile
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vp3d_cli import errors
-from vp3d_cli.errors import NobodyFoundError, OutputError, Vp3dError
+from vp3d_cli.errors import NobodyFoundError, Vp3dError
 from vp3d_cli.jobs import task as tasks
 from vp3d_cli.jobs.executor import POLL_S, InlineExecutor, LocalExecutor, TaskExecutor, choose_jobs, free_bytes
 from vp3d_cli.jobs.inputs import STATE
-from vp3d_cli.jobs.lock import FolderLock, lock_folder
-from vp3d_cli.jobs.plan import BatchItem, Decision, Recipe, decide, make_recipe, results_of_older_versions, write_nobody
-from vp3d_cli.jobs.report import DONE, FAILED, LEFT, SKIPPED, BatchRow, failed_before, write_report
+from vp3d_cli.jobs.lock import lock_folder
+from vp3d_cli.jobs.loop import Job, Limits, Listener, Loop
+from vp3d_cli.jobs.plan import BatchItem, Decision, Recipe, decide, make_recipe, results_of_older_versions
+from vp3d_cli.jobs.report import FAILED, LEFT, SKIPPED, BatchRow, Outcome, failed_before, write_report
 from vp3d_cli.jobs.storage import Place, is_shared, remove
-from vp3d_cli.jobs.task import Outcome, Setup
-from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.jobs.task import Setup
+from vp3d_cli.pipeline.settings import InferSettings, with_absolute_paths
 from vp3d_cli.runtime.processes import usable_cores
-
-# With less free than this no video is begun: a pose of an hour with a few people takes some ten MB.
-LEAST_FREE_BYTES = 16 << 20
-_LOADING_S = 600.0  # importing torch and reading weights from a slow network disk
-_STAGES = {"detect": "finding people", "lift": "lifting to 3D", "render": "drawing"} | tasks.STAGES
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to give up.
-
-    Attributes:
-        retries: further attempts at a video whose worker died, hung or met with an error that vp3d did not expect.
-        timeout_s: that one task (a video, or a chunk of it) may take; None for no limit.
-        stall_s: without progress before a worker counts as hanging; None for no limit.
-        fail_fast: end the batch at the first failure.
-    """
-
-    retries: int = 1
-    timeout_s: float | None = None
-    stall_s: float | None = 900.0
-    fail_fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,28 +56,6 @@ class BatchOptions:
     processor: str = Setup.processor
     scheduler: str | None = None
     cluster_timeout_s: float = 300.0
-
-
-class Listener:
-    """Is told what happens in a batch; this one ignores it."""
-
-    def loading(self) -> None:
-        """The models are being loaded for the first time."""
-
-    def planned(self, todo: Sequence[BatchItem], settled: Sequence[BatchRow], jobs: int, threads: int) -> None:
-        """What is to be done is known, and what is not: done before, or known to fail."""
-
-    def started(self, item: BatchItem) -> None:
-        """A video is handed to a worker."""
-
-    def progress(self, item: BatchItem, stage: str, done: int, total: int | None) -> None:
-        """So many frames are through a stage."""
-
-    def postponed(self, item: BatchItem, reason: str) -> None:
-        """An attempt has failed; another will be made."""
-
-    def ended(self, item: BatchItem, row: BatchRow) -> None:
-        """A video is done or has failed."""
 
 
 def run_batch(
@@ -138,20 +92,22 @@ def run_batch(
         workers.load()
         recipe = workers.recipe()
         rows: dict[int, BatchRow] = {}
-        jobs: list[_Job] = []
+        jobs: list[Job] = []
         older = results_of_older_versions(out)
         for i, item in enumerate(items):
             decision = decide(item, recipe, older, overwrite=options.overwrite)
             if decision.failure is None and decision.needed:
-                jobs.append(_Job(i, item, decision.needed))
+                jobs.append(Job(i, item, decision.needed))
             else:
                 rows[i] = _settled(item, decision)
         before = failed_before(out)
         jobs.sort(key=lambda job: str(job.item.input.path) in before)  # lest they keep the others waiting
         workers.resize(len(jobs))
-        listener.planned([job.item for job in jobs], list(rows.values()), workers.capacity, workers.executor.threads)
+        executor = workers.executor
+        at_once = min(executor.capacity, options.jobs or sys.maxsize)
+        listener.planned([job.item for job in jobs], list(rows.values()), at_once, executor.threads)
         with _reporting(items, rows, out):
-            _Loop(workers, recipe, locks, options.limits, listener, rows).run(jobs)
+            Loop(executor, options.jobs, workers.setup, recipe, locks, options.limits, listener, rows).run(jobs)
         return _all_rows(items, rows)
 
 
@@ -178,7 +134,7 @@ class _Workers:
 
     def __init__(self, options: BatchOptions, items: Sequence[BatchItem], count: int, scratch: Path | None) -> None:
         self._options, self._scratch, self._gpus, self._count = options, scratch, 0, count
-        settings = tasks.with_absolute_paths(options.settings)
+        settings = with_absolute_paths(options.settings)
         self.setup = Setup(settings, options.format, options.command, options.threads or 1, options.processor)
         self.weights: Mapping[str, str] = {}
         self._shared = all(is_shared(place) for item in items for place in (item.input.path, *item.targets.values()))
@@ -196,11 +152,6 @@ class _Workers:
             else:
                 self._made = self._local(self._count) if self._shared else InlineExecutor()
         return self._made
-
-    @property
-    def capacity(self) -> int:
-        """Tasks at a time."""
-        return min(self.executor.capacity, self._options.jobs or sys.maxsize)
 
     def resize(self, count: int) -> None:
         """Have workers of this machine for so many videos."""
@@ -250,246 +201,6 @@ class _Workers:
         jobs, threads = self._size(count)
         self.setup = dataclasses.replace(self.setup, threads=threads)
         return LocalExecutor(jobs, threads, self._gpus, self._scratch)
-
-
-@dataclass
-class _Job:
-    """A video to do, and how far it is.
-
-    Attributes:
-        needed: kinds of result still to make.
-        chunks: frames that are through, for each chunk; empty for a video in one piece.
-        frames: of all chunks.
-        left: tasks of this attempt that have not ended.
-        failure: why this attempt has failed.
-    """
-
-    number: int
-    item: BatchItem
-    needed: tuple[str, ...]
-    attempts: int = 0
-    seconds: float = 0.0
-    chunks: list[int] = field(default_factory=list)
-    frames: int = 0
-    left: int = 0
-    failure: Outcome | None = None
-
-
-@dataclass
-class _Step:
-    """A task of a job; ``alive`` is None until a worker has it, ``began`` until its models are loaded."""
-
-    job: _Job
-    function: Callable[..., Outcome]
-    arguments: tuple[Any, ...]
-    chunk: int | None = None
-    future: Future[Outcome] = field(default_factory=Future)
-    began: float | None = None
-    alive: float | None = None
-    doing: str = ""
-
-    def too_late(self, limits: Limits, now: float) -> str:
-        """Why it has to be ended now; empty if it need not."""
-        if limits.timeout_s is not None and self.began is not None and now - self.began >= limits.timeout_s:
-            return f"took longer than {limits.timeout_s:g} s (--timeout)"
-        if self.began is None and self.alive is not None and now - self.alive >= _LOADING_S:
-            return f"the models were not loaded in {_LOADING_S:g} s"
-        if limits.stall_s is not None and self.began is not None and now - (self.alive or now) >= limits.stall_s:
-            return f"hung: no progress for {limits.stall_s:g} s (--stall)"
-        return ""
-
-    def lost(self, reason: str, stderr: str) -> Outcome:
-        """The outcome of a task whose worker has died, or was ended."""
-        seconds = 0.0 if self.began is None else time.monotonic() - self.began
-        return Outcome(error=reason + self.doing, exit_code=1, retry=True, stderr=stderr, seconds=seconds)
-
-
-class _Loop:
-    """Submits tasks, hears of them, ends those that take too long, and tries again what may succeed."""
-
-    def __init__(
-        self,
-        workers: _Workers,
-        recipe: Recipe,
-        locks: Sequence[FolderLock],
-        limits: Limits,
-        listener: Listener,
-        rows: dict[int, BatchRow],
-    ) -> None:
-        self._workers, self._recipe, self._locks = workers, recipe, locks
-        self._limits, self._listener, self._rows = limits, listener, rows
-        self._pending: deque[_Job] = deque()
-        self._queue: deque[_Step] = deque()
-        self._running: dict[str, _Step] = {}
-        self._count = 0
-        self._over = False  # no further video is begun
-
-    def run(self, jobs: Sequence[_Job]) -> None:
-        """Do all jobs, begun in this order; with ``fail_fast`` up to the first that fails.
-
-        Raises:
-            OutputError: the disk is full.
-            Vp3dError: workers cannot be started.
-        """
-        self._pending = deque(jobs)
-        executor = self._workers.executor
-        while not self._over and (self._pending or self._queue or self._running):
-            executor.check()
-            self._submit()
-            wait([step.future for step in self._running.values()], POLL_S, FIRST_COMPLETED)
-            ended = [name for name, step in self._running.items() if step.future.done()]
-            self._hear()
-            sound = [self._collect(name) for name in ended]
-            if not all(sound):
-                executor.recover()
-            self._end_late()
-
-    def _submit(self) -> None:
-        while len(self._running) < self._workers.capacity and (self._queue or self._pending):
-            if not self._queue:
-                self._begin(self._pending.popleft())
-            step = self._queue.popleft()
-            self._count += 1
-            name = str(self._count)
-            step.future = self._workers.executor.submit(name, step.function, *step.arguments)
-            self._running[name] = step
-
-    def _begin(self, job: _Job) -> None:
-        for lock in self._locks:
-            lock.check()
-        for kind in job.needed:
-            _check_room(job.item.roots[kind])
-        job.attempts += 1
-        job.chunks, job.failure = [], None
-        self._listener.started(job.item)
-        setup, video, keep = self._workers.setup, job.item.input.path, job.item.keep_file
-        if setup.settings.chunk_minutes is not None and keep is not None and isinstance(video, Path):
-            self._add(job, [_Step(job, tasks.plan_chunks, (setup, video.absolute(), keep))])
-        else:
-            self._add_video(job, 0.0)
-
-    def _add(self, job: _Job, steps: Sequence[_Step]) -> None:
-        job.left = len(steps)
-        self._queue.extendleft(reversed(steps))
-
-    def _add_video(self, job: _Job, spent_s: float) -> None:
-        task = tasks.task_of(job.item, job.needed, self._workers.weights, spent_s)
-        self._add(job, [_Step(job, tasks.make_results, (self._workers.setup, task))])
-
-    def _hear(self) -> None:
-        """Take note of what tasks report."""
-        now = time.monotonic()
-        for message in self._workers.executor.messages():
-            step = self._running.get(message["task"])
-            if step is None:
-                continue
-            job, event, step.alive = step.job, message["event"], now
-            if event == "started":
-                step.began = now
-            elif event == "made":
-                job.needed = tuple(kind for kind in job.needed if kind != message["kind"])
-            elif event == "progress":
-                stage, done, total = message["stage"], message["done"], message["total"]
-                step.doing = f" while {_STAGES.get(stage, stage)}, frame {done}"
-                if step.chunk is not None:
-                    job.chunks[step.chunk] = done
-                    done, total = min(sum(job.chunks), job.frames), job.frames
-                self._listener.progress(job.item, stage, done, total)
-
-    def _collect(self, name: str) -> bool:
-        """Take the outcome of a task; whether the executor is sound."""
-        step = self._running.pop(name)
-        try:
-            outcome = step.future.result()
-        except (Exception, CancelledError) as error:  # noqa: BLE001
-            failure = self._workers.executor.explain(name, error)
-            if not failure.to_blame:
-                self._queue.appendleft(dataclasses.replace(step, began=None, alive=None))
-                self._listener.postponed(step.job.item, failure.reason)
-                return False
-            outcome = step.lost(failure.reason, failure.stderr)
-        self._take(step, outcome)
-        return True
-
-    def _end_late(self) -> None:
-        for name, step in list(self._running.items()):
-            reason = step.too_late(self._limits, time.monotonic())
-            if reason and not step.future.done():
-                stderr = self._workers.executor.stop(name, step.future)
-                self._take(self._running.pop(name), step.lost(reason, stderr))
-
-    def _take(self, step: _Step, outcome: Outcome) -> None:
-        """Go on with a video after one of its tasks has ended; a failure waits for the chunks that are at work."""
-        job = step.job
-        job.left -= 1
-        job.seconds += outcome.seconds
-        if outcome.error:
-            if step.chunk is not None:
-                message = f"chunk {step.chunk + 1} of {len(job.chunks)}: {outcome.error}"
-                outcome = dataclasses.replace(outcome, error=message)
-            job.failure = job.failure or outcome
-            before = len(self._queue)
-            self._queue = deque(other for other in self._queue if other.job is not job)
-            job.left -= before - len(self._queue)
-        if job.left:
-            return
-        if job.failure is not None:
-            self._failed(job, job.failure)
-        elif step.function is tasks.make_results:
-            job.needed = ()
-            self._settle(job, DONE, outcome)
-        elif step.function is tasks.plan_chunks and outcome.value:
-            setup, chunks = self._workers.setup, outcome.value
-            job.chunks, job.frames = [0] * len(chunks), sum(chunk.frames for chunk in chunks)
-            self._add(job, [_Step(job, tasks.detect_chunk, (setup, chunk), i) for i, chunk in enumerate(chunks)])
-        else:
-            self._add_video(job, job.seconds)
-
-    def _failed(self, job: _Job, outcome: Outcome) -> None:
-        if outcome.retry and job.attempts <= self._limits.retries and not self._limits.fail_fast:
-            self._pending.append(job)
-            self._listener.postponed(job.item, outcome.error)
-            return
-        if outcome.kind == NobodyFoundError.__name__ and outcome.input:
-            write_nobody(job.item, self._recipe, outcome.error, outcome.input)
-        self._settle(job, FAILED, outcome)
-
-    def _settle(self, job: _Job, status: str, outcome: Outcome) -> None:
-        item = job.item
-        row = BatchRow(
-            video=str(item.input.path),
-            place=str(item.input.place),
-            status=status,
-            reason=outcome.error,
-            seconds=job.seconds,
-            frames=outcome.frames,
-            frames_per_second=outcome.frames / outcome.seconds if outcome.frames and outcome.seconds else None,
-            people=outcome.people,
-            attempts=job.attempts,
-            results=tuple(str(target) for kind, target in item.targets.items() if kind not in job.needed),
-            warnings=outcome.warnings,
-            stderr=outcome.stderr,
-            exit_code=outcome.exit_code,
-        )
-        self._rows[job.number] = row
-        self._over = status == FAILED and self._limits.fail_fast
-        self._listener.ended(item, row)
-
-
-def _check_room(folder: Place) -> None:
-    """Stop before work is done whose result could not be written. Stores elsewhere do not say how full they are.
-
-    Raises:
-        OutputError: the disk is full.
-    """
-    if isinstance(folder, Path):
-        try:
-            free = shutil.disk_usage(folder).free
-        except OSError as error:
-            raise OutputError(f"{folder}: has gone ({error.strerror}); run again when it is back") from error
-        if free < LEAST_FREE_BYTES:
-            again = "run the same command again: what is done stays done"
-            raise OutputError(f"{folder}: its disk is full; make room, and {again}")
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ def to_place(text: str | Place) -> Place:
         if text.startswith(local):
             return Path(text.removeprefix(local))
     try:
+        from fsspec.core import url_to_fs
         from upath import UPath
     except ImportError as error:
         raise MissingDependencyError(
@@ -57,9 +58,8 @@ def to_place(text: str | Place) -> Place:
         ) from error
     with reaching(text), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about stores for which upath has no class of its own
-        url = UPath(text if text.endswith("://") else text.rstrip("/"))
-        _ = url.fs  # raises what opening the store raises
-        return url
+        url_to_fs(text)  # raises what opening the store raises
+        return UPath(text if text.endswith("://") else text.rstrip("/"))
 
 
 def is_shared(place: Place) -> bool:

@@ -10,30 +10,33 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import pickle
 import tempfile
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vp3d_cli import __version__
-from vp3d_cli.detect.base import parse_detector
+from vp3d_cli.detect.base import find_detector
 from vp3d_cli.errors import DetectorError, InputError, Vp3dError
 from vp3d_cli.io.atomic import content_sha256, fingerprint
 from vp3d_cli.jobs.inputs import STATE
 from vp3d_cli.jobs.plan import KEYPOINTS, POSE, RENDER, BatchItem
-from vp3d_cli.jobs.storage import Place, absolute, fetch, modification, publish, remove, to_place, write_bytes
+from vp3d_cli.jobs.report import Outcome
+from vp3d_cli.jobs.storage import Place, fetch, modification, publish, remove, write_bytes
 from vp3d_cli.pipeline.settings import InferSettings
+from vp3d_cli.runtime.devices import count_nvidia_gpus, torch_device
+from vp3d_cli.runtime.load import find_target
 
 if TYPE_CHECKING:
+    from vp3d_cli.jobs.executor import Reporter
     from vp3d_cli.pipeline.chunks import Chunk
-    from vp3d_cli.pipeline.detection import Progress
 
-_REPORT_EVERY_S = 0.2
 _LOADING, _READING, _FETCHING, _SENDING = "load", "read", "fetch", "send"
 # Stages beside those of the pipeline, in words.
 STAGES = {
@@ -63,65 +66,41 @@ class Setup:
     processor: str = "vp3d_cli.jobs.task:Pipeline"
 
 
+class VideoTask(NamedTuple):
+    """A video to do, with paths from the root: what is needed of it, and the weights of the models to make it with.
+
+    ``spent_s`` are the seconds that its chunks took, if other tasks have done them.
+    """
+
+    item: BatchItem
+    needed: tuple[str, ...]
+    weights: Mapping[str, str]
+    spent_s: float = 0.0
+
+
 @dataclass(frozen=True)
-class VideoTask:
-    """One video to do.
+class LocalVideo:
+    """A video whose files are all of this machine.
 
     Attributes:
-        video: file or folder, with its path from the root; or a URL.
+        path: of the video, or of its copy.
         source: what the user calls it.
         keypoints: 2D keypoints that belong to it, or None.
         needed: kinds of result to make.
-        targets: kind of result to its file, also of those that are there already.
-        roots: kind of result to the folder for all results of that kind.
-        provenance_files: kind of result to where its provenance lies if its format cannot hold it.
+        files: kind of result to the file to write; and to the pose that is there, if it is only to be drawn.
         keep: file for detections, should the detector fail, for the next attempt; None to keep nothing.
-        weights: of the models that the results are to be made with.
-        spent_s: seconds that its chunks took, if other tasks have done them.
-        input: what the video is known by; the worker finds out.
+        input: size, mtime and sha256 of the video, and sha256 of keypoints and joint map, for the provenance.
+        spent_s: see :class:`VideoTask`.
     """
 
-    video: Place
+    path: Path
     source: str
-    keypoints: Place | None
+    keypoints: Path | None
     needed: tuple[str, ...]
-    targets: Mapping[str, Place]
-    roots: Mapping[str, Place]
-    provenance_files: Mapping[str, Place]
+    files: Mapping[str, Path]
     keep: Path | None
-    weights: Mapping[str, str]
-    spent_s: float = 0.0
-    input: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a task.
-
-    Attributes:
-        value: of :func:`load_models` the weights and the number of GPUs, of :func:`plan_chunks` the chunks.
-        frames, people: of the video; None if not known.
-        seconds: that it took.
-        warnings: what the user should know, one sentence each.
-        error: why it failed, on one line; empty if it did not.
-        kind: name of the class of the exception.
-        exit_code: of a command that ends with this error.
-        retry: another attempt may succeed.
-        stderr: where in the code it failed, for errors that are not the video's.
-        input: what the video is known by; empty if it was not read to the end.
-    """
-
-    value: Any = None
-    frames: int | None = None
-    people: int | None = None
-    seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-    error: str = ""
-    kind: str = ""
-    exit_code: int = 0
-    retry: bool = False
-    stderr: str = ""
-    input: Mapping[str, Any] = field(default_factory=dict)
+    input: Mapping[str, Any]
+    spent_s: float
 
 
 class Made(NamedTuple):
@@ -133,38 +112,16 @@ class Made(NamedTuple):
     warnings: Sequence[str]
 
 
-class Reporter:
-    """Tells the batch how far a task is; a few times a second are enough. Pass it as ``progress``."""
-
-    def __init__(self, send: Callable[[dict[str, Any]], None], every_s: float = _REPORT_EVERY_S) -> None:
-        """Send with a function."""
-        self._send, self._every_s = send, every_s
-        self._stage, self._sent = "", float("-inf")
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Report that so many frames are through a stage."""
-        now = time.monotonic()
-        if stage != self._stage or now - self._sent >= self._every_s:
-            self._stage, self._sent = stage, now
-            self.event("progress", stage=stage, done=done, total=total)
-
-    def event(self, event: str, **facts: Any) -> None:
-        """Report something else."""
-        self._send({"event": event, **facts})
-
-
 class Pipeline:
     """The stages of :mod:`vp3d_cli.pipeline.infer` for many videos, models loaded once."""
 
     def __init__(self, setup: Setup) -> None:
         """Load no model yet."""
         import cv2
-        import torch
 
         from vp3d_cli.pipeline.run import Models
 
-        # onnxruntime and the libraries under numpy have it from the environment.
-        torch.set_num_threads(setup.threads)
+        # The runtimes of networks and the libraries under numpy have it from the environment.
         cv2.setNumThreads(setup.threads)
         self._setup, self._models = setup, Models(setup.settings)
 
@@ -185,24 +142,16 @@ class Pipeline:
 
     @property
     def gpus(self) -> int:
-        """GPUs on which everything heavy runs; 0 where something runs on the CPU."""
-        import torch
-
-        settings = self._setup.settings
-        if settings.device == "cpu" or not torch.cuda.is_available():
+        """NVIDIA GPUs on which detection and lifting run; 0 where one of them runs on the CPU."""
+        settings, count = self._setup.settings, count_nvidia_gpus()
+        if settings.device == "cpu" or count == 0 or find_target(settings.device).device != "CUDA":
             return 0
-        if settings.device == "auto" and settings.keypoints is None:
-            from vp3d_cli.detect.base import find_detector
+        if settings.keypoints is None and "torch" in find_detector(settings.detector)[0].requires:
+            return count if torch_device(settings.device).type == "cuda" else 0
+        return count
 
-            if "onnxruntime" in find_detector(settings.detector)[0].requires:
-                import onnxruntime
-
-                if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                    return 0
-        return torch.cuda.device_count()
-
-    def make(self, task: VideoTask, report: Progress) -> Iterator[Made]:
-        """Write each result that is needed, and yield when it is whole. All files are of this machine.
+    def make(self, video: LocalVideo, report: Reporter) -> Iterator[Made]:
+        """Write each result that is needed, and yield when it is whole.
 
         Raises:
             Vp3dError: the video cannot be done.
@@ -211,26 +160,24 @@ class Pipeline:
         from vp3d_cli.pipeline import api, chunks, drawing
         from vp3d_cli.pipeline.run import Run
 
-        keypoints = None if task.keypoints is None else str(task.keypoints)
+        keypoints = None if video.keypoints is None else str(video.keypoints)
         settings = replace(self._setup.settings, keypoints=keypoints)
-        provenance: dict[str, Any] = {"command": self._setup.command, "input": dict(task.input)}
-        provenance |= {} if task.source is None else {"video": task.source}
-        provenance["earlier_seconds"] = task.spent_s
-        # Chunks that other tasks have detected lie in the cache.
-        detector = None if keypoints is not None or task.needed == (RENDER,) else self._models.detector
-        in_turn = functools.partial(chunks.detect_in_turn, detector=detector)
-        count = _Counter(report)
-        run = Run(self._models, count, task.keep, in_turn, provenance)
-        video, files = _path(task.video), {kind: _path(file) for kind, file in task.targets.items()}
-        if KEYPOINTS in task.needed:
-            warnings = api.detect_to_file(video, files[KEYPOINTS], settings, run, format=self._setup.format)
-            yield Made(KEYPOINTS, count.frames, None, warnings)
-        if POSE in task.needed:
-            pose = api.infer_to_file(video, files[POSE], settings, run)
+        # Chunks that other tasks have done lie in the cache.
+        detector = None if keypoints is not None or video.needed == (RENDER,) else self._models.detector
+        in_turn = functools.partial(chunks.detect_in_turn, detector=detector, resumed=False)
+        provenance: dict[str, Any] = {"command": self._setup.command, "video": video.source, "input": dict(video.input)}
+        provenance["earlier_seconds"] = video.spent_s
+        run = Run(self._models, report, video.keep, in_turn, provenance)
+        files = video.files
+        if KEYPOINTS in video.needed:
+            warnings = api.detect_to_file(video.path, files[KEYPOINTS], settings, run, format=self._setup.format)
+            yield Made(KEYPOINTS, report.frames, None, warnings)
+        if POSE in video.needed:
+            pose = api.infer_to_file(video.path, files[POSE], settings, run)
             yield Made(POSE, pose.num_frames, pose.num_people, pose.provenance.get("warnings", ()))
-        if RENDER in task.needed:
-            pose = read_npz(files[POSE]) if POSE not in task.needed else pose
-            drawing.render(pose, video, files[RENDER], progress=report)
+        if RENDER in video.needed:
+            pose = read_npz(files[POSE]) if POSE not in video.needed else pose
+            drawing.render(pose, video.path, files[RENDER], progress=report)
             yield Made(RENDER, pose.num_frames, pose.num_people, ())
 
     def plan_chunks(self, video: Path, keep: Path) -> Sequence[Chunk]:
@@ -239,23 +186,11 @@ class Pipeline:
 
         return plan_chunks(video, self._setup.settings, keep)
 
-    def detect_chunk(self, chunk: Chunk, report: Progress) -> None:
+    def detect_chunk(self, chunk: Chunk, report: Reporter) -> None:
         """Find everyone in a chunk, and keep what was found in the file that it names."""
         from vp3d_cli.pipeline.chunks import detect_chunk
 
         detect_chunk(chunk, report, self._models.detector)
-
-
-class _Counter:
-    """A progress that remembers how many frames went by."""
-
-    def __init__(self, report: Progress) -> None:
-        self.frames = 0
-        self._report = report
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
-        self.frames = max(self.frames, done)
-        self._report(stage, done, total)
 
 
 @functools.lru_cache(maxsize=1)
@@ -264,46 +199,6 @@ def _processor(setup: Setup) -> Pipeline:
     module, _, name = setup.processor.partition(":")
     processor: Pipeline = getattr(importlib.import_module(module), name)(setup)
     return processor
-
-
-def task_of(item: BatchItem, needed: tuple[str, ...], weights: Mapping[str, str], spent_s: float) -> VideoTask:
-    """The task of making some results of a video, with paths from the root."""
-    return VideoTask(
-        video=absolute(item.input.path),
-        source=str(item.input.path),
-        keypoints=None if item.keypoints is None else absolute(item.keypoints),
-        needed=needed,
-        targets={kind: absolute(target) for kind, target in item.targets.items()},
-        roots={kind: absolute(root) for kind, root in item.roots.items()},
-        provenance_files={kind: absolute(item.provenance_file(kind)) for kind in item.targets},
-        keep=item.keep_file,
-        weights=weights,
-        spent_s=spent_s,
-    )
-
-
-def with_absolute_paths(settings: InferSettings) -> InferSettings:
-    """The same settings for a process with another working folder.
-
-    Lifters, and the options of a detector, may be names: these are paths where there is such a file.
-
-    Raises:
-        ConfigError: the options of the detector are none.
-    """
-
-    def whole(name: str) -> str:
-        return str(Path(name).absolute()) if Path(name).is_file() else name
-
-    changes: dict[str, Any] = {
-        name: whole(value) for name in ("lifter", "trajectory") if (value := getattr(settings, name)) is not None
-    }
-    for name in ("keypoints", "joint_map"):
-        if (path := getattr(settings, name)) is not None:
-            changes[name] = str(absolute(to_place(path)))
-    detector, options = parse_detector(settings.detector)
-    if options:
-        changes["detector"] = f"{detector}:{','.join(f'{key}={whole(value)}' for key, value in options.items())}"
-    return replace(settings, **changes)
 
 
 # The tasks. Each returns an outcome, and raises nothing but what ends the process.
@@ -329,9 +224,15 @@ def detect_chunk(setup: Setup, chunk: Any, report: Reporter) -> Outcome:
     return _outcome(setup, report, detect)
 
 
-def make_results(setup: Setup, task: VideoTask, report: Reporter) -> Outcome:
-    """Make what is needed of a video; reports ``made`` for each result that is in its place."""
-    return _outcome(setup, report, lambda processor: _make(processor, setup, task, report))
+def make_results(setup: Setup, task: bytes, report: Reporter) -> Outcome:
+    """Make what is needed of a video; reports ``made`` for each result that is in its place.
+
+    Args:
+        setup: of the batch.
+        task: a pickled :class:`VideoTask`: stores that the processor brings are known once that is loaded.
+        report: hears of it.
+    """
+    return _outcome(setup, report, lambda processor: _make(processor, setup, pickle.loads(task), report))
 
 
 def _outcome(setup: Setup, report: Reporter, work: Callable[[Pipeline], Outcome]) -> Outcome:
@@ -364,20 +265,21 @@ def _outcome(setup: Setup, report: Reporter, work: Callable[[Pipeline], Outcome]
 def _make(processor: Pipeline, setup: Setup, task: VideoTask, report: Reporter) -> Outcome:
     if dict(processor.weights) != task.weights:
         raise Vp3dError("the weights are others than when the batch began; run the same command again")
-    before = _modification(task.video)
+    path = task.item.input.path
+    before = _modification(path)
     frames, people, warnings = 0, None, list[str]()
     with _staging(task) as (scratch, temporary):
-        local, copies = _copied_in(task, setup, scratch, temporary, report)
-        local = replace(local, input={**before, **local.input})
-        with _original_names(copies, local.input):
-            for made in processor.make(local, report):
-                if _modification(task.video) != before:
-                    raise InputError(f"{task.source} was changed while it was read; run again when it is complete")
-                _publish(task, made.kind, local, setup, temporary[made.kind], report)
+        video, copies = _copied_in(task, setup, scratch, temporary, report)
+        video = replace(video, input={**before, **video.input})
+        with _original_names(copies, video.input):
+            for made in processor.make(video, report):
+                if _modification(path) != before:
+                    raise InputError(f"{path} was changed while it was read; run again when it is complete")
+                _publish(task, made.kind, video, setup, temporary[made.kind], report)
                 report.event("made", kind=made.kind)
                 frames, people = made.frames, people if made.people is None else made.people
                 warnings += [_renamed(text, copies) for text in made.warnings]
-    return Outcome(frames=frames, people=people, warnings=tuple(warnings), input=local.input)
+    return Outcome(frames=frames, people=people, warnings=tuple(warnings), input=video.input)
 
 
 def _modification(video: Place) -> dict[str, Any]:
@@ -390,13 +292,14 @@ def _modification(video: Place) -> dict[str, Any]:
 @contextmanager
 def _staging(task: VideoTask) -> Iterator[tuple[Path, dict[str, Place]]]:
     """A folder for copies, and for each kind one in the store of its target; all are removed in the end."""
-    folders = {kind: task.roots[kind] / STATE / "work" / uuid.uuid4().hex for kind in task.needed}
+    roots = task.item.roots
+    folders = {kind: roots[kind] / STATE / "work" / uuid.uuid4().hex for kind in task.needed}
     for kind, folder in folders.items():
         if isinstance(folder, Path):
-            if not task.roots[kind].is_dir():
+            if not roots[kind].is_dir():
                 raise InputError(
-                    f"there is no folder {task.roots[kind]} here: all machines of a cluster must see videos and "
-                    "results under the same path; put them on a shared disk, or give URLs such as s3://..."
+                    f"there is no folder {roots[kind]} here: all machines of a cluster must see videos and results "
+                    "under the same path; put them on a shared disk, or give URLs such as s3://..."
                 )
             folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -409,9 +312,9 @@ def _staging(task: VideoTask) -> Iterator[tuple[Path, dict[str, Place]]]:
 
 def _copied_in(
     task: VideoTask, setup: Setup, scratch: Path, temporary: Mapping[str, Place], report: Reporter
-) -> tuple[VideoTask, dict[str, str]]:
-    """The task with files of this machine only; and what the user calls those that are copies."""
-    copies: dict[str, str] = {}
+) -> tuple[LocalVideo, dict[str, str]]:
+    """The video with copies of what is elsewhere; and what the user calls those."""
+    item, copies = task.item, dict[str, str]()
 
     def here(place: Place, name: str) -> Path:
         if isinstance(place, Path):
@@ -421,30 +324,31 @@ def _copied_in(
         copies[str(copy)] = str(place)
         return copy
 
-    files: dict[str, Place] = {}
+    files: dict[str, Path] = {}
     if RENDER in task.needed and POSE not in task.needed:
-        files[POSE] = here(task.targets[POSE], POSE)
+        files[POSE] = here(item.targets[POSE], POSE)
     for kind, folder in temporary.items():
         own = folder if isinstance(folder, Path) else scratch / f"made-{kind}"
         own.mkdir(exist_ok=True)
-        files[kind] = own / f"{kind}{task.targets[kind].suffix}"
-    video = here(task.video, "video")
-    keypoints = None if task.keypoints is None else here(task.keypoints, KEYPOINTS)
-    hashed = {"sha256": video, "keypoints_sha256": keypoints, "joint_map_sha256": setup.settings.joint_map}
+        files[kind] = own / f"{kind}{item.targets[kind].suffix}"
+    path = here(item.input.path, "video")
+    keypoints = None if item.keypoints is None else here(item.keypoints, KEYPOINTS)
+    hashed = {"sha256": path, "keypoints_sha256": keypoints, "joint_map_sha256": setup.settings.joint_map}
     try:
-        hashes = {
+        input = {
             name: content_sha256(Path(file), lambda: report(_READING, 0, None))
             for name, file in hashed.items()
             if file is not None
         }
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read ({error.strerror}); check its permissions") from error
-    return replace(task, video=video, keypoints=keypoints, targets=files, input=hashes), copies
+    source = str(item.input.path)
+    return LocalVideo(path, source, keypoints, task.needed, files, item.keep_file, input, task.spent_s), copies
 
 
-def _publish(task: VideoTask, kind: str, local: VideoTask, setup: Setup, temporary: Place, report: Reporter) -> None:
+def _publish(task: VideoTask, kind: str, video: LocalVideo, setup: Setup, temporary: Place, report: Reporter) -> None:
     """Give a result its name, after its provenance was written where its format cannot hold it."""
-    file, target = _path(local.targets[kind]), task.targets[kind]
+    file, target = video.files[kind], task.item.targets[kind]
     if not isinstance(target, Path):
         report(_SENDING, 0, None)
     if kind == POSE or setup.format == "vp3d":
@@ -453,18 +357,19 @@ def _publish(task: VideoTask, kind: str, local: VideoTask, setup: Setup, tempora
     provenance: dict[str, Any] = {
         "version": __version__,
         "command": setup.command,
-        "video": task.source,
+        "video": video.source,
         "settings": asdict(setup.settings),
         "format": setup.format,
-        "input": dict(local.input),
+        "input": dict(video.input),
         "output": fingerprint(file),
         **{role: {"sha256": sha256} for role, sha256 in task.weights.items()},
     }
-    write_bytes(task.provenance_files[kind], json.dumps(provenance).encode())
+    note = task.item.provenance_file(kind)
+    write_bytes(note, json.dumps(provenance).encode())
     publish(file, target, temporary)
     if not isinstance(target, Path):  # which has a time of its own
         provenance["output"] |= modification(target)
-        write_bytes(task.provenance_files[kind], json.dumps(provenance).encode())
+        write_bytes(note, json.dumps(provenance).encode())
 
 
 @contextmanager
@@ -482,8 +387,3 @@ def _renamed(text: str, copies: Mapping[str, str]) -> str:
     for copy, original in copies.items():
         text = text.replace(copy, original)
     return text
-
-
-def _path(place: Place) -> Path:
-    assert isinstance(place, Path)
-    return place

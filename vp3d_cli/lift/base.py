@@ -24,13 +24,24 @@ class Lifter(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What results state."""
+        ...
+
     @property
-    def sha256(self) -> str: ...
+    def sha256(self) -> str:
+        """Of the weights; empty where there are none."""
+        ...
+
     @property
-    def licence(self) -> str: ...
+    def licence(self) -> str:
+        """Condition of use of the weights."""
+        ...
+
     @property
-    def rate_hz(self) -> float: ...
+    def rate_hz(self) -> float:
+        """Frame rate at which keypoints must come."""
+        ...
 
     def lift(
         self,

@@ -14,10 +14,9 @@ confidence: unlike a bounding box they move smoothly when one keypoint jumps.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor
+from array_api_compat import array_namespace
 
 from vp3d_cli.camera import project, rotate, rotate_back, rotation_to_axis, to_rays
 from vp3d_cli.errors import ConfigError
@@ -25,6 +24,7 @@ from vp3d_cli.skeletons import get_skeleton
 
 Normalization = Literal["screen", "box", "ray"]
 Edges = Literal["reflect", "repeat"]
+Array = Any  # numpy.ndarray or torch.Tensor; results are of the kind of the arguments
 
 # Keypoints below this confidence are not seen at all: shown to the network as zeros.
 MIN_CONFIDENCE = 0.05
@@ -101,29 +101,29 @@ class LifterInput:
         spread: (...,) the person's size on that plane.
     """
 
-    features: Tensor
-    rotations: Tensor | None
-    centre: Tensor
-    spread: Tensor
+    features: Array
+    rotations: Array | None
+    centre: Array
+    spread: Array
 
     def of_frame(self, index: int) -> LifterInput:
         """The same of one frame: (N, T, ...) to (N, ...)."""
         rotations = None if self.rotations is None else self.rotations[:, index]
         return LifterInput(self.features[:, index], rotations, self.centre[:, index], self.spread[:, index])
 
-    def to_camera(self, joints: Tensor) -> Tensor:
+    def to_camera(self, joints: Array) -> Array:
         """Turn (..., J, 3) from answer axes to camera axes."""
-        return joints if self.rotations is None else cast(Tensor, rotate_back(self.rotations, joints))
+        return joints if self.rotations is None else rotate_back(self.rotations, joints)
 
-    def from_camera(self, joints: Tensor) -> Tensor:
+    def from_camera(self, joints: Array) -> Array:
         """Turn (..., J, 3) from camera axes to answer axes: inverse of :meth:`to_camera`."""
-        return joints if self.rotations is None else cast(Tensor, rotate(self.rotations, joints))
+        return joints if self.rotations is None else rotate(self.rotations, joints)
 
 
-def decode_root(answer: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
-    """Where a trajectory network says the root is.
+def decode_root(answer: Array, centre: Array, spread: Array) -> Array:
+    """The root in metres from what a trajectory network predicts.
 
-    The network answers in units that do not depend on how far away the person is: the offset of the root from the
+    The network predicts in units that do not depend on how far away the person is: the offset of the root from the
     person's centre in units of their size on the image plane, and depth times that size (metres).
 
     Args:
@@ -133,13 +133,14 @@ def decode_root(answer: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
     Returns:
         (..., 3) metres, answer axes.
     """
+    xp = array_namespace(answer)
     depth = answer[..., 2] / spread
     plane = centre + answer[..., :2] * spread[..., None]
-    return torch.cat([plane * depth[..., None], depth[..., None]], dim=-1)
+    return xp.concat([plane * depth[..., None], depth[..., None]], axis=-1)
 
 
-def normalize(keypoints: Tensor, scores: Tensor, intrinsics: Tensor, size_wh: Tensor, rule: InputRule) -> LifterInput:
-    """Apply an input rule.
+def normalize(keypoints: Array, scores: Array, intrinsics: Array, size_wh: Array, rule: InputRule) -> LifterInput:
+    """Apply an input rule to arrays of numpy or torch.
 
     Args:
         keypoints: (..., J, 2) pixels; NaN where missing.
@@ -151,46 +152,58 @@ def normalize(keypoints: Tensor, scores: Tensor, intrinsics: Tensor, size_wh: Te
     Returns:
         Features and the way back. A missing keypoint is all zeros.
     """
-    seen = (scores >= MIN_CONFIDENCE) & torch.isfinite(keypoints).all(dim=-1)
-    scores = torch.where(seen, scores, 0.0)
-    keypoints = torch.where(seen[..., None], keypoints, 0.0)
+    xp = array_namespace(keypoints)
+    seen = (scores >= MIN_CONFIDENCE) & xp.all(xp.isfinite(keypoints), axis=-1)
+    scores = _where(seen, scores)
+    keypoints = _where(seen[..., None], keypoints)
 
     rays = to_rays(keypoints, intrinsics[..., None, :])
     centre, spread = _centre_and_spread(rays, scores)
     rotations = None
     if rule.normalization == "screen":
         width, height = size_wh[..., 0, None], size_wh[..., 1, None]
-        points = torch.stack(
-            [keypoints[..., 0] / width * 2 - 1, keypoints[..., 1] / width * 2 - height / width], dim=-1
-        )
+        points = xp.stack([keypoints[..., 0] / width * 2 - 1, keypoints[..., 1] / width * 2 - height / width], axis=-1)
     elif rule.normalization == "box":
         points = (rays - centre[..., None, :]) / spread[..., None, None]
     else:
         rotations = rotation_to_axis(centre)
-        turned = rotate(rotations, torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1))
-        facing = project(_before(turned), (1.0, 1.0, 0.0, 0.0))
+        turned = rotate(rotations, xp.concat([rays, xp.ones_like(rays[..., :1])], axis=-1))
+        facing = project(_in_front(turned), (1.0, 1.0, 0.0, 0.0))
         centre, spread = _centre_and_spread(facing, scores)
         points = (facing - centre[..., None, :]) / spread[..., None, None]
-    points = torch.where(seen[..., None], points.clamp(-_FARTHEST, _FARTHEST), 0.0)
-    features = torch.cat([points, scores[..., None]], dim=-1) if rule.confidence else points
+    points = _where(seen[..., None], -_at_least(-_at_least(points, -_FARTHEST), -_FARTHEST))
+    features = xp.concat([points, scores[..., None]], axis=-1) if rule.confidence else points
     return LifterInput(features, rotations, centre, spread)
 
 
-def flip(features: Tensor, flip_order: tuple[int, ...]) -> Tensor:
+def flip(features: Array, flip_order: tuple[int, ...]) -> Array:
     """Mirror (..., J, 2 or 3 or more) left-right: the first coordinate changes sign, left and right joints swap."""
-    flipped = features[..., list(flip_order), :].clone()
-    flipped[..., 0] *= -1
-    return flipped
+    flipped = features[..., list(flip_order), :]
+    return array_namespace(features).concat([-flipped[..., :1], flipped[..., 1:]], axis=-1)
 
 
-def _before(points: Tensor) -> Tensor:
+def _where(condition: Array, values: Array) -> Array:
+    """The values where a condition holds, else 0."""
+    xp = array_namespace(values)
+    return xp.where(condition, values, xp.zeros_like(values))
+
+
+def _at_least(values: Array, least: float) -> Array:
+    xp = array_namespace(values)
+    return xp.where(values < least, xp.full_like(values, least), values)
+
+
+def _in_front(points: Array) -> Array:
     """(..., 3) points with a depth of at least :data:`_LEAST_DEPTH`."""
-    return torch.cat([points[..., :2], points[..., 2:].clamp_min(_LEAST_DEPTH)], dim=-1)
+    xp = array_namespace(points)
+    return xp.concat([points[..., :2], _at_least(points[..., 2:], _LEAST_DEPTH)], axis=-1)
 
 
-def _centre_and_spread(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    total = weights.sum(dim=-1).clamp_min(_MIN_SPREAD)
-    centre = (points * weights[..., None]).sum(dim=-2) / total[..., None]
-    distance2 = (points - centre[..., None, :]).square().sum(dim=-1)
-    spread = ((distance2 * weights).sum(dim=-1) / total).sqrt().clamp_min(_MIN_SPREAD)
+def _centre_and_spread(points: Array, weights: Array) -> tuple[Array, Array]:
+    xp = array_namespace(points)
+    total = _at_least(xp.sum(weights, axis=-1), _MIN_SPREAD)
+    centre = xp.sum(points * weights[..., None], axis=-2) / total[..., None]
+    offset = points - centre[..., None, :]
+    distance2 = xp.sum(offset * offset, axis=-1)
+    spread = _at_least(xp.sqrt(xp.sum(distance2 * weights, axis=-1) / total), _MIN_SPREAD)
     return centre, spread

@@ -3,57 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from vp3d_cli.errors import WeightsError
-from vp3d_cli.lift.checkpoint import Task, load_lifter_file
+from vp3d_cli.errors import ConfigError, WeightsError
+from vp3d_cli.io.atomic import check_target, replacing
+from vp3d_cli.lift.checkpoint import Task, check_shapes, load_lifter_file, read_lifter_file
 from vp3d_cli.lift.input_rule import MIN_CONFIDENCE, LifterInput, decode_root, normalize
+from vp3d_cli.lift.onnx_export import expected_shapes, temporal_to_onnx
+from vp3d_cli.lift.receptive_field import TemporalConfig
 from vp3d_cli.lift.skeleton_mapping import as_trained, complete, shows_all, to_h36m17
-from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalModel
 from vp3d_cli.lift.tta import averaged
 from vp3d_cli.runtime.devices import torch_device
+from vp3d_cli.runtime.load import find_target, load_model
 from vp3d_cli.types import FloatArray
 from vp3d_cli.weights import DEFAULT_LIFTER, find_lifter, sha256_of
 
-# Height of the body that lifters answer for (vp3d_cli.train.synthesis.bodies.CANONICAL_HEIGHT_M).
-LIFTER_HEIGHT_M = 1.70
 # Output frames computed at once: at least so many, and so many receptive fields, of which half of one on each side is
-# computed twice. Bounds the memory of long videos, at some 100 MB for 243 frames and 1024 channels.
+# computed twice. Bounds the memory of long videos, at about 100 MB for 243 frames and 512 channels.
 _CHUNK = 1024
 _CHUNK_FIELDS = 16
+
+
+Network = Callable[[FloatArray], FloatArray]
 
 
 class Lifter:
     """A trained network with its input rule.
 
+    Temporal networks run on the fastest runtime that is present (:mod:`vp3d_cli.runtime`), in float32; networks of
+    other architectures run on torch.
+
     Args:
         path: lifter file (see :mod:`vp3d_cli.lift.checkpoint`).
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: one of :data:`vp3d_cli.runtime.devices.DEVICES`.
         name: what to call it.
         sha256: of the file.
 
     Attributes:
         info: what the file says about itself.
+        rule: how keypoints are presented to the network.
+        name, sha256: as given.
 
     Raises:
         WeightsError: not a lifter file.
-        MissingDependencyError: ``cuda`` was asked for and is not there.
+        MissingDependencyError: no runtime for this device is installed, or the device is not present.
     """
 
     def __init__(self, path: Path, device: str = "auto", *, name: str = "", sha256: str = "") -> None:
         self.name, self.sha256 = name or path.stem, sha256
-        self._device = torch_device(device)
-        model, self.info = load_lifter_file(path, self._device)
+        self._state, self.info = read_lifter_file(path)
         self.rule = self.info.rule
-        self._config: Any = model.config
-        self._network: Callable[[Tensor], Tensor] = (
-            FoldedTemporalModel(model) if isinstance(model, TemporalModel) else model
-        )
+        self._device = device
+        if self.info.architecture == "temporal":
+            config = _temporal_config(self.info.config)
+            check_shapes(expected_shapes(config), {key: array.shape for key, array in self._state.items()}, path)
+            find_target(device)  # complains now rather than after the detection of a long video
+            self._config: Any = config
+        else:
+            self._network, self._config = _torch_network(path, device)
+
+    @cached_property
+    def _network(self) -> Network:
+        """The network on its runtime, loaded on first use: a video's first frame need not wait for it."""
+        data = temporal_to_onnx(self._state, self._config, self.info.as_metadata())
+        self._state = {}
+        model = load_model(data, self.name, self._device, precision="f32")
+        return lambda features: model.run(np.ascontiguousarray(features))[0]
 
     @property
     def licence(self) -> str:
@@ -94,23 +114,21 @@ class Lifter:
         if shows_all(self.rule):
             keypoints = complete(keypoints, scores, MIN_CONFIDENCE)
         shown = as_trained(
-            torch.from_numpy(np.ascontiguousarray(keypoints, np.float32)).to(self._device),
-            torch.from_numpy(np.ascontiguousarray(scores, np.float32)).to(self._device),
-            self.rule,
+            np.ascontiguousarray(keypoints, np.float32), np.ascontiguousarray(scores, np.float32), self.rule
         )
         result = self.lift_as_trained(*shown, intrinsics, size_wh, flip_test=flip_test)
         return result if self.info.task == "trajectory" else to_h36m17(result, self.rule.skeleton_3d)
 
     def lift_as_trained(
         self,
-        keypoints: Tensor,
-        scores: Tensor,
+        keypoints: FloatArray,
+        scores: FloatArray,
         intrinsics: tuple[float, float, float, float],
         size_wh: tuple[int, int],
         *,
         flip_test: bool = True,
     ) -> FloatArray:
-        """Lift keypoints of the very skeleton that it was trained on (``rule.skeleton_2d``), as they are.
+        """Lift keypoints of the skeleton that the network was trained on (``rule.skeleton_2d``), as they are.
 
         Args:
             keypoints: (T, J, 2) pixels at the lifter's frame rate.
@@ -124,41 +142,86 @@ class Lifter:
             (T, 1, 3), the root in camera space.
         """
         seen = normalize(
-            keypoints.to(self._device),
-            scores.to(self._device),
-            torch.tensor(intrinsics, dtype=torch.float32, device=self._device),
-            torch.tensor(size_wh, dtype=torch.float32, device=self._device),
+            np.asarray(keypoints, np.float32),
+            np.asarray(scores, np.float32),
+            np.array(intrinsics, np.float32),
+            np.array(size_wh, np.float32),
             self.rule,
         )
         features = seen.features[None]
         answer = averaged(self._run, features, self._config, self.info) if flip_test else self._run(features)
-        result: FloatArray = self._to_camera(answer[0], seen).cpu().numpy()
-        return result
+        return np.asarray(self._to_camera(answer[0], seen), np.float32)
 
-    def _to_camera(self, answer: Tensor, seen: LifterInput) -> Tensor:
+    def _to_camera(self, answer: FloatArray, seen: LifterInput) -> FloatArray:
         if self.info.task == "trajectory" and self.info.root == "scaled":
             answer = decode_root(answer[:, 0], seen.centre, seen.spread)[:, None]
-        return seen.to_camera(answer)
+        result: FloatArray = seen.to_camera(answer)
+        return result
 
-    @torch.inference_mode()
-    def _run(self, features: Tensor) -> Tensor:
-        """(B, T, J, F) to (B, T, out_joints, 3); what the ends see beyond themselves is up to the input rule."""
+    def _run(self, features: FloatArray) -> FloatArray:
+        """(B, T, J, F) to (B, T, out_joints, 3); what lies beyond the ends is up to the input rule."""
         config, frames = self._config, features.shape[1]
         chunk = max(_CHUNK, _CHUNK_FIELDS * config.receptive_field)
         parts = []
         for start in range(0, frames, chunk):
             stop = min(start + chunk, frames)
-            index = torch.arange(start - config.frames_before, stop + config.frames_after, device=features.device)
+            index = np.arange(start - config.frames_before, stop + config.frames_after)
             parts.append(self._network(features[:, self._inside(index, frames)]))
-        return torch.cat(parts, dim=1)
+        return np.concatenate(parts, axis=1)
 
-    def _inside(self, index: Tensor, frames: int) -> Tensor:
-        """Which frames stand for those before the first and after the last."""
+    def _inside(self, index: NDArray[np.int64], frames: int) -> NDArray[np.int64]:
+        """The frames that stand for those before the first and after the last."""
         if self.rule.beyond_ends(self._config.frames_after) == "repeat":
-            return index.clamp(0, frames - 1)
+            return np.clip(index, 0, frames - 1)
         period = max(2 * (frames - 1), 1)
         index = index % period
-        return torch.minimum(index, period - index)
+        return np.minimum(index, period - index)
+
+
+def _temporal_config(config: Any) -> TemporalConfig:
+    try:
+        return TemporalConfig(**config)
+    except TypeError as error:
+        raise ConfigError(f"architecture temporal: {error}") from error
+
+
+def _torch_network(path: Path, device: str) -> tuple[Network, Any]:
+    """A network of an architecture that is not temporal, and its configuration."""
+    on = torch_device(device)
+    import torch
+
+    model: Any = load_lifter_file(path, on)[0]
+
+    def run(features: FloatArray) -> FloatArray:
+        with torch.inference_mode():
+            result: FloatArray = model(torch.from_numpy(np.ascontiguousarray(features)).to(on)).cpu().numpy()
+        return result
+
+    return run, model.config
+
+
+def export_onnx(name: str, out: Path, *, overwrite: bool = False) -> None:
+    """Write a temporal lifter as an ONNX model with what its file says about itself as metadata.
+
+    Args:
+        name: name or file of a lifter.
+        out: file to write.
+        overwrite: replace it if it exists.
+
+    Raises:
+        ConfigError: the lifter is of another architecture.
+        OutputError: the file cannot be written.
+        WeightsError: unknown, missing or damaged lifter.
+    """
+    check_target(out, overwrite)
+    path = find_lifter(name)[0]
+    state, info = read_lifter_file(path)
+    if info.architecture != "temporal":
+        raise ConfigError(f"{name} is a {info.architecture} network; only temporal ones can be written as ONNX")
+    config = _temporal_config(info.config)
+    check_shapes(expected_shapes(config), {key: array.shape for key, array in state.items()}, path)
+    with replacing(out, overwrite) as file:
+        file.write(temporal_to_onnx(state, config, info.as_metadata()))
 
 
 def load_lifter(name: str = DEFAULT_LIFTER, device: str = "auto", task: Task = "pose") -> Lifter:
@@ -166,7 +229,7 @@ def load_lifter(name: str = DEFAULT_LIFTER, device: str = "auto", task: Task = "
 
     Raises:
         WeightsError: unknown, missing, damaged, or of another task.
-        MissingDependencyError: the device is not there.
+        MissingDependencyError: no runtime for this device is installed, or the device is not present.
     """
     lifter = _load(name, device)
     if lifter.info.task != task:

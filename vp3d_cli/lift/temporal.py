@@ -1,13 +1,14 @@
 """The dilated temporal convolution network of VideoPose3D (Pavllo et al. 2019, section 3 and figure 2).
 
-One set of parameters, three ways to run it, equal to rounding error:
+One set of parameters, two ways to run it, equal to rounding error:
 
 - :meth:`TemporalModel.forward`: dilated convolutions over a whole sequence, one output per frame that has its full
-  receptive field. Every intermediate result is shared between neighbouring frames: right for inference.
+  receptive field. Every intermediate result is shared between neighbouring frames.
 - :meth:`TemporalModel.forward_strided`: strided convolutions, for outputs that are many frames apart: one per window
   of one receptive field, or several per longer window. No intermediate result is computed that no output needs: right
   for training on shuffled windows.
-- :class:`FoldedTemporalModel`: the dilated form with batch norm folded into the convolutions, for inference.
+
+For inference, :mod:`vp3d_cli.lift.onnx_export` writes the dilated form as an ONNX model, batch norm folded in.
 
 Every convolution is written as one matrix product over (frames, channels), the layout in which a linear algebra
 library is fastest on a CPU and no slower on a GPU.
@@ -15,9 +16,7 @@ library is fastest on a CPU and no slower on a GPU.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,48 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vp3d_cli.errors import ConfigError, ShapeError
-from vp3d_cli.lift.receptive_field import WindowConfig, check_windows, flatten_features
-
-# With fewer channels (those of the input), one product over all taps is faster than one for each.
-_NARROW = 256
-
-
-@dataclass(frozen=True)
-class TemporalConfig(WindowConfig):
-    """Architecture of a temporal model.
-
-    Attributes:
-        widths: kernel width of each level; all odd. The receptive field is their product.
-        channels: hidden channels.
-        in_joints, in_features: joints of the 2D skeleton, and numbers per joint (2, or 3 with confidence).
-        out_joints: joints predicted, three coordinates each (1 for a trajectory model).
-        dropout: probability during training.
-        causal: the output frame is the last of its receptive field instead of the middle one.
-    """
-
-    widths: tuple[int, ...] = (3, 3, 3)
-    channels: int = 1024
-    in_joints: int = 17
-    in_features: int = 2
-    out_joints: int = 17
-    dropout: float = 0.25
-    causal: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
-        if not self.widths or any(w < 1 or w % 2 == 0 for w in self.widths):
-            raise ConfigError(f"widths must be odd and positive, got {self.widths}")
-        super().__post_init__()
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames that one output sees."""
-        return math.prod(self.widths)
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """Distances between outputs that the strided form takes: products of the widths of the first levels."""
-        return tuple(math.prod(self.widths[:level]) for level in range(len(self.widths) + 1))
+from vp3d_cli.lift.receptive_field import TemporalConfig as TemporalConfig
+from vp3d_cli.lift.receptive_field import check_windows, flatten_features
 
 
 class TemporalModel(nn.Module):
@@ -172,44 +131,6 @@ class TemporalModel(nn.Module):
         return x.reshape(*x.shape[:2], self.config.out_joints, 3)
 
 
-class FoldedTemporalModel:
-    """The dilated form with batch norm folded into weights and biases: inference only.
-
-    A convolution without bias followed by batch norm ``(y - mean) / sqrt(var + eps) * gamma + beta`` is a
-    convolution with weights ``w * gamma / sqrt(var + eps)`` and bias ``beta - mean * gamma / sqrt(var + eps)``.
-    """
-
-    def __init__(self, model: TemporalModel) -> None:
-        self.config = model.config
-        self._layers = [_fold(model.expand_conv, model.expand_bn)]
-        for conv, norm in zip(model.layers_conv, model.layers_bn, strict=True):
-            self._layers.append(_fold(conv, norm))
-        weight, bias = model.shrink.weight.detach(), model.shrink.bias
-        assert bias is not None
-        self._layers.append((weight[..., 0].T.contiguous(), bias.detach().clone()))
-
-    @torch.inference_mode()
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """(B, T, in_joints, in_features) to (B, T - receptive_field + 1, out_joints, 3)."""
-        # (T, B, channels): then the frames that one tap of a kernel sees lie together in memory, for any B.
-        x = inputs.flatten(2).transpose(0, 1).contiguous()
-        x = _taps(x, *self._layers[0], width=self.config.widths[0], dilation=1).relu_()
-        dilation = self.config.widths[0]
-        for i, width in enumerate(self.config.widths[1:]):
-            residual = _trim(x.transpose(0, 1), width, dilation, self.config.causal).transpose(0, 1)
-            x = _taps(x, *self._layers[1 + 2 * i], width=width, dilation=dilation).relu_()
-            x = _taps(x, *self._layers[2 + 2 * i], width=1, dilation=1).relu_()
-            x += residual
-            dilation *= width
-        x = _taps(x, *self._layers[-1], width=1, dilation=1)
-        return x.view(*x.shape[:2], self.config.out_joints, 3).transpose(0, 1)
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiplications of the network for one frame of output, those for neighbouring frames shared."""
-        return sum(matrix.numel() for matrix, _ in self._layers)
-
-
 def _matrix(weight: Tensor) -> Tensor:
     """(out, in, width) convolution weights to the (width * in, out) matrix of the same linear map."""
     return weight.permute(2, 1, 0).reshape(-1, weight.shape[0])
@@ -232,34 +153,11 @@ def _strided(x: Tensor, weight: Tensor) -> Tensor:
     return x.reshape(x.shape[0], x.shape[1] // width, width * x.shape[2]) @ _matrix(weight)
 
 
-def _taps(x: Tensor, matrix: Tensor, bias: Tensor, *, width: int, dilation: int) -> Tensor:
-    """(T, B, C) through a folded convolution: the products of its taps are added up in place, no window is copied."""
-    length, channels = len(x) - (width - 1) * dilation, x.shape[2]
-    if width > 1 and channels < _NARROW:
-        x = torch.cat([x[i * dilation : i * dilation + length] for i in range(width)], dim=-1)
-        width, channels = 1, width * channels
-    out = torch.addmm(bias, x[:length].flatten(0, 1), matrix[:channels])
-    for i in range(1, width):
-        seen = x[i * dilation : i * dilation + length].flatten(0, 1)
-        out.addmm_(seen, matrix[i * channels : (i + 1) * channels])
-    return out.view(length, x.shape[1], -1)
-
-
 def _trim(x: Tensor, width: int, dilation: int, causal: bool) -> Tensor:
     """The residual: frames of the input that the outputs stand for (the middle ones; the last if causal)."""
     lost = (width - 1) * dilation
     start = lost if causal else lost // 2
     return x[:, start : start + x.shape[1] - lost]
-
-
-def _fold(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    assert isinstance(conv, nn.Conv1d)
-    assert isinstance(norm, nn.BatchNorm1d)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
-    bias = norm.bias.detach() - norm.running_mean * scale
-    return (_matrix(conv.weight.detach()) * scale).contiguous(), bias
 
 
 def pad_edges(sequence: Tensor, config: TemporalConfig) -> Tensor:

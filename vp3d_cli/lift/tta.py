@@ -1,40 +1,43 @@
-"""Ask a lifter for the same motion in several ways, and average what it says (test-time augmentation)."""
+"""Test-time augmentation: the mean of a lifter's predictions for the motion as it is, mirrored and backwards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor
+from array_api_compat import array_namespace
 
 from vp3d_cli.lift.checkpoint import LifterInfo
 from vp3d_cli.lift.input_rule import flip
 from vp3d_cli.skeletons import get_skeleton
 
+Array = Any  # numpy.ndarray or torch.Tensor
 
-def averaged(network: Callable[[Tensor], Tensor], features: Tensor, config: Any, info: LifterInfo) -> Tensor:
-    """The mean of a network's answers for motion as it is and mirrored (Pavllo et al. 2019, section 5).
+
+def averaged(network: Callable[[Array], Array], features: Array, config: Any, info: LifterInfo) -> Array:
+    """The mean of a network's predictions for motion as it is and mirrored (Pavllo et al. 2019, section 5).
 
     A lifter that sees as far back as ahead, and was trained on motion that ran both ways (``rule.reversible``), is also
-    asked for the motion running backwards, as it is and mirrored.
+    run on the motion backwards, as it is and mirrored.
 
     Args:
-        network: of (B, T, J, F) makes (B, O, K, 3), one answer for each frame, or for the one in the middle alone.
-        features: (B, T, J, F) what a lifter sees.
+        network: takes (B, T, J, F) and gives (B, O, K, 3): one pose for each frame, or for the middle one alone.
+        features: (B, T, J, F) what a lifter sees, of numpy or torch.
         config: of the network's architecture.
         info: what the lifter's file says.
 
     Returns:
-        (B, O, K, 3).
+        (B, O, K, 3), of the same kind.
     """
-    rule = info.rule
+    xp, rule, people = array_namespace(features), info.rule, features.shape[0]
     ways = [features, flip(features, get_skeleton(rule.skeleton_2d).flip_order)]
     both_ways = rule.reversible and config.frames_before == config.frames_after > 0
     if both_ways:
-        ways += [way.flip(1) for way in ways]
-    answers = list(network(torch.cat(ways)).chunk(len(ways)))
+        ways += [xp.flip(way, axis=1) for way in ways]
+    together = network(xp.concat(ways, axis=0))
+    answers = [together[start : start + people] for start in range(0, len(ways) * people, people)]
     if both_ways:
-        answers = [(ahead + back.flip(1)) / 2 for ahead, back in zip(answers[:2], answers[2:], strict=True)]
+        forwards, backwards = answers[:2], answers[2:]
+        answers = [(ahead + xp.flip(back, axis=1)) / 2 for ahead, back in zip(forwards, backwards, strict=True)]
     order = get_skeleton(rule.skeleton_3d).flip_order if info.task == "pose" else (0,)
     return (answers[0] + flip(answers[1], order)) / 2

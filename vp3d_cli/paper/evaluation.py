@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from vp3d_cli import metrics
 from vp3d_cli.errors import InputError, WeightsError
@@ -148,8 +147,8 @@ def _predict(lifter: Lifter, sequence: RecordedSequence, spec: DatasetSpec, flip
             else _interpolate(keypoints, np.arange(0, len(keypoints) - 1 + 1e-6, step))
         )
         predicted = lifter.lift_as_trained(
-            torch.from_numpy(np.ascontiguousarray(inputs, np.float32)),
-            torch.ones(inputs.shape[:2]),
+            np.ascontiguousarray(inputs, np.float32),
+            np.ones(inputs.shape[:2], np.float32),
             camera.intrinsics,
             camera.size_wh,
             flip_test=flip_test,

@@ -1,4 +1,4 @@
-"""A long video in chunks: people are detected chunk by chunk, then tracked and lifted over the whole video.
+"""Detection in chunks: a long video is detected chunk by chunk, then tracked and lifted as a whole.
 
 :func:`plan_chunks` cuts the time line between frames, :func:`detect_chunk` does one chunk anywhere (a :class:`Chunk`
 and its :class:`~vp3d_cli.io.detections.Detections` can be pickled), :func:`detect_in_chunks` does all and joins them.
@@ -30,7 +30,7 @@ from vp3d_cli.video.probe import read_frame_times
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a video in which people are detected on their own.
+    """A part of a video that is detected by itself.
 
     Attributes:
         video: file or folder of images.
@@ -56,7 +56,7 @@ class Chunk:
 
     @property
     def frame_range(self) -> FrameRange:
-        """The frames that the detector sees, those for warming up included."""
+        """The frames of the chunk, warm-up frames included."""
         every = self.settings.detect_every
         return FrameRange(self.video, self.warm_up_s, self.end_s, every, self.first, self.frames, self.sha256)
 
@@ -114,14 +114,17 @@ def plan_chunks(video: str | Path, settings: InferSettings, cache: Path | None =
     return chunks
 
 
-def detect_chunk(chunk: Chunk, report: Progress = no_progress, detector: Detector | None = None) -> Detections:
-    """Detect everyone in one chunk of a video, or take what an earlier run has kept of it.
+def detect_chunk(
+    chunk: Chunk, report: Progress = no_progress, detector: Detector | None = None, *, resumed: bool = True
+) -> Detections:
+    """Detect everyone in one chunk of a video, or read its cache.
 
     Args:
         chunk: of :func:`plan_chunks`.
         report: called with ("detect", done, total) as frames pass, those for warming up included; may raise
             StoppedError, and what was found so far is kept.
         detector: of the same settings; None loads it.
+        resumed: what is kept is of an earlier run, which the user should know.
 
     Raises:
         DetectorError: the detector failed; what was found before is kept.
@@ -133,7 +136,7 @@ def detect_chunk(chunk: Chunk, report: Progress = no_progress, detector: Detecto
     detector = detector or load_detector(settings.detector, settings.device)
     try:
         with VideoReader(chunk.video, chunk.warm_up_s, chunk.end_s) as reader:
-            found = detect_resumably(frames, reader, detector, report, chunk.cache, always=True)
+            found = detect_resumably(frames, reader, detector, report, chunk.cache, always=True, resumed=resumed)
         found = dataclasses.replace(found, warnings=(*dict.fromkeys([*reader.warnings, *found.warnings]),))
     except VideoError as error:
         if chunk.first == 0:
@@ -145,7 +148,7 @@ def detect_chunk(chunk: Chunk, report: Progress = no_progress, detector: Detecto
 
 
 def detect_in_turn(
-    chunks: Sequence[Chunk], report: Progress = no_progress, detector: Detector | None = None
+    chunks: Sequence[Chunk], report: Progress = no_progress, detector: Detector | None = None, *, resumed: bool = True
 ) -> list[Detections]:
     """Detect everyone in one chunk after the other.
 
@@ -153,6 +156,7 @@ def detect_in_turn(
         chunks: of :func:`plan_chunks`.
         report: called with ("detect", done, total), frames of all chunks.
         detector: of the same settings; None loads it once.
+        resumed: see :func:`detect_chunk`.
 
     Raises:
         What :func:`detect_chunk` does.
@@ -160,8 +164,11 @@ def detect_in_turn(
     total, done, found = sum(chunk.frames for chunk in chunks), 0, []
     for chunk in chunks:
         detector = detector or load_detector(chunk.settings.detector, chunk.settings.device)
-        before = done
-        found.append(detect_chunk(chunk, lambda stage, own, _, base=before: report(stage, base + own, total), detector))  # type: ignore[misc]
+
+        def add(stage: str, own: int, _: int | None, before: int = done) -> None:
+            report(stage, before + own, total)
+
+        found.append(detect_chunk(chunk, add, detector, resumed=resumed))
         done += chunk.frames
     return found
 
@@ -182,7 +189,7 @@ def detect_in_chunks(chunks: Sequence[Chunk], report: Progress, map_chunks: MapC
 
 
 def kept_note(chunks: Sequence[Chunk]) -> str:
-    """What to tell the user of a video that is not done: where detections of its chunks are; empty if nowhere."""
+    """Message for the user of an unfinished video: where the caches of its chunks are; empty if there are none."""
     for chunk in chunks:
         if chunk.cache is not None and is_cache_of(chunk.cache, chunk.frame_range):
             return (
@@ -193,5 +200,5 @@ def kept_note(chunks: Sequence[Chunk]) -> str:
 
 
 def _before(times: DoubleArray, index: int, start_s: float) -> float:
-    """A time between a frame and the one before it, where no rounding makes a frame change sides."""
+    """The time half way between a frame and the one before, safe from rounding."""
     return start_s if index == 0 else float(times[index - 1] + times[index]) / 2

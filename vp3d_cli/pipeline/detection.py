@@ -21,16 +21,17 @@ from vp3d_cli.track import CutDetector, track_people
 from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, Track2D, VideoInfo
 from vp3d_cli.video import VideoReader
 
+_TIME_TOLERANCE_S = 1e-6  # start and end are typed by people; times come from fractions
 Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames in all (None if not known)
 
 
 def no_progress(stage: str, done: int, total: int | None) -> None:
-    """Report to nobody."""
+    """Ignore progress reports."""
 
 
 @dataclass
 class _Batch:
-    """Frames that follow each other; the detector runs on some of them at once.
+    """A batch of consecutive frames; the detector runs on some of them in one call.
 
     Attributes:
         new_shot: whether its first frame begins a new camera shot.
@@ -52,7 +53,7 @@ class _Batch:
             self.detect_last()
 
     def detect_last(self) -> None:
-        """Have the detector run on the last frame."""
+        """Select the last frame for detection."""
         if self._last is not None:
             self.places.append(len(self.times) - 1)
             self.images.append(self._last)
@@ -60,7 +61,7 @@ class _Batch:
 
 
 def _batches(frames: Iterable[Frame], every: int, first: int, detector: Detector) -> Iterator[_Batch]:
-    """Divide frames into batches: as many images as the detector likes, of one shot, the last one of it included."""
+    """Group frames into batches of the detector's batch size, each within one camera shot."""
     shots, batch, begin_shot = CutDetector(), _Batch(), True
     for index, frame in enumerate(frames):
         if shots.update(frame.image):
@@ -79,7 +80,7 @@ def _batches(frames: Iterable[Frame], every: int, first: int, detector: Detector
 
 
 class _Record:
-    """What was detected so far; correct at any time, wherever Ctrl-C comes."""
+    """The detections so far; consistent at any time, also when Ctrl-C interrupts."""
 
     def __init__(self, detector: Detector, first: int, every: int, info: VideoInfo | None) -> None:
         self._detector, self._first, self._every, self._info = detector, first, every, info
@@ -112,7 +113,7 @@ class _Record:
         self.frames += len(batch.times)
 
     def detections(self, complete: bool) -> Detections:
-        """Everything up to the last batch that is whole."""
+        """The detections of all finished batches."""
         done, (at, state) = list(self._done), self._state
         starts, count = [], 0
         frames: list[Keypoints2D] = []
@@ -155,7 +156,7 @@ def detect_frames(
     checkpoint: Callable[[Detections, BaseException | None], None] = lambda detections, why: None,
     checkpoint_s: float = float("inf"),
 ) -> Detections:
-    """Run the detector over frames of one video, in order; a frame is dropped as soon as it was seen.
+    """Run the detector over the frames of one video, in order; frames are not kept.
 
     Args:
         frames: of the whole video or of a part, all of one size.
@@ -193,16 +194,45 @@ def detect_frames(
 
 
 def keypoints_from_file(reader: VideoReader, settings: InferSettings, report: Progress) -> Detections:
-    """Read keypoints from a file; the video gives the time of each frame, and is otherwise not looked at.
+    """Read keypoints from a file, in place of a detector; the video gives the time of each frame.
+
+    The file covers the whole video; returned is the part that the settings ask for.
+
+    Args:
+        reader: of that part.
 
     Raises:
-        InputError: the file cannot be used, or only a part of the video was asked for.
+        InputError: the file cannot be used, or has no frame in that part.
     """
     assert settings.keypoints is not None
-    if settings.start_s > 0 or settings.end_s is not None:
-        raise InputError("--keypoints covers the whole video; leave out --start and --end")
     if is_detections_file(settings.keypoints):
-        return _own_detections(reader, settings.keypoints, report)
+        found = _own_detections(reader, settings.keypoints, report)
+    elif settings.start_s > 0 or settings.end_s is not None:
+        # Frames of the file are counted from the start of the video, so all of its times are needed.
+        with VideoReader(reader.info.path) as whole:
+            found = _foreign_keypoints(whole, settings, report)
+        found = replace(found, warnings=(*whole.warnings, *found.warnings))
+    else:
+        found = _foreign_keypoints(reader, settings, report)
+    return _part_of(found, settings)
+
+
+def _part_of(found: Detections, settings: InferSettings) -> Detections:
+    """The frames from start to end of the settings."""
+    if settings.start_s <= 0 and settings.end_s is None:
+        return found
+    end_s = float("inf") if settings.end_s is None else settings.end_s
+    times = found.frame_times_s + _TIME_TOLERANCE_S
+    first, last = (int(np.searchsorted(times, time_s)) for time_s in (settings.start_s, end_s))
+    if first >= last:
+        span = f"{found.frame_times_s[0]:g} to {found.frame_times_s[-1]:g} s" if len(found) else "no frames"
+        raise InputError(f"{settings.keypoints}: nothing from {settings.start_s:g} s to {end_s:g} s; it covers {span}")
+    return found[first:last]
+
+
+def _foreign_keypoints(reader: VideoReader, settings: InferSettings, report: Progress) -> Detections:
+    """Keypoints of another tool for the whole video."""
+    assert settings.keypoints is not None
     layout = {"layout": settings.layout, "joint_map": settings.joint_map}
     # First without a number of frames, so that a file that is of no use is refused before the video is decoded.
     file = read_keypoints(settings.keypoints, replace(reader.info, frame_count=None), **layout)
@@ -230,7 +260,7 @@ def keypoints_from_file(reader: VideoReader, settings: InferSettings, report: Pr
 
 
 def _own_detections(reader: VideoReader, file: str, report: Progress) -> Detections:
-    """Detections that vp3d wrote, of this very video."""
+    """Detections that vp3d wrote for this video."""
     detections = read_detections(file)
     if detections.video_size_wh != reader.info.size_wh:
         made_for, has = ("x".join(map(str, wh)) for wh in (detections.video_size_wh, reader.info.size_wh))
@@ -263,7 +293,7 @@ def expected_frames(info: VideoInfo, settings: InferSettings) -> int | None:
 
 
 def _over_all_frames(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]]) -> Track2D:
-    """A track of the frames ``at`` as one of all; between them nothing is known."""
+    """A track over all frames from one over the frames ``at``; keypoints between them are missing."""
     own = at[track.frames]
     first, rows = int(own[0]), own - own[0]
     frames, joints = int(rows[-1]) + 1, track.skeleton.num_joints

@@ -1,15 +1,16 @@
-"""What a user may choose when a video is turned into motion."""
+"""Inference settings: what a user may choose."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from vp3d_cli.camera import DEFAULT_FOV_DEG, Intrinsics
-from vp3d_cli.detect.base import DEFAULT_DETECTOR
+from vp3d_cli.detect.base import DEFAULT_DETECTOR, parse_detector
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.runtime.devices import check_device
 from vp3d_cli.weights import DEFAULT_LIFTER
@@ -37,7 +38,7 @@ def naming(text: str, name: Callable[[str], str]) -> str:
 
 @dataclass(frozen=True)
 class InferSettings:
-    """What a user may choose.
+    """Settings of inference.
 
     Attributes:
         detector, lifter: names in their registries, or the path of a lifter file.
@@ -56,7 +57,7 @@ class InferSettings:
         chunk_minutes: detect a longer video in chunks of so many minutes, at the same time on several cores; None
             detects it in one piece.
         smooth: strength; 0 is off, 1 usual.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``, ``gpu`` or ``npu``.
         tta: test-time augmentation: average what the lifter gives for the motion as it is, mirrored and, if it was
             trained on such, running backwards.
         height_m: body height, which sets the scale: one camera cannot tell size from distance. A number is that of the
@@ -126,12 +127,36 @@ class InferSettings:
         return self.height_m or USUAL_HEIGHT_M, self.height_m is not None and person == main
 
     def assumptions(self) -> dict[str, Any]:
-        """What is taken for granted because the user did not say; recorded in the result."""
+        """Assumed values that the user did not give; recorded in the result."""
         height = USUAL_HEIGHT_M if self.height_m is None else self.height_m
         assumed: dict[str, Any] = {"height_m": height, "camera": "does not move"}
         if self.intrinsics is None:
             assumed["fov_deg"] = DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg
         return assumed
+
+
+def with_absolute_paths(settings: InferSettings) -> InferSettings:
+    """The same settings for a process with another working folder.
+
+    Lifters, and the options of a detector, may be names: these are paths where there is such a file.
+
+    Raises:
+        ConfigError: the options of the detector are none.
+    """
+
+    def whole(name: str) -> str:
+        return str(Path(name).absolute()) if Path(name).is_file() else name
+
+    changes: dict[str, Any] = {
+        name: whole(value) for name in ("lifter", "trajectory") if (value := getattr(settings, name)) is not None
+    }
+    for name in ("keypoints", "joint_map"):
+        if (path := getattr(settings, name)) is not None:
+            changes[name] = path if "://" in path else str(Path(path).absolute())
+    detector, options = parse_detector(settings.detector)
+    if options:
+        changes["detector"] = f"{detector}:{','.join(f'{key}={whole(value)}' for key, value in options.items())}"
+    return replace(settings, **changes)
 
 
 def _checked_heights(height_m: float | Mapping[int, float] | None) -> float | dict[int, float] | None:

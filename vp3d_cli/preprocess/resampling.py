@@ -6,8 +6,8 @@ import math
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 from vp3d_cli.errors import ConfigError, InputError, ShapeError
 from vp3d_cli.preprocess.smoothing_spline import fit_spline
@@ -128,7 +128,7 @@ def _evaluate(values: DoubleArray, times_s: DoubleArray, new_s: DoubleArray) -> 
     if len(values) == 1 or not len(new_s):
         return np.repeat(values[:1], len(new_s), axis=0)
     inside = np.clip(new_s, times_s[0], times_s[-1])
-    result: DoubleArray = CubicSpline(times_s, values, axis=0)(inside)
+    result: DoubleArray = scipy.interpolate.CubicSpline(times_s, values, axis=0)(inside)
     for near, far, beyond in ((0, 1, new_s < times_s[0]), (-1, -2, new_s > times_s[-1])):
         slope = (values[near] - values[far]) / (times_s[near] - times_s[far])
         result[beyond] += (new_s[beyond] - times_s[near])[:, None] * slope

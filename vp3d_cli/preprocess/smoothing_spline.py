@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.linalg import solveh_banded
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
 from vp3d_cli.types import BoolArray, DoubleArray
 
@@ -81,7 +81,7 @@ def fit_spline(
     level = np.repeat(np.add.reduceat(values * weights[:, None], first) / total, lengths, axis=0)
     loads = (weights * steps)[:, None] * (values - level)
     bands = bands[: min(order + 1, count)]
-    fitted = solveh_banded(bands, loads, lower=True, check_finite=False, overwrite_ab=True)
+    fitted = scipy.linalg.solveh_banded(bands, loads, lower=True, check_finite=False, overwrite_ab=True)
     result: DoubleArray = fitted + level
     return result
 

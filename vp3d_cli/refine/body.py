@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import DoubleArray
@@ -31,4 +31,4 @@ def frame_rate(times_s: DoubleArray) -> float:
 
 def low_pass(values: DoubleArray, sigma_s: float, rate: float) -> DoubleArray:
     """Gaussian low-pass filter along the first axis."""
-    return np.asarray(gaussian_filter1d(values, max(sigma_s * rate, 1e-3), axis=0, mode="nearest"))
+    return np.asarray(scipy.ndimage.gaussian_filter1d(values, max(sigma_s * rate, 1e-3), axis=0, mode="nearest"))

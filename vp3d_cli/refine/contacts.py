@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import label, minimum_filter1d
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
 from vp3d_cli.refine.body import ANKLES, HIP, low_pass, unit_vectors
 from vp3d_cli.types import BoolArray, DoubleArray, stretches
@@ -40,14 +40,14 @@ def find_foot_contacts(joints_cam: DoubleArray, rotation: DoubleArray, rate: flo
     speed = _speed(ankles, _SPEED_SIGMA_S, rate)
     body_speed = _speed(joints_cam[:, [HIP]], _BODY_SIGMA_S, rate)
     height = np.where(seen, ankles @ rotation[2], np.inf)
-    lowest = minimum_filter1d(height.min(axis=1), 2 * int(_LOWEST_WINDOW_S * rate) + 1, mode="nearest")
+    lowest = scipy.ndimage.minimum_filter1d(height.min(axis=1), 2 * int(_LOWEST_WINDOW_S * rate) + 1, mode="nearest")
     above = np.where(seen, height - np.where(np.isfinite(lowest), lowest, 0.0)[:, None], np.inf)
     under_hip = (joints_cam[:, HIP] @ rotation[2])[:, None] - height > _BELOW_HIP_M
     enter = (speed < _BEGIN_M_S + _BEGIN_SHARE * body_speed) & (above < _BEGIN_HEIGHT_M) & under_hip
     stay = (speed < _KEEP_M_S + _KEEP_SHARE * body_speed) & (above < _KEEP_HEIGHT_M) & under_hip
     contacts = np.zeros(enter.shape, np.bool_)
     for foot in range(2):
-        runs, count = label(stay[:, foot])
+        runs, count = scipy.ndimage.label(stay[:, foot])
         begun = np.bincount(runs, enter[:, foot], count + 1) > 0
         begun[0] = False
         contacts[:, foot] = begun[runs]

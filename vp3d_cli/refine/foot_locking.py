@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solveh_banded
-from scipy.ndimage import maximum_filter1d, median_filter
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 
 from vp3d_cli.refine.body import ANKLE_HEIGHT_M, ANKLES, HIP, HIPS, KNEES, low_pass
 from vp3d_cli.types import BoolArray, DoubleArray, stretches
@@ -24,7 +23,7 @@ def smooth_depth(trajectory: DoubleArray, rate: float) -> DoubleArray:
     """Smooth the distance of a root trajectory (T, 3) from the camera; directions do not change."""
     distance = np.linalg.norm(trajectory, axis=1)
     width = 2 * int(_DEPTH_MEDIAN_S * rate / 2) + 1
-    smoothed = low_pass(median_filter(np.log(distance), width, mode="nearest"), _DEPTH_SIGMA_S, rate)
+    smoothed = low_pass(scipy.ndimage.median_filter(np.log(distance), width, mode="nearest"), _DEPTH_SIGMA_S, rate)
     return np.asarray(trajectory * (np.exp(smoothed) / distance)[:, None])
 
 
@@ -81,7 +80,7 @@ def fit_weighted_curve(values: DoubleArray, weights: DoubleArray, cutoff_hz: flo
             for j in range(i, len(offsets)):
                 bands[2 - (j - i), j : j + rows] += k * a * offsets[j]
     right = (weights / max(float(weights.max()), 1e-9))[:, None] * values
-    return np.asarray(solveh_banded(bands, right))
+    return np.asarray(scipy.linalg.solveh_banded(bands, right))
 
 
 def lock_feet(joints: DoubleArray, contacts: BoolArray, level: DoubleArray, rate: float) -> DoubleArray:
@@ -169,4 +168,4 @@ def floor_clearance(joints: DoubleArray, rate: float) -> DoubleArray:
     """Smooth upward shift (T,) that keeps all joints (T, 17, 3) above the floor, z = 0."""
     deep = np.asarray(np.maximum(0.0, _THICKNESS_M - np.nanmin(joints[..., 2], axis=1)))
     width = 2 * int(0.15 * rate) + 1
-    return low_pass(np.asarray(maximum_filter1d(deep, width, mode="nearest")), 0.05, rate)
+    return low_pass(np.asarray(scipy.ndimage.maximum_filter1d(deep, width, mode="nearest")), 0.05, rate)

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from vp3d_cli.refine.body import ANKLES, HIP, HIPS, KNEES, NECK, THORAX, unit_vectors
 from vp3d_cli.types import BoolArray, DoubleArray
@@ -138,7 +138,11 @@ def estimate_up(people: Sequence[PersonMotion], footprints: Footprints) -> Doubl
     fits = []
     for turn in _STARTS if count > 1 else _STARTS[:1]:
         heights = _levels(footprints, index, _up_vector(pitch + turn, roll))
-        fits.append(least_squares(residuals, [pitch + turn, roll, *heights, *([np.median(heights)] if count else [])]))
+        fits.append(
+            scipy.optimize.least_squares(
+                residuals, [pitch + turn, roll, *heights, *([np.median(heights)] if count else [])]
+            )
+        )
     return _up_vector(*min(fits, key=lambda fit: float(fit.cost)).x[:2])
 
 

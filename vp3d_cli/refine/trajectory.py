@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from vp3d_cli.camera import to_rays
 from vp3d_cli.skeletons import COCO_LIMBS, H36M_LIMBS
@@ -126,7 +125,7 @@ def _local_linear_fit(values: DoubleArray, weights: DoubleArray, sigma: float) -
     def sums(signal: DoubleArray, power: int) -> DoubleArray:
         taps = kernel * offsets**power
         padded = np.pad(signal, (reach, reach))
-        return np.asarray(fftconvolve(padded, taps[::-1], mode="valid"))
+        return np.asarray(np.convolve(padded, taps[::-1], mode="valid"))
 
     s0, s1, s2 = (sums(weights, power) for power in (0, 1, 2))
     ridge = 1e-3 * s0 * sigma**2

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from vp3d_cli.camera import project
 from vp3d_cli.pose import Person3D, Pose3D
@@ -181,7 +181,7 @@ def _smooth_center(people: list[_Body], total: int, fps: float) -> DoubleArray:
     centers = summed[frames] / count[frames, None]
     every = np.arange(total)
     path = np.stack([np.interp(every, frames, centers[:, axis]) for axis in range(2)], axis=-1)
-    path = gaussian_filter1d(path, _FOLLOW_SIGMA_S * fps, axis=0, mode="nearest")
+    path = scipy.ndimage.gaussian_filter1d(path, _FOLLOW_SIGMA_S * fps, axis=0, mode="nearest")
     return np.concatenate([path, np.zeros((len(path), 1))], axis=-1)
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from vp3d_cli.track.detections import IntArray, compare_poses, index_pairs
 from vp3d_cli.track.tracklets import VELOCITY_SD, TrackletEnds, two_smallest
@@ -194,7 +193,7 @@ def solve_assignment(first: IntArray, second: IntArray, gain: DoubleArray, count
     none = np.full(count, top)
     # A pair uses its own edge and the mirror edge, which replace two edges of cost top.
     costs = np.concatenate([top - gain, none, none, np.full(len(first), top)])
-    graph = coo_array((costs, (rows, columns)), shape=(2 * count, 2 * count)).tocsr()
-    matched_rows, matched_columns = min_weight_full_bipartite_matching(graph)
+    graph = scipy.sparse.coo_array((costs, (rows, columns)), shape=(2 * count, 2 * count)).tocsr()
+    matched_rows, matched_columns = scipy.sparse.csgraph.min_weight_full_bipartite_matching(graph)
     real = (matched_rows < count) & (matched_columns < count)
     return matched_rows[real].astype(np.intp), matched_columns[real].astype(np.intp)

@@ -142,4 +142,5 @@ class Objective:
 
 def _root(predicted: Tensor, batch: Batch | UnlabelledBatch) -> Tensor:
     """(N, O, 3) root position out of the last output, which is that of the trajectory network."""
-    return decode_root(predicted[:, :, -1], batch.centre, batch.spread)
+    root: Tensor = decode_root(predicted[:, :, -1], batch.centre, batch.spread)
+    return root

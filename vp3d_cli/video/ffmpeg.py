@@ -23,6 +23,7 @@ from vp3d_cli.video.images import max_pixels
 # Every frame crosses a pipe; the default of 64 KiB costs a hundred context switches per frame of HD video, and
 # 1 MiB is the most that Linux grants an ordinary user (/proc/sys/fs/pipe-max-size).
 PIPE_BYTES = 1 << 20
+FFMPEG_VARIABLE = "VP3D_FFMPEG"
 # Demuxers of containers and of raw video streams. Left out are all that open other files or URLs (hls, dash, concat,
 # sdp, imf, image2), that draw text (tty), or that accept almost anything. Sound is in the list to be told apart.
 DEMUXERS = (
@@ -46,7 +47,8 @@ _LINE_PREFIX = re.compile(r"^(\[[^\]]* @ [^\]]*\]\s*)*(Error opening input: )?")
 _SAYS_NOTHING = re.compile(
     r"^(Conversion failed|Error opening (input|output) files?\b|At least one output file|Stream map ''"
     r"|Cannot determine format of input|Could not open encoder before EOF"
-    r"|Nothing was written|Task finished with error|Terminating thread|Last message repeated|\s*$)"
+    r"|Nothing was written|Task finished with error|Error marking filters as finished|Terminating thread"
+    r"|Last message repeated|\s*$)"
 )
 # Runs in the new process before it becomes ffmpeg: the kernel ends it when the thread that started it ends, however
 # that comes (1 is PR_SET_PDEATHSIG, 9 SIGKILL); its data is limited. A preexec_fn could deadlock: we have threads.
@@ -62,19 +64,24 @@ except OSError as error: sys.exit(f"{sys.argv[3]}: {error.strerror}")
 
 
 def find_ffmpeg() -> str:
-    """Path of the ffmpeg program: the system's on PATH, else the one that comes with imageio-ffmpeg.
+    """Path of the ffmpeg program: ``$VP3D_FFMPEG``, else that of the package imageio-ffmpeg, else the one on PATH.
+
+    The package's is newer than that of most systems: those of Debian 12 and Ubuntu 22.04 fail on some damaged files.
 
     Raises:
-        MissingDependencyError: there is neither.
+        MissingDependencyError: there is none, or ``VP3D_FFMPEG`` names no program.
     """
-    system = shutil.which("ffmpeg")
-    if system is not None:
-        return system
+    chosen = os.environ.get(FFMPEG_VARIABLE)
+    if chosen:
+        path = shutil.which(os.path.expanduser(chosen))
+        if path is None:
+            raise MissingDependencyError(f"{FFMPEG_VARIABLE}={chosen}: no such program; correct or unset the variable")
+        return path
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError:
         raise MissingDependencyError(
-            "no ffmpeg on PATH and none in the package imageio-ffmpeg for this system; "
+            "no ffmpeg in the package imageio-ffmpeg for this system and none on PATH; "
             "install ffmpeg (Debian, Ubuntu: apt install ffmpeg)"
         ) from None
 

@@ -26,7 +26,9 @@ _SHORTEST_FRAME_S = 1e-4
 
 
 class VideoWriter:
-    """Write frames to a video file::
+    """Writes frames to a video file.
+
+    Use it in a ``with`` statement::
 
         with VideoWriter("side.mp4", (1920, 1080), frame_times_s=times_s, audio_from="walk.mp4") as out:
             for image in images:

@@ -162,12 +162,19 @@ def test_a_list_that_ends_early_is_a_warning_for_people_may_have_left(tmp_path: 
 def test_image_size_must_match(tmp_path: Path) -> None:
     path = own_file(tmp_path / "own.npz")
     fails(path, r"for images of 640x480 pixels, but clip\.mp4 has 1280x720; detect", video(size_wh=(1280, 720)))
+    scaled = read_keypoints(path, video(size_wh=(1280, 960)))
+    assert scaled.warnings == ("the file was made for images of 640x480 pixels: positions are scaled to 1280x960",)
+    np.testing.assert_allclose(
+        scaled.detections[3].keypoints, 2 * read_keypoints(path).detections[3].keypoints, rtol=1e-6
+    )
     fails(path, r"480x640 \(turned: .*before the video was rotated", video(size_wh=(480, 640)))
 
 
 def test_most_keypoints_outside_the_image(tmp_path: Path) -> None:
     path = dump(tmp_path / "results.json", coco_entries())
-    fails(path, "most keypoints or boxes lie outside the image of 200x100 pixels", video(size_wh=(200, 100)))
+    fails(
+        path, r"100% of the keypoints lie outside the image of 200x100 pixels and reach to", video(size_wh=(200, 100))
+    )
 
 
 def test_boxes_outside_the_image(tmp_path: Path) -> None:
@@ -181,7 +188,7 @@ def test_boxes_outside_the_image(tmp_path: Path) -> None:
     assert file.warnings == ("1 people lie wholly outside the image: left out",)
     for entry in entries:
         entry["bbox"] = [700, 100, 50, 200]
-    fails(dump(tmp_path / "all.json", entries), "most keypoints or boxes lie outside", video())
+    fails(dump(tmp_path / "all.json", entries), "most people lie outside the image of 640x480 pixels", video())
 
 
 def test_normalized_positions_where_pixels_belong(tmp_path: Path) -> None:

@@ -185,9 +185,12 @@ def test_mmpose_demo_takes_keypoints_by_their_names(tmp_path: Path) -> None:
 def test_mmpose_inferencer(tmp_path: Path) -> None:
     frames = [{"frame_id": i, "instances": mmpose_instances("coco17", i)} for i in range(FRAMES)]
     path = dump(tmp_path / "clip.json", frames)
+    check_walk(read_keypoints(path, video()))
     with pytest.raises(InputError, match="--layout coco17 or --layout h36m17"):
-        read_keypoints(path, video())
-    check_walk(read_keypoints(path, video(), layout="coco17"))
+        read_keypoints(dump(tmp_path / "image.json", mmpose_instances("coco17", 0)))
+    human = [{"frame_id": i, "instances": mmpose_instances("h36m17", i)} for i in range(FRAMES)]
+    with pytest.raises(InputError, match=r"not in layout coco17: .*--layout \(h36m17\?\)"):
+        read_keypoints(dump(tmp_path / "human.json", human), video())
     halpe = [{"frame_id": i, "instances": mmpose_instances("halpe26", i)} for i in range(FRAMES)]
     file = read_keypoints(dump(tmp_path / "halpe.json", halpe), video())
     assert file.layout == "halpe26"
@@ -198,6 +201,13 @@ def test_mmpose_folder_of_images_in_natural_order(tmp_path: Path) -> None:
     for i in range(FRAMES):
         dump(tmp_path / f"img{i + 1}.json", mmpose_instances("halpe26", i))
     check_walk(read_keypoints(tmp_path, video()))
+    for i in range(3):
+        dump(tmp_path / f"img{i + 1}.json", [])
+    file = read_keypoints(tmp_path, video())
+    assert [len(people) for people in file.detections] == [0, 0, 0, *[2] * (FRAMES - 3)]
+    for path in tmp_path.iterdir():
+        dump(path, [])
+    assert [len(people) for people in read_keypoints(tmp_path, video()).detections] == [0] * FRAMES
 
 
 # MediaPipe

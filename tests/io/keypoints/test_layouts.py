@@ -12,7 +12,7 @@ from keypoint_samples import (
 )
 
 from vp3d_cli.io.keypoints import LAYOUTS, find_layout
-from vp3d_cli.io.keypoints.layouts import contradiction, joint_name, layout_from_names
+from vp3d_cli.io.keypoints.layouts import joint_name, layout_from_names, layout_problem
 from vp3d_cli.skeletons import COCO17
 
 
@@ -68,8 +68,8 @@ def test_joint_names_however_spelled() -> None:
 def test_a_layout_of_the_same_size_is_refused_by_the_shape_of_the_body(true: str, said: str) -> None:
     points = walk(LAYOUTS[true])
     scores = np.ones(points.shape[:2], np.float32)
-    assert contradiction(LAYOUTS[true], points, scores) is None
-    assert contradiction(LAYOUTS[said], points, scores) is not None
+    assert layout_problem(LAYOUTS[true], points, scores) is None
+    assert layout_problem(LAYOUTS[said], points, scores) is not None
 
 
 @given(
@@ -82,7 +82,7 @@ def test_the_true_layout_is_never_refused(angle: float, stretch: float, scale: f
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = ((points * [stretch, 1.0]) @ turn.T * scale).astype(np.float32)
     points[:, [i for i in LAYOUTS[layout].skeleton.columns(COCO17.joints)[:cut] if i >= 0]] = np.nan
-    assert contradiction(LAYOUTS[layout], points, np.ones(points.shape[:2], np.float32)) is None
+    assert layout_problem(LAYOUTS[layout], points, np.ones(points.shape[:2], np.float32)) is None
 
 
 def test_what_a_joint_hangs_on_follows_from_its_name() -> None:

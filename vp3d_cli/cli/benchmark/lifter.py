@@ -1,4 +1,4 @@
-"""How fast the lifter's network runs: beside a plain matrix product, and beside two straightforward ways to write it.
+"""How fast the lifter's network runs: beside a plain matrix product, and beside two straightforward forms in torch.
 
 All is timed in turn within one run, on the same threads, in seconds of all cores together: other programs that keep the
 cores busy change them little. Figures are medians.
@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from vp3d_cli.errors import WeightsError
 from vp3d_cli.lift.checkpoint import load_lifter_file
-from vp3d_cli.lift.temporal import FoldedTemporalModel, TemporalConfig, TemporalModel, pad_edges
+from vp3d_cli.lift.onnx_export import temporal_to_onnx
+from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel, pad_edges
+from vp3d_cli.runtime.load import load_model
+from vp3d_cli.runtime.processes import granted_threads, usable_cores
 from vp3d_cli.weights import find_lifter
 
 # The side of the matrices whose product counts as what the machine can do.
@@ -34,7 +37,8 @@ class LifterBench:
         name: of the lifter, or its architecture where its parameters are random.
         receptive_field, channels: of the network.
         frames: of one person, lifted without the mirrored half.
-        threads: of torch.
+        threads: of the network and of torch.
+        runtime: and device that run the network.
         multiply_adds: of the network for one frame, neighbours sharing what they can.
         product_rate: multiply-adds of a plain float32 matrix product per second of one core.
         rate: the same of the network, counting only what is necessary.
@@ -49,6 +53,7 @@ class LifterBench:
     channels: int
     frames: int
     threads: int
+    runtime: str
     multiply_adds: int
     product_rate: float
     rate: float
@@ -76,7 +81,10 @@ def bench_lifter(name: str, *, frames: int = 4096, repeats: int = 5) -> LifterBe
     """
     model = _network(name)
     config = model.config
-    folded = FoldedTemporalModel(model)
+    threads = granted_threads() or usable_cores()
+    torch.set_num_threads(threads)
+    state = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+    network = load_model(temporal_to_onnx(state, config, {}), name, precision="f32", threads=threads)
     inputs = torch.randn(1, frames, config.in_joints, config.in_features)
     padded = pad_edges(inputs, config)
     few = padded[:, : min(frames, _few(config)) + config.receptive_field - 1]
@@ -84,7 +92,7 @@ def bench_lifter(name: str, *, frames: int = 4096, repeats: int = 5) -> LifterBe
 
     work: dict[str, Callable[[], object]] = {
         "product": lambda: left @ right,
-        "folded": lambda: folded(padded),
+        "runtime": lambda: network.run(padded.numpy()),
         "dilated": lambda: dilated_form(model, padded),
         "windows": lambda: window_form(model, few),
     }
@@ -96,18 +104,19 @@ def bench_lifter(name: str, *, frames: int = 4096, repeats: int = 5) -> LifterBe
                 run()
                 if turn:  # the first one warms up
                     seconds[what].append(time.process_time() - started)
-        difference = float((folded(padded) - dilated_form(model, padded)).abs().max())
+        difference = float(abs(network.run(padded.numpy())[0] - dilated_form(model, padded).numpy()).max())
     took = {what: median(values) for what, values in seconds.items()}
-    one = took["folded"] / frames
+    one = took["runtime"] / frames
     return LifterBench(
         name=name,
         receptive_field=config.receptive_field,
         channels=config.channels,
         frames=frames,
-        threads=torch.get_num_threads(),
-        multiply_adds=folded.multiply_adds,
+        threads=threads,
+        runtime=str(network.target),
+        multiply_adds=config.multiply_adds,
         product_rate=_PRODUCT_SIDE**3 / took["product"],
-        rate=folded.multiply_adds / one,
+        rate=config.multiply_adds / one,
         frames_per_second=1 / one,
         times_windows=took["windows"] / (few.shape[1] - config.receptive_field + 1) / one,
         times_dilated=took["dilated"] / frames / one,

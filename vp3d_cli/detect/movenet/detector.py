@@ -164,11 +164,12 @@ def load(
     max_people: int = 20,
     min_size_px: float = 48.0,
     threads: int = 0,
+    precision: str = "auto",
 ) -> Detector:
     """Load the MoveNet detector.
 
     Args:
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: see :func:`vp3d_cli.runtime.load.load_model`.
         name: name of the detector in results.
         refiner: weights of the single-person network, ``movenet-thunder`` or ``movenet-lightning``.
         flip: also run the single-person network on the mirrored crop and average: twice the time; on two clips with
@@ -177,11 +178,12 @@ def load(
         max_people: largest number of people tracked at a time.
         min_size_px: drop people whose keypoints span fewer pixels; in smaller people the error of the network, half a
             percent of the crop, is as large as a hand.
-        threads: CPU threads of one run; 0 lets onnxruntime choose.
+        threads: CPU threads of one run; 0 takes all usable cores.
+        precision: ``auto`` (bf16 on processors that compute it natively, else f32), ``f32`` or ``bf16``.
 
     Raises:
         ConfigError: an option is out of range.
-        MissingDependencyError: CUDA was asked for and is not there.
+        MissingDependencyError: no runtime is installed, or the device is not present.
         WeightsError: a weight file is missing or broken.
     """
     for option, value, least in (
@@ -194,8 +196,8 @@ def load(
             raise ConfigError(f"detector {name}: {option} must be at least {least}, got {value}")
     return MoveNetDetector(
         name,
-        SinglePose(refiner, device, threads, flip=flip),
-        MultiPose(device=device, threads=threads),
+        SinglePose(refiner, device, threads, precision=precision, flip=flip),
+        MultiPose(device=device, threads=threads, precision=precision),
         search_every=search_every,
         max_people=max_people,
         min_size_px=min_size_px,

@@ -12,16 +12,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from vp3d_cli.detect.crops import SquareCrop, extract_square
 from vp3d_cli.detect.keypoint_similarity import keypoint_similarity
-from vp3d_cli.errors import MissingDependencyError, WeightsError
-from vp3d_cli.runtime.processes import granted_threads
+from vp3d_cli.runtime.load import load_weights
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray, FloatArray, FrameBGR
-from vp3d_cli.weights import WeightFile, find_weights
+from vp3d_cli.weights import find_weights
 
 # Crops mirrored and compared show both single-person networks about a quarter of a crop pixel too far left
 # (0.55 px between a crop and its mirror image, standard error 0.07, Thunder); added back to both axes.
@@ -70,87 +68,46 @@ def person_similarity(first: Person, second: Person) -> float:
     return keypoint_similarity(first.keypoints, second.keypoints, weights, (first.scale_px() + second.scale_px()) / 2)
 
 
-def open_session(weights: WeightFile, device: str, threads: int) -> Any:
-    """Load an ONNX file.
-
-    Args:
-        weights: verified file.
-        device: ``auto`` (CUDA where onnxruntime has it, else the CPU), ``cpu`` or ``cuda``.
-        threads: of one run on the CPU; 0 takes ``OMP_NUM_THREADS``, and without it lets onnxruntime choose.
-
-    Raises:
-        MissingDependencyError: CUDA was asked for and this onnxruntime cannot use it.
-        WeightsError: the file is no model that onnxruntime reads.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or granted_threads()  # onnxruntime does not look itself
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors only: they are raised as well
-    cuda = "CUDAExecutionProvider"
-    if device == "cuda" and cuda not in ort.get_available_providers():
-        raise MissingDependencyError(
-            "device cuda: this onnxruntime has no CUDA; install onnxruntime-gpu in its place, or use --device cpu"
-        )
-    wanted = [cuda] if device != "cpu" and cuda in ort.get_available_providers() else []
-    try:
-        session = ort.InferenceSession(str(weights.path), options, providers=[*wanted, "CPUExecutionProvider"])
-    except Exception as error:
-        # onnxruntime's exceptions share no public base class
-        raise WeightsError(f"weights {weights.name}: onnxruntime cannot read {weights.path} ({error})") from error
-    if device == "cuda" and cuda not in session.get_providers():
-        raise MissingDependencyError(
-            "device cuda: onnxruntime-gpu is installed but found no usable GPU; check the driver, or use --device cpu"
-        )
-    return session
-
-
-def expect_shapes(
-    session: Any, weights: WeightFile, inputs: list[int | None], outputs: list[int | None], what: str
-) -> None:
-    """Check that a network takes and gives one array of these shapes; None stands for any length.
-
-    Raises:
-        WeightsError: it does not.
-    """
-    for ends, expected in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
-        fits = len(ends) == 1 and len(ends[0].shape) == len(expected)
-        if not fits or any(e not in (None, s) for e, s in zip(expected, ends[0].shape, strict=True)):
-            raise WeightsError(f"weights {weights.name}: not {what} ({weights.path} has other inputs or outputs)")
-
-
 class SinglePose:
     """Thunder or Lightning: the keypoints of the one person in the middle of a square.
 
     Args:
         name: of the weights.
-        device, threads: see :func:`open_session`.
-        flip: look at the mirrored square as well and take the mean of both.
+        device, threads, precision: see :func:`vp3d_cli.runtime.load.load_model`.
+        flip: run on the mirrored square as well and average the two.
+
+    Raises:
+        As :func:`vp3d_cli.runtime.load.load_model`.
     """
 
-    def __init__(self, name: str, device: str = "auto", threads: int = 0, *, flip: bool = False) -> None:
+    def __init__(
+        self, name: str, device: str = "auto", threads: int = 0, *, precision: str = "auto", flip: bool = False
+    ) -> None:
         weights = find_weights(name)
         self.sha256 = weights.sha256
         self._flip = flip
-        self._session = open_session(weights, device, threads)
-        expect_shapes(self._session, weights, [1, None, None, 3], [1, 1, 17, 3], "a single-person MoveNet")
-        self.size = int(self._session.get_inputs()[0].shape[1])
+        self._model = load_weights(weights, device, precision=precision, threads=threads, requests=2 if flip else 1)
+        self._model.expect([(1, None, None, 3)], [(1, 1, 17, 3)], "a single-person MoveNet")
+        self.size = int(self._model.inputs[0].shape[1] or 0)
 
     def __call__(self, image: FrameBGR, roi: SquareCrop) -> Person:
         """Keypoints of the person in ``roi``, in pixels of ``image``; the person's score is left 0."""
         patch = cv2.cvtColor(extract_square(image, roi, self.size), cv2.COLOR_BGR2RGB)
-        points, scores = self._run(patch)
+        patches = [patch, np.ascontiguousarray(patch[:, ::-1])] if self._flip else [patch]
+        requests = [self._model.start(view[None].astype(np.int32)) for view in patches]
+        points, scores = self._decode(requests[0].result())
         if self._flip:
             swap = list(COCO17.flip_order)
-            mirrored, mirrored_scores = self._run(np.ascontiguousarray(patch[:, ::-1]))
+            mirrored, mirrored_scores = self._decode(requests[1].result())
             mirrored, mirrored_scores = (mirrored * (-1, 1) + (1, 0))[swap], mirrored_scores[swap]
             weight = (scores / np.maximum(scores + mirrored_scores, 1e-6))[:, None]
             points = weight * points + (1 - weight) * mirrored
             scores = ((scores + mirrored_scores) / 2).astype(np.float32)
         return Person(roi.to_image(points).astype(np.float32), scores, 0.0)
 
-    def _run(self, patch: NDArray[np.uint8]) -> tuple[DoubleArray, FloatArray]:
-        """Points (17, 2) x y in 0..1 of an RGB patch, and scores (17,)."""
-        output = self._session.run(None, {"input": patch[None].astype(np.int32)})[0][0, 0]
+    def _decode(self, outputs: list[NDArray[Any]]) -> tuple[DoubleArray, FloatArray]:
+        """Points (17, 2) x y in 0..1 of the square, and scores (17,), from the network's outputs."""
+        output = outputs[0][0, 0]
         points = output[:, 1::-1].astype(np.float64) + _OFFSET_PX / self.size
         return points, np.clip(output[:, 2], 0, 1).astype(np.float32)
 
@@ -160,11 +117,13 @@ class MultiPose:
 
     stride = 32  # the network's coarsest level; input sides must be multiples of it
 
-    def __init__(self, name: str = "movenet-multipose", device: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, name: str = "movenet-multipose", device: str = "auto", threads: int = 0, *, precision: str = "auto"
+    ) -> None:
         weights = find_weights(name)
         self.sha256 = weights.sha256
-        self._session = open_session(weights, device, threads)
-        expect_shapes(self._session, weights, [1, None, None, 3], [1, 6, 56], "MoveNet MultiPose")
+        self._model = load_weights(weights, device, precision=precision, threads=threads)
+        self._model.expect([(1, None, None, 3)], [(1, 6, 56)], "MoveNet MultiPose")
 
     def __call__(self, image: FrameBGR, long_side: int) -> list[Person]:
         """People in ``image``, seen at a size of ``long_side`` pixels along its longer side, aspect ratio kept.
@@ -184,7 +143,7 @@ class MultiPose:
         padded = np.zeros((1, outer_h, outer_w, 3), np.int32)
         padded[0, :inner_h, :inner_w] = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)
         people: list[Person] = []
-        for row in self._session.run(None, {"input": padded})[0][0]:
+        for row in self._model.run(padded)[0][0]:
             if row[55] < 0.1:
                 continue
             points = row[:51].reshape(17, 3)

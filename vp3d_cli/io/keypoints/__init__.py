@@ -1,4 +1,4 @@
-"""2D keypoints that other tools made, read in place of a detector; and ours, written for other tools.
+"""Reading and writing of 2D keypoint files: those of other tools, and ours in formats of other tools.
 
 A format is a module with a :class:`~vp3d_cli.io.keypoints.base.KeypointReader` and a line in :mod:`vp3d_cli.plugins`.
 It is recognised by the content of the file, not by its name; the layout is the file's own or the user's, never guessed
@@ -17,8 +17,8 @@ from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.keypoints import coco, native, videopose3d
 from vp3d_cli.io.keypoints.assemble import KeypointFile, assemble
 from vp3d_cli.io.keypoints.base import KeypointReader
+from vp3d_cli.io.keypoints.instances import ReaderOptions, WriteRequest
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, Layout, find_layout, list_layouts
-from vp3d_cli.io.keypoints.people import ReadOptions, WriteJob
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.plugins import KEYPOINT_READERS
 from vp3d_cli.types import DoubleArray, Track2D, VideoInfo
@@ -39,11 +39,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class KeypointWriter:
-    """A format that can be written.
+    """A keypoint format that can be written.
 
     Attributes:
         name: what ``--format`` takes.
-        title: one line for people.
+        title: description on one line.
         suffix: the usual ending of its files.
         write: writes to a stream, and returns what the format lost, one line each.
     """
@@ -51,7 +51,7 @@ class KeypointWriter:
     name: str
     title: str
     suffix: str
-    write: Callable[[IO[bytes], WriteJob], list[str]]
+    write: Callable[[IO[bytes], WriteRequest], list[str]]
 
 
 WRITERS: dict[str, KeypointWriter] = {
@@ -71,7 +71,7 @@ def read_keypoints(
     layout: str | None = None,
     joint_map: Mapping[str, str] | str | Path | None = None,
 ) -> KeypointFile:
-    """Read 2D keypoints that another tool, or vp3d, made.
+    """Read the 2D keypoints of another tool, or of vp3d.
 
     Args:
         path: file, or folder of files.
@@ -91,7 +91,7 @@ def read_keypoints(
     """
     source = Source(path)
     if source.kind == "folder" and not any(source.path.iterdir()):
-        raise InputError(f"{source}: is an empty folder; give the folder that has the keypoint files")
+        raise InputError(f"{source}: is an empty folder; give the folder with the keypoint files")
     readers: dict[str, KeypointReader] = KEYPOINT_READERS.loaded()
     found = next((reader for reader in readers.values() if reader.matches(source)), None)
     if found is None:
@@ -99,7 +99,7 @@ def read_keypoints(
         raise InputError(f"{source}: unknown keypoint format; known: {known}")
     mapping = Path(joint_map) if isinstance(joint_map, str) else joint_map
     given = dict(mapping) if isinstance(mapping, Mapping) else mapping
-    raw = found.read(source, ReadOptions(video=video, layout=layout, joint_map=given))
+    raw = found.read(source, ReaderOptions(video=video, layout=layout, joint_map=given))
     return assemble(source, raw, found.name, video)
 
 
@@ -115,11 +115,11 @@ def write_keypoints(
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """Write 2D keypoints.
+    """Write a file of 2D keypoints.
 
     Args:
-        path: where to.
-        tracks: everyone; none is allowed.
+        path: file to write.
+        tracks: the people; may be empty.
         frame_times_s: (T,) seconds, of all frames of the video.
         fps: frames per second.
         size_wh: image size, pixels.
@@ -143,6 +143,6 @@ def write_keypoints(
     if last > len(frame_times_s):
         raise ConfigError(f"frame_times_s has {len(frame_times_s)} frames, but somebody is seen up to frame {last}")
     name = video_name or path.stem.removeprefix("data_2d_custom_")
-    job = WriteJob(path, tracks, frame_times_s, fps, size_wh, name, provenance or {})
+    job = WriteRequest(path, tracks, frame_times_s, fps, size_wh, name, provenance or {})
     with replacing(path, overwrite) as stream:
         return WRITERS[format].write(stream, job)

@@ -1,4 +1,4 @@
-"""From a file's people, in its own numbering, to keypoints for each frame of the video.
+"""Conversion of the instances of a file to detections for each frame of the video.
 
 One set of rules for every format:
 
@@ -21,14 +21,15 @@ from itertools import pairwise
 import numpy as np
 
 from vp3d_cli.errors import InputError
-from vp3d_cli.io.keypoints.layouts import LAYOUTS, contradiction
-from vp3d_cli.io.keypoints.people import IntArray, RawPeople, any_of
+from vp3d_cli.io.keypoints.instances import Instances, IntArray
+from vp3d_cli.io.keypoints.layouts import LAYOUTS, layout_problem
+from vp3d_cli.io.keypoints.parsing import any_along
+from vp3d_cli.io.keypoints.resolution import match_resolution
 from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Keypoints2D, Track2D, VideoInfo, tracks_by_id
 
 # Crown and soles lie beyond eyes and ankles: those are at 0.936 and 0.039 of the body height (Drillis & Contini
 # 1966), so a body is 1.115 times as tall as its keypoints.
 _BOX_MARGIN = 0.06
-_OUTSIDE_MARGIN = 0.1  # of the image; keypoints further out count as outside
 _MAX_PIXELS = 1e6
 _MOST = 0.5
 _FPS_TOLERANCE = 0.01
@@ -37,7 +38,7 @@ _MAX_FRAMES = 10_000_000  # four days at 30 frames per second
 
 @dataclass(frozen=True)
 class KeypointFile:
-    """2D keypoints read from a file, in the form that a detector gives.
+    """2D keypoints read from a file, in the same form as those of a detector.
 
     Attributes:
         detections: everyone in each frame, pixels; as many frames as the video has, where it is known.
@@ -46,7 +47,7 @@ class KeypointFile:
         format: the file's format.
         fps: the frame rate that the file states.
         size_wh: the image size that the file states, pixels.
-        warnings: what the user should know, one line each.
+        warnings: warnings for the user, one line each.
         frame_times_s: (T,) seconds, where the file has them.
     """
 
@@ -70,8 +71,8 @@ class KeypointFile:
         return None if self.ids is None else tracks_by_id(self.detections, self.ids)
 
 
-def assemble(path: object, raw: RawPeople, format_name: str, video: VideoInfo | None) -> KeypointFile:
-    """Bring a file's people into the form that a detector gives, and check them against the video.
+def assemble(path: object, raw: Instances, format_name: str, video: VideoInfo | None) -> KeypointFile:
+    """Convert instances to detections for each frame, and check them against the video.
 
     Args:
         path: the file, for messages.
@@ -86,8 +87,8 @@ def assemble(path: object, raw: RawPeople, format_name: str, video: VideoInfo | 
     if not raw.has_scores and len(raw):
         notes.append("the file has no confidence: 1 is taken for every keypoint in it")
     _clean(raw, notes)
-    raw.select(any_of(np.isfinite(raw.points), (1, 2)))
-    problem = contradiction(raw.layout, raw.points, raw.scores)
+    raw.select(any_along(np.isfinite(raw.points), (1, 2)))
+    problem = layout_problem(raw.layout, raw.points, raw.scores)
     if problem is not None:
         others = [
             o.name for o in LAYOUTS.values() if o.num_joints == raw.layout.num_joints and o.name != raw.layout.name
@@ -96,11 +97,12 @@ def assemble(path: object, raw: RawPeople, format_name: str, video: VideoInfo | 
             f"{path}: not in layout {raw.layout.name}: {problem}; give the right one with --layout"
             + (f" ({' or '.join(others)}?)" if others else "")
         )
-    size_wh = _check_size(path, raw, video)
+    match_resolution(path, raw, video, notes)
+    size_wh = video.size_wh if video is not None else raw.size_wh
     boxes = _boxes(raw)
     _number_frames(path, raw, video, notes)
     num_frames = _fit_length(path, raw, video, notes)
-    kept = any_of(np.isfinite(raw.points), (1, 2)) & (raw.frames < num_frames)
+    kept = any_along(np.isfinite(raw.points), (1, 2)) & (raw.frames < num_frames)
     if size_wh is not None:
         kept &= ~_outside(path, raw, boxes, size_wh, notes)
     raw.boxes_xyxy = boxes
@@ -120,7 +122,7 @@ def assemble(path: object, raw: RawPeople, format_name: str, video: VideoInfo | 
     )
 
 
-def _clean(raw: RawPeople, notes: list[str]) -> None:
+def _clean(raw: Instances, notes: list[str]) -> None:
     """Apply the rules for confidence and missing keypoints."""
     raw.points, scores = raw.points.copy(), raw.scores
     bad = ~np.isfinite(scores)
@@ -135,38 +137,19 @@ def _clean(raw: RawPeople, notes: list[str]) -> None:
     if below.any():
         notes.append(f"{int((below & ~bad).sum())} confidences are below 0: taken as 0")
     with np.errstate(invalid="ignore"):
-        absurd = any_of(np.abs(raw.points) > _MAX_PIXELS, -1)
+        absurd = any_along(np.abs(raw.points) > _MAX_PIXELS, -1)
     if absurd.any():
         notes.append(f"{int(absurd.sum())} keypoints lie far beyond any image: taken as missing")
-    missing = bad | absurd | any_of(~np.isfinite(raw.points), -1) | (raw.points == 0).all(axis=-1)
+    missing = bad | absurd | any_along(~np.isfinite(raw.points), -1) | (raw.points == 0).all(axis=-1)
     raw.points[missing] = np.nan
     raw.scores = np.where(missing, 0.0, np.clip(scores, 0.0, 1.0)).astype(np.float32)
 
 
-def _check_size(path: object, raw: RawPeople, video: VideoInfo | None) -> tuple[int, int] | None:
-    """The image size, if anyone knows it."""
-    if video is not None and raw.size_wh is not None and raw.size_wh != video.size_wh:
-        turned = " (turned: was it made before the video was rotated upright?)" if (
-            raw.size_wh == video.size_wh[::-1]
-        ) else ""  # fmt: skip
-        raise InputError(
-            f"{path}: made for images of {raw.size_wh[0]}x{raw.size_wh[1]} pixels, but {video.path.name} has "
-            f"{video.width}x{video.height}{turned}; detect keypoints in this video"
-        )
-    finite = np.isfinite(raw.points)
-    if finite.any() and float(np.abs(raw.points[finite]).max()) <= 1.0:
-        raise InputError(
-            f"{path}: all positions lie within -1..1, so they are not pixels; write pixels "
-            "(OpenPose: --keypoint_scale 0)"
-        )
-    return video.size_wh if video is not None else raw.size_wh
-
-
-def _boxes(raw: RawPeople) -> FloatArray:
+def _boxes(raw: Instances) -> FloatArray:
     """(M, 4) the file's boxes where they are valid, else around the keypoints."""
     boxes = np.where(np.abs(raw.boxes_xyxy) < _MAX_PIXELS, raw.boxes_xyxy, np.nan)
     with np.errstate(invalid="ignore"):
-        valid = ~any_of(~np.isfinite(boxes) | (boxes[:, 2:] <= boxes[:, :2]).repeat(2, axis=1), 1)
+        valid = ~any_along(~np.isfinite(boxes) | (boxes[:, 2:] <= boxes[:, :2]).repeat(2, axis=1), 1)
     finite = np.isfinite(raw.points)
     low = np.where(finite, raw.points, np.inf).min(axis=1, initial=np.inf)
     high = np.where(finite, raw.points, -np.inf).max(axis=1, initial=-np.inf)
@@ -175,8 +158,8 @@ def _boxes(raw: RawPeople) -> FloatArray:
     return np.where(valid[:, None], boxes, around).astype(np.float32)
 
 
-def _number_frames(path: object, raw: RawPeople, video: VideoInfo | None, notes: list[str]) -> None:
-    """Make frame numbers count from 0.
+def _number_frames(path: object, raw: Instances, video: VideoInfo | None, notes: list[str]) -> None:
+    """Renumber frames so that they count from 0.
 
     Tools that count from 1, and image sequences that start anywhere, are told by the video: their last number, or
     the span of their numbers, is its frame count.
@@ -198,8 +181,8 @@ def _number_frames(path: object, raw: RawPeople, video: VideoInfo | None, notes:
         notes.append(f"frames are numbered from {offset}: {offset} is taken as the first frame of the video")
 
 
-def _fit_length(path: object, raw: RawPeople, video: VideoInfo | None, notes: list[str]) -> int:
-    """Frames of the result: the video's, if the file fits it."""
+def _fit_length(path: object, raw: Instances, video: VideoInfo | None, notes: list[str]) -> int:
+    """Number of frames of the result: that of the video, if the file fits it."""
     last = int(raw.frames.max(initial=-1)) + 1
     length = max(last, raw.num_frames or 0)
     count = video.frame_count if video is not None else None
@@ -220,17 +203,13 @@ def _fit_length(path: object, raw: RawPeople, video: VideoInfo | None, notes: li
     return count
 
 
-def _outside(path: object, raw: RawPeople, boxes: FloatArray, size_wh: tuple[int, int], notes: list[str]) -> BoolArray:
+def _outside(path: object, raw: Instances, boxes: FloatArray, size_wh: tuple[int, int], notes: list[str]) -> BoolArray:
     """(M,) people wholly outside the image."""
     size = np.asarray(size_wh, np.float32)
-    margin = _OUTSIDE_MARGIN * size
-    seen = np.isfinite(raw.points[..., 0])
-    with np.errstate(invalid="ignore"):
-        far = any_of((raw.points < -margin) | (raw.points > size + margin), -1) & seen
-    gone = any_of((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size), 1)
-    if far.sum() > _MOST * seen.sum() or gone.sum() > _MOST * len(gone):
+    gone = any_along((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size), 1)
+    if gone.sum() > _MOST * len(gone):
         raise InputError(
-            f"{path}: most keypoints or boxes lie outside the image of {size_wh[0]}x{size_wh[1]} pixels; "
+            f"{path}: most people lie outside the image of {size_wh[0]}x{size_wh[1]} pixels; "
             "give keypoints of this very video, at its full size"
         )
     if gone.any():
@@ -238,13 +217,13 @@ def _outside(path: object, raw: RawPeople, boxes: FloatArray, size_wh: tuple[int
     return gone
 
 
-def _check_rate(raw: RawPeople, video: VideoInfo | None, notes: list[str]) -> None:
+def _check_rate(raw: Instances, video: VideoInfo | None, notes: list[str]) -> None:
     if video is not None and raw.fps and abs(raw.fps - video.fps) > _FPS_TOLERANCE * video.fps:
         notes.append(f"the file says {raw.fps:g} frames per second, the video {video.fps:g}: the video's is used")
 
 
 def _by_frame(
-    path: object, raw: RawPeople, num_frames: int, notes: list[str]
+    path: object, raw: Instances, num_frames: int, notes: list[str]
 ) -> tuple[list[Keypoints2D], list[tuple[int, ...]] | None]:
     order = np.argsort(raw.frames, kind="stable")
     raw.select(order)

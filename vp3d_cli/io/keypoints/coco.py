@@ -14,17 +14,8 @@ import numpy as np
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.base import KeypointReader
-from vp3d_cli.io.keypoints.people import (
-    PeopleBuilder,
-    RawPeople,
-    ReadOptions,
-    WriteJob,
-    to_box,
-    to_frame,
-    to_identity,
-    to_keypoints,
-    to_number,
-)
+from vp3d_cli.io.keypoints.instances import Instances, InstancesBuilder, ReaderOptions, WriteRequest
+from vp3d_cli.io.keypoints.parsing import parse_box, parse_frame, parse_identity, parse_keypoints, parse_number
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.types import Track2D
 
@@ -34,30 +25,33 @@ PERSON_CATEGORY = 1
 
 def is_result_list(document: Any) -> bool:
     """Whether this is a list of people with ``image_id`` and flat ``keypoints``, COCO's or AlphaPose's."""
-    if not isinstance(document, list) or not document or not isinstance(document[0], dict):
-        return False
-    return "image_id" in document[0] and "keypoints" in document[0]
+    return isinstance(document, list) and any(map(_is_result, document))
+
+
+def _is_result(entry: Any) -> bool:
+    return isinstance(entry, dict) and "image_id" in entry and "keypoints" in entry
 
 
 def matches(source: Source) -> bool:
     """Whether this is a COCO results file; AlphaPose's, which is much alike, has names for images."""
     document = source.document
     nobody = source.kind == "json" and document == []
-    return nobody or (is_result_list(document) and not is_alphapose(document[0]))
+    return nobody or (is_result_list(document) and not is_alphapose(document))
 
 
-def is_alphapose(entry: dict[str, Any]) -> bool:
-    """Whether an entry of a result list is AlphaPose's."""
-    return isinstance(entry["image_id"], str) or "box" in entry or "idx" in entry
+def is_alphapose(document: list[Any]) -> bool:
+    """Whether a result list is AlphaPose's, which has names for images."""
+    entries = filter(_is_result, document)
+    return any(isinstance(entry["image_id"], str) or "box" in entry or "idx" in entry for entry in entries)
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read a results file.
 
     Raises:
         InputError: an entry is broken, or the layout is unknown.
     """
-    people = PeopleBuilder()
+    people = InstancesBuilder()
     skipped = 0
     for i, entry in enumerate(source.document):
         where = f"{source}: entry {i}"
@@ -68,10 +62,10 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
         people.add(
             where,
             frame_number(where, entry["image_id"]),
-            to_keypoints(where, entry["keypoints"]),
-            box_xyxy=to_box(where, entry.get("bbox"), is_xywh=True),
-            score=to_number(where, entry.get("score"), "score"),
-            person_id=to_identity(where, entry.get("track_id")),
+            parse_keypoints(where, entry["keypoints"]),
+            box_xyxy=parse_box(where, entry.get("bbox"), is_xywh=True),
+            score=parse_number(where, entry.get("score"), "score"),
+            person_id=parse_identity(where, entry.get("track_id")),
         )
     raw = people.build(source, options, implied=_LAYOUTS)
     raw.frames_seen = raw.frames
@@ -81,30 +75,30 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
 
 
 def check_entry(where: object, entry: Any) -> None:
-    """Check that an entry of a result list has what every entry has.
+    """Check that an entry of a result list has an image and keypoints.
 
     Raises:
-        InputError: it has not.
+        InputError: it lacks one of them.
     """
-    if not isinstance(entry, dict) or "image_id" not in entry or "keypoints" not in entry:
+    if not _is_result(entry):
         raise InputError(f"{where}: has no image_id or no keypoints; write the file again")
 
 
 def frame_number(where: object, image_id: object) -> int:
-    """The frame that an ``image_id`` means: a number, or the last number in a file name such as ``12.jpg``.
+    """Frame number of an ``image_id``: a number, or the last number in a file name such as ``12.jpg``.
 
     Raises:
         InputError: there is none.
     """
     if not isinstance(image_id, str):
-        return to_frame(where, image_id)
+        return parse_frame(where, image_id)
     numbers = re.findall(r"\d+", re.sub(r"\.[A-Za-z]\w*$", "", image_id))
     if not numbers:
         raise InputError(f"{where}: no frame number in image_id {image_id!r}; name the images by their numbers")
-    return to_frame(where, int(numbers[-1]))
+    return parse_frame(where, int(numbers[-1]))
 
 
-def write(stream: IO[bytes], job: WriteJob) -> list[str]:
+def write(stream: IO[bytes], job: WriteRequest) -> list[str]:
     """Write COCO results frame by frame: ``image_id`` counts frames from 0, ``track_id`` is the person.
 
     A missing keypoint is 0, 0, 0, and so is one that was filled in, which this format cannot mark. ``score`` is the

@@ -21,8 +21,8 @@ import numpy as np
 
 from vp3d_cli.errors import InputError, MissingDependencyError
 from vp3d_cli.io.keypoints.base import KeypointReader
+from vp3d_cli.io.keypoints.instances import Instances, ReaderOptions, instances_from_tracks
 from vp3d_cli.io.keypoints.layouts import Layout, joint_name
-from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, from_tracks
 from vp3d_cli.io.keypoints.source import Source, float_or_nan
 from vp3d_cli.io.restricted_pickle import loads_pickle
 from vp3d_cli.skeletons import COCO17
@@ -43,7 +43,7 @@ def matches(source: Source) -> bool:
     return bool(source.rows) and source.rows[0][0].strip() == "scorer"
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read a table of predictions.
 
     Raises:
@@ -68,7 +68,7 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
         return np.moveaxis(np.array(picked), -1, 1)  # (P, T, J)
 
     has_scores = all((person, part, "likelihood") in place for person in people for part in wanted)
-    return from_tracks(
+    return instances_from_tracks(
         np.stack([values("x"), values("y")], axis=-1),
         values("likelihood") if has_scores else None,
         Layout("joint map", f"{len(wanted)} body parts of DeepLabCut", tuple(wanted.values())),

@@ -1,7 +1,7 @@
-"""Layouts: which joint each keypoint of a file is.
+"""Keypoint layouts: the joint that each keypoint of a file stands for.
 
 A layout is named by the file, by its format, or by the user; never by a number of joints alone, since COCO and
-Human3.6M both have 17. Geometry never chooses a layout, but it may refuse one: :func:`contradiction`.
+Human3.6M both have 17. Geometry never chooses a layout, but it may refuse one: :func:`layout_problem`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from vp3d_cli.types import DoubleArray, FloatArray
 
 @dataclass(frozen=True)
 class Layout:
-    """An order of joints.
+    """A keypoint layout: an order of joints.
 
     Attributes:
-        name: what results state and ``--layout`` takes.
-        title: what people call it.
+        name: name in results and for ``--layout``.
+        title: usual name, for messages.
         joints: J names; those of COCO are spelled as in :data:`~vp3d_cli.skeletons.COCO17`.
     """
 
@@ -34,12 +34,12 @@ class Layout:
 
     @property
     def num_joints(self) -> int:
-        """J."""
+        """J, the number of joints."""
         return len(self.joints)
 
     @cached_property
     def skeleton(self) -> Skeleton:
-        """The joints with what each hangs on."""
+        """The joints with their parents and bones."""
         return skeleton_of(self.name, self.joints)
 
     def indices(self, *joints: str) -> list[int]:
@@ -82,7 +82,7 @@ def list_layouts() -> str:
 def choose_layout(
     path: object, num_joints: int, *, asked: str | None, stated: Layout | None = None, implied: Sequence[str] = ()
 ) -> Layout:
-    """The layout of a file.
+    """Choose the layout of a file.
 
     Args:
         path: the file, for messages.
@@ -162,11 +162,11 @@ _LEGS_RATIO_MAX = 3.2  # longer leg to shorter leg (2.8)
 _ARM_TO_LEG_MAX = 2.5  # longer arm to shorter leg (2.1)
 _MIDHIP_MAX = 0.15  # middle of the hips from the midpoint of both (0 by definition)
 _CONFIDENT = 0.3  # below, tools guess
-_MIN_PEOPLE = 5  # fewer say nothing about the layout
+MIN_PEOPLE = 5  # fewer say nothing about the layout
 
 
-def contradiction(layout: Layout, points: FloatArray, scores: FloatArray) -> str | None:
-    """Why keypoints cannot be in a layout, judged by medians over all people with a torso; None if they may be.
+def layout_problem(layout: Layout, points: FloatArray, scores: FloatArray) -> str | None:
+    """Explain why keypoints cannot be in a layout, by median body proportions; None if they can.
 
     Args:
         layout: the layout that they are said to have.
@@ -178,7 +178,7 @@ def contradiction(layout: Layout, points: FloatArray, scores: FloatArray) -> str
     torso = np.isfinite(seen[:, shoulders, 0]).any(axis=1) & np.isfinite(seen[:, hips, 0]).any(axis=1)
     size = _spread(seen)
     seen, size = seen[torso & (size > 0)], size[torso & (size > 0)]
-    if len(seen) < _MIN_PEOPLE:
+    if len(seen) < MIN_PEOPLE:
         return None
     if _median(_spread(seen[:, layout.indices("nose", *both_sides("eye", "ear"))]) / size) > _HEAD_MAX:
         return "nose, eyes and ears lie as far apart as a body is long"

@@ -29,18 +29,9 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.base import KeypointReader
+from vp3d_cli.io.keypoints.instances import Instances, InstancesBuilder, ReaderOptions
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, joint_name
-from vp3d_cli.io.keypoints.people import (
-    NO_ID,
-    PeopleBuilder,
-    RawPeople,
-    ReadOptions,
-    to_float32,
-    to_frame,
-    to_identity,
-    to_keypoints,
-    to_number,
-)
+from vp3d_cli.io.keypoints.parsing import NO_ID, parse_frame, parse_identity, parse_keypoints, parse_number, to_float32
 from vp3d_cli.io.keypoints.source import Source, float_or_nan
 from vp3d_cli.types import DoubleArray
 
@@ -80,14 +71,14 @@ def matches(source: Source) -> bool:
     return frames is not None and any(_looks_like_pose(pose) for frame in frames for pose in _poses(frame))
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read landmarks and scale them to pixels.
 
     Raises:
         InputError: the file is broken, does not have MediaPipe's 33 landmarks, is in pixels or metres, or nobody
             knows the image size.
     """
-    people = PeopleBuilder()
+    people = InstancesBuilder()
     if source.kind == "csv":
         covered, size_wh = _read_csv(source, people), None
     else:
@@ -106,7 +97,7 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
     return raw
 
 
-def _check_normalized(source: Source, raw: RawPeople) -> None:
+def _check_normalized(source: Source, raw: Instances) -> None:
     finite = raw.points[np.isfinite(raw.points)]
     if len(finite) == 0:
         return
@@ -122,7 +113,7 @@ def _check_normalized(source: Source, raw: RawPeople) -> None:
         )
 
 
-def _read_csv(source: Source, people: PeopleBuilder) -> int | None:
+def _read_csv(source: Source, people: InstancesBuilder) -> int | None:
     header = [cell.strip() for cell in source.rows[0]]
     frame_column, person_column = _column(header, _FRAME_KEYS), _column(header, _PERSON_KEYS)
     poses: dict[tuple[int, int], DoubleArray] = {}
@@ -135,8 +126,8 @@ def _read_csv(source: Source, people: PeopleBuilder) -> int | None:
         if len(row) != len(header):
             raise InputError(f"{where}: {len(row)} cells, but the header has {len(header)}; was the file cut short?")
         try:
-            frame = i if frame_column is None else to_frame(where, float_or_nan(row[frame_column]))
-            person = NO_ID if person_column is None else to_identity(where, float_or_nan(row[person_column]))
+            frame = i if frame_column is None else parse_frame(where, float_or_nan(row[frame_column]))
+            person = NO_ID if person_column is None else parse_identity(where, float_or_nan(row[person_column]))
             pose = poses.setdefault((frame, person), np.full((_COUNT, 3), np.nan))
             if long is not None:
                 pose[_landmark(row[long[0]], 0)] = [float_or_nan(row[c]) if c >= 0 else np.nan for c in long[1:]]
@@ -220,14 +211,14 @@ def _looks_like_pose(pose: Any) -> bool:
     )
 
 
-def _read_json(source: Source, people: PeopleBuilder) -> int | None:
+def _read_json(source: Source, people: InstancesBuilder) -> int | None:
     frames = _json_frames(source.document) or []
     numbered = False
     for i, frame in enumerate(frames):
         where = f"{source}: frame {i}"
         number = _frame_key(frame)
         numbered |= number is not None
-        index = to_frame(where, i if number is None else number)
+        index = parse_frame(where, i if number is None else number)
         for pose in _poses(frame):
             if not _looks_like_pose(pose):
                 raise InputError(f"{where}: not {_COUNT} landmarks; {_CONVENTIONS}")
@@ -252,14 +243,14 @@ def _pose(where: str, pose: list[Any]) -> NDArray[np.float32]:
             rows.append([landmark[0], landmark[1], landmark[3] if len(landmark) > 3 else None])
         else:
             raise InputError(f"{where}: a landmark is {landmark!r}; {_CONVENTIONS}")
-    return to_keypoints(where, rows)
+    return parse_keypoints(where, rows)
 
 
 def _stated_size(source: Source) -> tuple[int, int] | None:
     document = source.document
     if not isinstance(document, dict):
         return None
-    width, height = (to_number(source, document.get(key), key) for key in ("width", "height"))
+    width, height = (parse_number(source, document.get(key), key) for key in ("width", "height"))
     return (int(width), int(height)) if width > 0 and height > 0 else None
 
 

@@ -1,4 +1,4 @@
-"""vp3d's own files: detections, and the 2D part of a pose file.
+"""vp3d's own keypoint files: detections files, and the 2D part of pose files.
 
 Read are ``vp3d-detections/1`` (see :mod:`vp3d_cli.io.detections`), ``vp3d-pose/1``, and ``vp3d-keypoints/1`` of earlier
 versions, which is the 2D part of a pose file by itself. Written is ``vp3d-detections/1``. Keypoints that were filled in
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from vp3d_cli.errors import InputError, OutputError, ShapeError
 from vp3d_cli.io.detections import Detections, detections_from_tracks, read_detections, to_arrays
 from vp3d_cli.io.keypoints.base import KeypointReader
+from vp3d_cli.io.keypoints.instances import Instances, ReaderOptions, WriteRequest
 from vp3d_cli.io.keypoints.layouts import choose_layout, layout_from_names
-from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob, any_of, to_float32
+from vp3d_cli.io.keypoints.parsing import any_along, to_float32
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.io.npz_rows import BROKEN_ARCHIVE, open_arrays, write_archive
 from vp3d_cli.types import Keypoints2D, check_shape
@@ -42,7 +43,7 @@ def matches(source: Source) -> bool:
     return "schema" in source.names or {"keypoints_2d", "scores_2d"} <= set(source.names)
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read a keypoint file, or the keypoints of a pose file.
 
     Raises:
@@ -55,9 +56,9 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
     layout = choose_layout(source, len(names), asked=options.layout, stated=layout_from_names("custom", names))
     points = np.where(arrays["observed"].astype(bool)[..., None], arrays["keypoints_2d"], np.nan)
     boxes, scores = to_float32(arrays["boxes_xyxy"]), to_float32(arrays["scores_2d"])
-    person, frame = np.nonzero(any_of(np.isfinite(points), (2, 3)))
+    person, frame = np.nonzero(any_along(np.isfinite(points), (2, 3)))
     width, height = arrays["video_size_wh"].tolist()
-    return RawPeople(
+    return Instances(
         frames=frame.astype(np.int64),
         points=to_float32(points[person, frame]),
         scores=scores[person, frame],
@@ -72,14 +73,14 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
     )
 
 
-def _from_detections(source: Source, options: ReadOptions) -> RawPeople:
+def _from_detections(source: Source, options: ReaderOptions) -> Instances:
     """The people of a detections file."""
     found = read_detections(source.path)
     names = found.skeleton.joints
     layout = choose_layout(source, len(names), asked=options.layout, stated=layout_from_names("custom", names))
     everyone = [people for people in found if len(people)] or [Keypoints2D.empty(found.skeleton)]
     ids = found.person_ids
-    return RawPeople(
+    return Instances(
         frames=np.repeat(np.arange(len(found)), [len(people) for people in found]).astype(np.int64),
         points=np.concatenate([people.keypoints for people in everyone]),
         scores=np.concatenate([people.scores for people in everyone]),
@@ -119,7 +120,7 @@ def _load(source: Source) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def write(stream: IO[bytes], job: WriteJob) -> list[str]:
+def write(stream: IO[bytes], job: WriteRequest) -> list[str]:
     """Write tracks as a detections file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""OpenPose's JSON folders (``--write_json``), one file a frame; Pose2Sim and many others write the same.
+"""OpenPose's JSON folders (``--write_json``), one file for each frame; Pose2Sim and many others write the same.
 
 ``NAME_000000000012_keypoints.json`` (Pose2Sim: ``NAME_000012.json``) holds
 ``{"version": 1.3, "people": [{"person_id": [-1], "pose_keypoints_2d": [x0, y0, c0, ...], ...}]}``. The last number in
@@ -18,10 +18,12 @@ import numpy as np
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.base import KeypointReader
-from vp3d_cli.io.keypoints.people import PeopleBuilder, RawPeople, ReadOptions, to_frame, to_identity, to_keypoints
+from vp3d_cli.io.keypoints.instances import Instances, InstancesBuilder, ReaderOptions
+from vp3d_cli.io.keypoints.parsing import parse_frame, parse_identity, parse_keypoints
 from vp3d_cli.io.keypoints.source import Source, read_json
 
 _LAYOUTS = ("body25", "coco18", "halpe26", "coco133", "halpe136")
+_FILES_TRIED = 20  # of a folder, to see whether they are of OpenPose; others may lie among them
 _NUMBER = re.compile(r"(\d+)\D*\.json$", re.IGNORECASE)
 
 
@@ -30,10 +32,10 @@ def matches(source: Source) -> bool:
     if source.kind == "json":
         return _is_frame(source.document)
     folders = [source.path, *subfolders(source.path)] if source.kind == "folder" else []
-    return any(_is_frame(read_json(files[0])) for folder in folders if (files := json_files(folder)))
+    return any(any(map(_is_frame, map(read_json, json_files(folder)[:_FILES_TRIED]))) for folder in folders)
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read a folder, or the file of one frame.
 
     Raises:
@@ -45,7 +47,7 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
     else:
         folder = choose_folder(source.path, options.video_stem)
         files = _number(json_files(folder))
-    people = PeopleBuilder()
+    people = InstancesBuilder()
     for frame in sorted(files):
         _add_frame(people, frame, files[frame])
     raw = people.build(source, options, implied=_LAYOUTS)
@@ -96,7 +98,7 @@ def _number(files: list[Path]) -> dict[int, Path]:
         match = _NUMBER.search(path.name)
         if match is None:
             raise InputError(f"{path}: no frame number in the name; keep the names that OpenPose gives")
-        frame = to_frame(path, int(match[1]))
+        frame = parse_frame(path, int(match[1]))
         if frame in numbered:
             raise InputError(
                 f"{path}: frame {frame} is also in {numbered[frame].name}; keep the files of each video in a folder "
@@ -106,7 +108,7 @@ def _number(files: list[Path]) -> dict[int, Path]:
     return numbered
 
 
-def _add_frame(people: PeopleBuilder, frame: int, path: Path) -> None:
+def _add_frame(people: InstancesBuilder, frame: int, path: Path) -> None:
     document = read_json(path)
     if not _is_frame(document):
         raise InputError(f'{path}: no list "people" in it, so not of OpenPose; move it elsewhere')
@@ -117,7 +119,7 @@ def _add_frame(people: PeopleBuilder, frame: int, path: Path) -> None:
         values = person.get("pose_keypoints_2d", person.get("pose_keypoints"))
         if not values:
             continue  # hands or face alone
-        people.add(path, frame, to_keypoints(path, values), person_id=to_identity(path, person.get("person_id")))
+        people.add(path, frame, parse_keypoints(path, values), person_id=parse_identity(path, person.get("person_id")))
 
 
 READER = KeypointReader("openpose", "OpenPose's or Pose2Sim's folder of .json", matches, read)

@@ -1,4 +1,4 @@
-"""A file or folder of keypoints, opened once, and what it looks like inside."""
+"""A keypoint file or folder: its kind by content, and its content, read once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from vp3d_cli.errors import InputError
 from vp3d_cli.io.atomic import open_regular
 from vp3d_cli.io.restricted_pickle import npz_names
 
-_ZIP, _HDF5 = b"PK", b"\x89HDF"
+_ZIP, _HDF5, _NPY = b"PK", b"\x89HDF", b"\x93NUMPY"
+_PICKLE = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
 
 class Source:
-    """One path given by the user; contents are read when first asked for, and once.
+    """A keypoint file or folder; its content is read on first use, and only once.
 
     Attributes:
         path: file or folder.
@@ -35,7 +36,7 @@ class Source:
 
     @cached_property
     def kind(self) -> str:
-        """``folder``, ``npz``, ``hdf5``, ``json``, ``trc`` or ``csv``: by content, not by name."""
+        """``folder``, ``npz``, ``npy``, ``pickle``, ``hdf5``, ``json``, ``trc`` or ``csv``: by content, not by name."""
         if self.path.is_dir():
             return "folder"
         with _opened(self.path) as file:
@@ -44,6 +45,10 @@ class Source:
             return "npz"
         if head.startswith(_HDF5):
             return "hdf5"
+        if head.startswith(_NPY):
+            return "npy"
+        if head.startswith(_PICKLE):
+            return "pickle"
         text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
         if text[:1] in (b"{", b"["):
             return "json"

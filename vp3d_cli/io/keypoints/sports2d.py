@@ -16,8 +16,8 @@ import numpy as np
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.base import KeypointReader
+from vp3d_cli.io.keypoints.instances import Instances, ReaderOptions, instances_from_tracks
 from vp3d_cli.io.keypoints.layouts import Layout, choose_layout, layout_from_names
-from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, from_tracks
 from vp3d_cli.io.keypoints.source import Source, float_or_nan
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray
@@ -41,7 +41,7 @@ def matches(source: Source) -> bool:
     return source.kind == "trc" or bool(_in_pixels(source))
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read one person's file, or everyone's in a folder.
 
     Raises:
@@ -54,7 +54,7 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
     points = np.full((len(people), length, layout.num_joints, 2), np.nan)
     for i, person in enumerate(people):
         points[i, person.first_frame : person.first_frame + len(person.points)] = person.points
-    raw = from_tracks(points, None, layout, range(1, len(people) + 1))
+    raw = instances_from_tracks(points, None, layout, range(1, len(people) + 1))
     raw.fps = people[0].rate
     if any(person.first_frame for person in people):
         raw.num_frames = None  # a part of the video
@@ -78,7 +78,7 @@ def _of_video(source: Source, video_stem: str | None) -> list[Path]:
     return next(iter(by_video.values()))
 
 
-def _layout(people: Sequence[_Trc], options: ReadOptions) -> Layout:
+def _layout(people: Sequence[_Trc], options: ReaderOptions) -> Layout:
     markers = people[0].markers
     for person in people:
         if person.markers != markers:

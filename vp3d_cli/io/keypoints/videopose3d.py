@@ -1,4 +1,4 @@
-"""VideoPose3D's archives of 2D keypoints: ``data_2d_custom_NAME.npz`` and its like.
+"""VideoPose3D's archives of 2D keypoints: ``data_2d_custom_NAME.npz`` and similar names.
 
 ``positions_2d`` is a dict ``{video: {action: [array (T, J, 2), ...]}}`` with an array for each camera; ``metadata`` has
 ``layout_name``, ``num_joints``, ``keypoints_symmetry`` and ``video_metadata`` (``{video: {"w", "h"}}``). Both are
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError, OutputError
 from vp3d_cli.io.keypoints.base import KeypointReader
+from vp3d_cli.io.keypoints.instances import Instances, ReaderOptions, WriteRequest, instances_from_tracks
 from vp3d_cli.io.keypoints.layouts import choose_layout, find_layout, list_layouts
-from vp3d_cli.io.keypoints.people import RawPeople, ReadOptions, WriteJob, any_of, from_tracks, to_float32, to_number
+from vp3d_cli.io.keypoints.parsing import any_along, parse_number, to_float32
 from vp3d_cli.io.keypoints.source import Source
 from vp3d_cli.io.restricted_pickle import load_npz_objects, save_npz_objects
 from vp3d_cli.skeletons import COCO17
@@ -36,7 +37,7 @@ def matches(source: Source) -> bool:
     return "positions_2d" in source.names
 
 
-def read(source: Source, options: ReadOptions) -> RawPeople:
+def read(source: Source, options: ReaderOptions) -> Instances:
     """Read one video's keypoints.
 
     Raises:
@@ -58,13 +59,13 @@ def read(source: Source, options: ReadOptions) -> RawPeople:
         raise InputError(f"{source}: its layout is {stated!r}, which is unknown; known: {list_layouts()}")
     layout = choose_layout(source, arrays[0].shape[1], asked=options.layout, stated=layout)
     ids = [int(match[2]) if (match := _PERSON.fullmatch(name)) else i + 1 for i, name in enumerate(chosen)]
-    raw = from_tracks(np.stack(arrays), None, layout, ids)
+    raw = instances_from_tracks(np.stack(arrays), None, layout, ids)
     raw.size_wh, raw.fps = _video_facts(source, metadata, chosen[0])
     return raw
 
 
 def _arrays(source: Source, name: str, actions: Any) -> FloatArray:
-    """The one array of a video; with several actions or cameras there is no telling which."""
+    """The only array of a video; several actions or cameras are ambiguous, and refused."""
     listed: list[Any] = []
     for cameras in actions.values() if isinstance(actions, dict) else ():
         listed += list(cameras) if isinstance(cameras, list | tuple | np.ndarray) else [cameras]
@@ -79,7 +80,7 @@ def _arrays(source: Source, name: str, actions: Any) -> FloatArray:
     return to_float32(array[..., :2])
 
 
-def _choose(source: Source, videos: Mapping[str, Any], options: ReadOptions) -> list[str]:
+def _choose(source: Source, videos: Mapping[str, Any], options: ReaderOptions) -> list[str]:
     """Names of the entries that belong to the video: one, or one for each person."""
     groups: dict[str, list[str]] = {}
     for name in videos:
@@ -102,11 +103,11 @@ def _video_facts(source: Source, metadata: Mapping[str, Any], name: str) -> tupl
     video = by_video.get(name) if isinstance(by_video, dict) else None
     if not isinstance(video, dict):
         return None, None
-    width, height, fps = (to_number(source, video.get(key), key) for key in ("w", "h", "fps"))
+    width, height, fps = (parse_number(source, video.get(key), key) for key in ("w", "h", "fps"))
     return (int(width), int(height)) if width > 0 and height > 0 else None, fps if fps > 0 else None
 
 
-def write(stream: IO[bytes], job: WriteJob) -> list[str]:
+def write(stream: IO[bytes], job: WriteRequest) -> list[str]:
     """Write tracks so that VideoPose3D's ``run.py`` reads them with ``-d custom -k NAME``.
 
     It knows neither missing keypoints nor confidence. As in its own preparation, keypoints are interpolated between
@@ -147,7 +148,7 @@ def _filled(keypoints: FloatArray) -> tuple[NDArray[np.float32], int]:
     filled = keypoints.astype(np.float32)
     there = np.isfinite(filled.sum(axis=2))
     frames = np.arange(len(filled))
-    ever = any_of(there, 0)
+    ever = any_along(there, 0)
     for joint in np.flatnonzero(ever):
         known = there[:, joint]
         for axis in range(2):
@@ -158,11 +159,11 @@ def _filled(keypoints: FloatArray) -> tuple[NDArray[np.float32], int]:
 
 
 def _stand_in(joint: int, ever: Sequence[bool]) -> int:
-    """The nearest joint towards the head that is ever seen, else the first that is."""
+    """The nearest joint towards the head that is ever detected, else the first one that is."""
     parent = COCO17.parents[joint]
     while parent >= 0 and not ever[parent]:
         parent = COCO17.parents[parent]
     return parent if parent >= 0 else list(ever).index(True)
 
 
-READER = KeypointReader("videopose3d", "VideoPose3D's keypoints (.npz)", matches, read)
+READER = KeypointReader("videopose3d", "VideoPose3D's custom keypoints (.npz)", matches, read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from vp3d_cli.io.poses.selection import gap_warnings, select
 from vp3d_cli.plugins import EXPORTERS
 from vp3d_cli.pose import Pose3D
 
-__all__ = ["ExportOptions", "Exporter", "check_files", "export_pose", "exporter_for", "plan_files"]
+__all__ = ["ExportOptions", "Exporter", "check_files", "check_pose_target", "export_pose", "exporter_for", "plan_files"]
 
 
 def exporter_for(path: Path, format_name: str | None = None) -> Exporter:
@@ -30,6 +31,21 @@ def exporter_for(path: Path, format_name: str | None = None) -> Exporter:
             return exporter
     endings = ", ".join(exporter.suffix for exporter in exporters.values())
     raise ConfigError(f"{path}: unknown ending; use one of {endings}, or name a format")
+
+
+def check_pose_target(path: Path, overwrite: bool) -> None:
+    """Find out before hours of work whether a pose could be written, whoever will be in it.
+
+    Raises:
+        ConfigError: no format has this ending.
+        OutputError: a file is there that would be replaced, or the folder is missing or not writable.
+    """
+    exporter = exporter_for(path)
+    check_files(exporter, path, overwrite)
+    others = path.parent.glob(f"{glob.escape(path.stem)}_*{path.suffix}") if exporter.one_person else ()
+    for other in sorted(others):
+        if not overwrite and other.stem.rpartition("_")[2].isdigit():
+            check_target(other, overwrite)
 
 
 def plan_files(pose: Pose3D, path: Path, exporter: Exporter) -> list[tuple[Pose3D, Path]]:

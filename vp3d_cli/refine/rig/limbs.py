@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded on first use: each takes 0.2 to 0.5 s
 from numpy.typing import NDArray
-from scipy.linalg import solveh_banded
 
 from vp3d_cli.refine.body import ANKLES, HIP, HIPS, KNEES, THORAX, unit_vectors
 from vp3d_cli.refine.rig.rest_pose import ELBOWS, SHOULDERS, WRISTS, square_to
@@ -131,5 +131,5 @@ def steady_phasor(
     right = weights * values + rest_weight
     if len(values) == 1:
         return np.asarray(right / bands[1])
-    solution = solveh_banded(bands, np.column_stack([right.real, right.imag]))
+    solution = scipy.linalg.solveh_banded(bands, np.column_stack([right.real, right.imag]))
     return np.asarray(solution[:, 0] + 1j * solution[:, 1])

@@ -158,15 +158,19 @@ def _read_parents(lines: Lines, bones: dict[str, _Bone]) -> dict[str, str]:
 
 def _sort(lines: Lines, bones: dict[str, _Bone], parents: dict[str, str]) -> dict[str, _Bone]:
     """Sort bones so that parents come before children; unconnected bones are an error."""
+    children: dict[str, list[str]] = {}
+    for name in bones:
+        children.setdefault(parents.get(name, ""), []).append(name)
     done: dict[str, _Bone] = {}
-    left = dict(bones)
-    while left:
-        ready = [name for name in left if parents.get(name) == "root" or parents.get(name) in done]
-        if not ready:
-            raise lines.error(None, f"bones that are not connected to the root: {', '.join(list(left)[:5])}")
+    ready = children.get("root", [])
+    while ready:
         for name in ready:
-            done[name] = left.pop(name)
+            done[name] = bones[name]
             done[name].parent = parents[name]
+        ready = [child for name in ready for child in children.get(name, [])]
+    left = [name for name in bones if name not in done]
+    if left:
+        raise lines.error(None, f"bones that are not connected to the root: {', '.join(left[:5])}")
     return done
 
 
@@ -228,7 +232,8 @@ def _pose(amc: Path, fps: float, skeleton: _Skeleton, values: dict[str, DoubleAr
     """Compute node positions and rotations by forward kinematics."""
     bones = list(skeleton.bones.values())
     index = {"root": 0, **{bone.name: i for i, bone in enumerate(bones, start=1)}}
-    leaves = [bone for bone in bones if bone.name not in {other.parent for other in bones}]
+    inner = {bone.parent for bone in bones}
+    leaves = [bone for bone in bones if bone.name not in inner]
     names = ("root", *(bone.name for bone in bones), *(f"{bone.name}_end" for bone in leaves))
     parents = (-1, *(index[bone.parent] for bone in bones), *(index[bone.name] for bone in leaves))
     frames = len(values["root"])

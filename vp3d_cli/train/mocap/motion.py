@@ -65,6 +65,10 @@ def _canonical_name(name: str) -> str:
 def _clip(values: Any, record: dict[str, Any], meta: dict[str, Any], order: list[int]) -> MotionClip:
     if meta["up"] != "z":
         raise InputError(f"motion {record['name']}: up axis must be z, got {meta['up']}")
+    if values.ndim != 3 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise InputError(f"motion {record['name']}: must be (F, J, 3) finite numbers, is {values.shape} {values.dtype}")
+    if not (0 < float(record["fps"]) < 10_000 and 0 < float(meta["unit_m"]) < 1000):
+        raise InputError(f"motion {record['name']}: fps and unit_m must be positive and not absurd")
     joints = values[:, order].astype(np.float32) * np.float32(meta["unit_m"])
     return MotionClip(record["name"], record["source"], record["licence"], float(record["fps"]), joints)
 

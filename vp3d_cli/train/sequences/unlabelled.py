@@ -108,7 +108,8 @@ def _intrinsics(file: Path, size_wh: tuple[int, int]) -> Intrinsics:
                 fx, fy, cx, cy = (float(value) for value in archive["intrinsics"])
                 return Intrinsics(fx, fy, cx, cy)
             origin = parse_json(str(archive["provenance"])) if "provenance" in archive.files else {}
-        settings = origin.get("settings", {})
+        # Detection files of vp3d-detections/1 have the settings one level deeper than older keypoint files.
+        settings = origin.get("settings") or origin.get("source", {}).get("settings", {})
         if settings.get("intrinsics"):
             return Intrinsics(*map(float, settings["intrinsics"]))
         return Intrinsics.from_fov(float(settings.get("fov_deg") or DEFAULT_FOV_DEG), size_wh)

@@ -1,4 +1,4 @@
-"""What every reader hands over: the people of a file as flat arrays, in the file's own layout and numbering."""
+"""Person instances: what every keypoint reader returns, in the layout and frame numbering of the file."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.keypoints.layouts import LAYOUTS, Layout, choose_layout, find_layout
-from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Track2D, VideoInfo
+from vp3d_cli.io.keypoints.parsing import NO_ID, any_along, to_float32
+from vp3d_cli.types import DoubleArray, FloatArray, Track2D, VideoInfo
 
 IntArray = NDArray[np.int64]
-NO_ID = -1
-_MAX_NUMBER = 1e15  # integers up to here are exact as floats
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """What the caller knows besides the file.
+class ReaderOptions:
+    """Options of a keypoint reader: what the caller knows besides the file.
 
     Attributes:
         video: the video that the keypoints belong to.
-        layout: what the user says the layout is.
+        layout: name of the layout, where the user gives one.
         joint_map: body part -> COCO keypoint, or a TOML or JSON file of it.
     """
 
@@ -40,11 +39,11 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class WriteJob:
-    """What to write.
+class WriteRequest:
+    """Keypoints to write, and facts of their video.
 
     Attributes:
-        path: where to; the stream that writers get is a temporary file beside it.
+        path: file to write; the stream that writers get is a temporary file beside it.
         tracks: P people with T frames each.
         frame_times_s: (T,) seconds.
         fps: frames per second.
@@ -63,8 +62,8 @@ class WriteJob:
 
 
 @dataclass
-class RawPeople:
-    """M people, one row for each person in each frame, as the file has them.
+class Instances:
+    """M person instances: one row for each person in each frame, as in the file.
 
     Attributes:
         frames: (M,) frame numbers, in any order.
@@ -80,7 +79,7 @@ class RawPeople:
             frames are counted from 0.
         fps, size_wh, frame_times_s: what the file says of its video.
         has_scores: False for formats without confidence (``scores`` is 1 then).
-        notes: what the user should know.
+        notes: warnings for the user.
     """
 
     frames: IntArray
@@ -102,13 +101,13 @@ class RawPeople:
         return len(self.frames)
 
     def select(self, rows: NDArray[Any]) -> None:
-        """Keep these rows only."""
+        """Keep only these rows."""
         self.frames, self.points, self.scores = self.frames[rows], self.points[rows], self.scores[rows]
         self.boxes_xyxy, self.person_scores = self.boxes_xyxy[rows], self.person_scores[rows]
         self.ids = None if self.ids is None else self.ids[rows]
 
 
-class PeopleBuilder:
+class InstancesBuilder:
     """Collects people one by one, all with the same number of joints."""
 
     def __init__(self) -> None:
@@ -164,20 +163,20 @@ class PeopleBuilder:
         self._ids.append(person_id)
 
     def build(
-        self, path: object, options: ReadOptions, *, stated: Layout | None = None, implied: Sequence[str] = ()
-    ) -> RawPeople:
-        """Everyone added so far, in the layout that :func:`choose_layout` finds.
+        self, path: object, options: ReaderOptions, *, stated: Layout | None = None, implied: Sequence[str] = ()
+    ) -> Instances:
+        """Build the instances from all people added so far, in the layout that :func:`choose_layout` finds.
 
         Raises:
             InputError: no layout fits.
         """
         if not self._frames:
             asked = find_layout(options.layout) if options.layout else None
-            return no_people(stated or asked or LAYOUTS["coco17"])
+            return no_instances(stated or asked or LAYOUTS["coco17"])
         layout = choose_layout(path, self.num_joints, asked=options.layout, stated=stated, implied=implied)
         keypoints = np.stack(self._keypoints)
         ids = np.array(self._ids, np.int64)
-        return RawPeople(
+        return Instances(
             frames=np.array(self._frames, np.int64),
             points=keypoints[..., :2],
             scores=keypoints[..., 2],
@@ -191,10 +190,10 @@ class PeopleBuilder:
 _NO_BOX = (float("nan"),) * 4
 
 
-def no_people(layout: Layout) -> RawPeople:
-    """A file in which nobody was found."""
+def no_instances(layout: Layout) -> Instances:
+    """Instances of a file without people."""
     joints = layout.num_joints
-    return RawPeople(
+    return Instances(
         frames=np.zeros(0, np.int64),
         points=np.zeros((0, joints, 2), np.float32),
         scores=np.zeros((0, joints), np.float32),
@@ -206,8 +205,10 @@ def no_people(layout: Layout) -> RawPeople:
     )
 
 
-def from_tracks(points: NDArray[Any], scores: NDArray[Any] | None, layout: Layout, ids: Sequence[int]) -> RawPeople:
-    """People given as arrays over time, one row for each person and frame with at least one position.
+def instances_from_tracks(
+    points: NDArray[Any], scores: NDArray[Any] | None, layout: Layout, ids: Sequence[int]
+) -> Instances:
+    """Instances from arrays over time: one row for each person and frame with at least one keypoint.
 
     Args:
         points: (P, T, J, 2) pixels, NaN or (0, 0) where missing.
@@ -215,10 +216,10 @@ def from_tracks(points: NDArray[Any], scores: NDArray[Any] | None, layout: Layou
         layout: the J joints.
         ids: P identities.
     """
-    present = any_of(np.isfinite(points) & (points != 0), (2, 3))
+    present = any_along(np.isfinite(points) & (points != 0), (2, 3))
     person, frame = np.nonzero(present)
     count = len(frame)
-    return RawPeople(
+    return Instances(
         frames=frame.astype(np.int64),
         points=to_float32(points[person, frame]),
         scores=np.ones((count, layout.num_joints), np.float32) if scores is None else to_float32(scores[person, frame]),
@@ -229,91 +230,3 @@ def from_tracks(points: NDArray[Any], scores: NDArray[Any] | None, layout: Layou
         num_frames=points.shape[1],
         has_scores=scores is not None,
     )
-
-
-def any_of(mask: NDArray[np.bool_], axis: int | tuple[int, ...]) -> BoolArray:
-    """``mask.any(axis)``, typed as the array that it is."""
-    result: BoolArray = np.logical_or.reduce(mask, axis=axis)
-    return result
-
-
-def to_float32(values: NDArray[Any]) -> FloatArray:
-    """The values in single precision; infinite where they are too large for it."""
-    with np.errstate(over="ignore"):
-        return np.asarray(values).astype(np.float32)
-
-
-def to_keypoints(where: object, values: object, columns: int = 3) -> NDArray[np.float32]:
-    """(J, columns) from a flat or nested list of numbers; null is NaN.
-
-    Raises:
-        InputError: no numbers, or not ``columns`` for each joint.
-    """
-    try:
-        array = to_float32(np.asarray(values, np.float64))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{where}: keypoints are not numbers ({error}); write the file again") from error
-    if array.size == 0 or array.size % columns or (array.ndim > 1 and array.shape[-1] != columns):
-        raise InputError(
-            f"{where}: expected {columns} numbers for each keypoint, got an array of shape {array.shape}; "
-            "write the file again"
-        )
-    return array.reshape(-1, columns)
-
-
-def to_box(where: object, values: object, *, is_xywh: bool) -> tuple[float, float, float, float] | None:
-    """A box as x0, y0, x1, y1; None if there is none.
-
-    Raises:
-        InputError: not four numbers.
-    """
-    if values is None:
-        return None
-    try:
-        numbers = np.asarray(values, np.float64).ravel()
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{where}: the box is not numbers ({error}); write the file again") from error
-    if numbers.size == 0:
-        return None
-    if numbers.size not in (4, 5):  # some write the score as a fifth
-        raise InputError(f"{where}: a box has four numbers, got {numbers.size}; write the file again")
-    x, y, a, b = numbers[:4].tolist()
-    return (x, y, x + a, y + b) if is_xywh else (x, y, a, b)
-
-
-def to_number(where: object, value: object, what: str) -> float:
-    """A number; NaN for none. Some tools wrap it in a list.
-
-    Raises:
-        InputError: it is something else.
-    """
-    while isinstance(value, list) and value:
-        value = value[0]
-    if value is None or value == []:
-        return float("nan")
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MAX_NUMBER:
-        raise InputError(f"{where}: {what} is not a number but {value!r}; write the file again")
-    return float(value)
-
-
-def to_frame(where: object, value: object) -> int:
-    """A frame number.
-
-    Raises:
-        InputError: it is none.
-    """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MAX_NUMBER:
-        raise InputError(f"{where}: {value!r} is no frame number; number frames from 0")
-    return value
-
-
-def to_identity(where: object, value: object) -> int:
-    """An identity; ``NO_ID`` where the file has none, or a negative one, as tools without tracking write.
-
-    Raises:
-        InputError: it is no number.
-    """
-    number = to_number(where, value, "identity")
-    return int(number) if number >= 0 else NO_ID

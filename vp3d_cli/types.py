@@ -1,4 +1,4 @@
-"""What passes between the stages: frozen dataclasses, checked when made.
+"""Data that the stages exchange: frozen dataclasses, checked on construction.
 
 Dimensions: T frames, t of which one person is in view for, P people in all, N people in one frame, J
 joints in 3D, K keypoints in 2D.
@@ -26,7 +26,7 @@ BoolArray = NDArray[np.bool_]
 
 
 class Shaped(Protocol):
-    """An array, or what stands for one."""
+    """An array, or an object with the shape of one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -103,7 +103,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Keypoints2D:
-    """The people whom a detector sees in one frame.
+    """The detected people of one frame.
 
     Attributes:
         boxes_xyxy: (N, 4) pixels.

@@ -1,4 +1,4 @@
-"""Pictures of a video and its motion: the side-by-side video and the sheet of numbered people."""
+"""Rendering of results: the side-by-side video and the contact sheet of numbered people."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def preview(
     overwrite: bool = False,
     models: Models | None = None,
 ) -> Path:
-    """Draw one PNG with frames of the video in which everyone carries their number, to choose people by.
+    """Draw a contact sheet (PNG): frames of the video in which each person has their number.
 
     Args:
         video, settings, progress, overwrite, models: as for :func:`vp3d_cli.pipeline.api.infer`.
@@ -105,7 +105,7 @@ def preview(
 
 
 def _numbered(track: Track2D, frame: int) -> list[NumberedPerson]:
-    """The person, if the detector saw them in a frame."""
+    """The person with number and box, if detected in this frame."""
     row = frame - track.first
     if not (0 <= row < len(track) and track.present[row]):
         return []

@@ -1,4 +1,4 @@
-"""``vp3d render`` and ``vp3d info``: what can be done with files that exist."""
+"""``vp3d info``: the facts of a video, a pose file or a keypoint file."""
 
 from __future__ import annotations
 
@@ -12,41 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vp3d_cli.cli.common import AsJson, Overwrite, Quiet, printable
+from vp3d_cli.cli.common import AsJson, printable
 from vp3d_cli.errors import InputError
 from vp3d_cli.io.atomic import open_regular
 
 if TYPE_CHECKING:
     from vp3d_cli.pose import Pose3D
     from vp3d_cli.types import VideoInfo
-
-
-def render(
-    pose: Annotated[Path, typer.Argument(help="Pose file, from vp3d infer.", show_default=False)],
-    video: Annotated[Path, typer.Option(help="The video that it was made from.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Video to write: .mp4 or .gif.", show_default=False)],
-    height: Annotated[int, typer.Option(min=120, max=4320, help="Height of the result, pixels.")] = 720,
-    quiet: Quiet = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Draw the footage with its 2D skeletons and the people in 3D, side by side.
-
-    \b
-    vp3d render pose.npz --video video.mp4 --out side.mp4
-    vp3d render pose.npz --video video.mp4 --out side.gif --height 480
-    """
-    from vp3d_cli.cli.progress import StageProgress
-    from vp3d_cli.io.atomic import check_target
-    from vp3d_cli.io.poses.npz import read_npz
-    from vp3d_cli.pipeline import drawing as pictures
-
-    motion = read_npz(pose)
-    check_target(out, overwrite)
-    if out.resolve() in (video.resolve(), pose.resolve()):
-        raise typer.BadParameter(f"{out} is read by this command; give the result another name")
-    with StageProgress(quiet) as progress:
-        pictures.render(motion, video, out, height=height, overwrite=overwrite, progress=progress)
-    print(out)
 
 
 def info(

@@ -158,7 +158,7 @@ def pose_job(job: Job, run: Options) -> None:
             deliver(files, out, job.out)
         if render is not None and job.render is not None:
             with StageProgress(run.quiet) as progress:
-                draw(pose, video, render, overwrite=run.overwrite, progress=progress)
+                draw(pose, video, render, overwrite=run.overwrite, progress=progress, warn=print_warning)
             deliver(files, render, job.render)
     if not run.quiet:
         for warning in pose.provenance.get("warnings", ()):

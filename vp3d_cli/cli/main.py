@@ -36,6 +36,7 @@ from vp3d_cli.cli import (
     machine,
     models,
     plot,
+    render,
     report,
     reproduce,
     train,
@@ -139,7 +140,7 @@ app.command("infer")(infer.infer)
 app.command("detect")(detect.detect)
 app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
-app.command("render")(files.render)
+app.command("render")(render.render)
 app.command("export")(export.export)
 app.command("info")(files.info)
 app.command("view")(view.view)

@@ -1,4 +1,4 @@
-"""Side-by-side video: layout, choice of frames, camera and scene."""
+"""Layouts of the rendered video, choice of frames, camera and scene."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vp3d_cli.errors import ConfigError, InputError
 from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.figure import Figure, draw_limbs
 from vp3d_cli.render.floor import Floor, draw_shadows, trail_frames
-from vp3d_cli.render.layouts import FrameRenderer, check_pose_matches_video
+from vp3d_cli.render.layouts import LAYOUTS, WITH_FOOTAGE, FrameRenderer, check_pose_matches_video
 from vp3d_cli.render.palette import person_colors
 from vp3d_cli.render.scene3d import Scene3D
 from vp3d_cli.render.view import choose_view, filming_rotation
@@ -129,6 +129,48 @@ def test_a_pose_of_another_video_raises() -> None:
     late = replace(pose, frame_times_s=pose.frame_times_s + 10)
     with pytest.raises(InputError, match=r"ends at 0\.33 s"):
         check_pose_matches_video(late, info)
+
+
+@pytest.mark.parametrize("size_wh", [(640, 360), (360, 640), (641, 359), (1280, 200), (90, 640)])
+@pytest.mark.parametrize("footage", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_has_an_even_size(layout: str, footage: bool, size_wh: tuple[int, int]) -> None:
+    pose = walking_pose(1, 2, size_wh)
+    if layout in WITH_FOOTAGE and not footage:
+        with pytest.raises(ConfigError, match="give the video"):
+            FrameRenderer(pose, size_wh, 240, layout=layout, footage=footage)
+        return
+    renderer = FrameRenderer(pose, size_wh, 242, layout=layout, footage=footage)
+    width, height = renderer.size_wh
+    assert (width % 2, height) == (0, 242)
+    assert renderer.draw_index(1, grey(size_wh) if footage else None).shape == (height, width, 3)
+
+
+def test_layouts_show_what_they_say() -> None:
+    pose = walking_pose(1, 3)
+    level = np.array([77, 77, 77])
+
+    def share_of_footage(layout: str) -> float:
+        renderer = FrameRenderer(pose, pose.video_size_wh, 240, layout=layout)
+        drawn = renderer.draw_index(1, grey(pose.video_size_wh, 77))
+        return float((drawn == level).all(axis=2).mean())
+
+    assert share_of_footage("overlay") > 0.85
+    assert 0.5 < share_of_footage("side") < 0.65
+    assert 0.2 < share_of_footage("grid") < 0.26
+    assert share_of_footage("3d") < 0.01
+
+
+def test_a_frame_without_footage_says_so_and_has_its_skeleton() -> None:
+    pose = walking_pose(1, 3)
+    drawn = FrameRenderer(pose, pose.video_size_wh, 240, layout="overlay").draw_index(1)
+    assert colored(drawn).any()
+    assert (drawn.max(axis=2) > 150)[:20, :120].any()  # the words
+
+
+def test_an_unknown_layout_raises() -> None:
+    with pytest.raises(ConfigError, match="unknown layout 'stack': use side, overlay, 3d, grid"):
+        FrameRenderer(walking_pose(1, 2), (640, 360), layout="stack")
 
 
 # The scene.

@@ -56,7 +56,7 @@ def render(
     ] = None,
     height: Annotated[
         int | None,
-        typer.Option(min=120, max=4320, help="Of the result, pixels.  [default: 720; gif 320]", show_default=False),
+        typer.Option(min=120, max=4320, help="Of the result, pixels.  [default: 720; gif 288]", show_default=False),
     ] = None,
     fps: Annotated[
         float | None,

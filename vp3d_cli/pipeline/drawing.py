@@ -32,7 +32,7 @@ from vp3d_cli.video.handover import InBackground
 from vp3d_cli.video.image_folder import ImageFolderWriter, check_image_folder
 
 _PREVIEW_FRAMES = 12
-_HEIGHT, _GIF_HEIGHT = 720, 320  # of a result, pixels
+_HEIGHT, _GIF_HEIGHT = 720, 288  # of a result, pixels
 _GIF_FPS = 15.0
 _SLOT_TOLERANCE = 0.01  # of a frame: times are rounded
 # Drawn frames that may wait for the encoder.
@@ -64,7 +64,7 @@ def render(
         pose: the motion.
         video: that it was made from; None draws the 3D scene alone.
         out: file to write: .mp4, .webm or .gif, or without an ending a folder of PNG images.
-        height: of the result in pixels; None for 720, of a gif 320.
+        height: of the result in pixels; None for 720, of a gif 288.
         fps: most frames per second of the result; None for all frames, of a gif 15.
         layout: ``side``, ``overlay``, ``3d`` or ``grid``; None for ``side``, without a video ``3d``.
         people: numbers of the people to draw; empty for all.

@@ -168,7 +168,10 @@ def frame_at(pose: Pose3D, time_s: float) -> int | None:
     """Frame of a pose at most half a frame from a time; None if there is none."""
     times = pose.frame_times_s
     after = int(np.searchsorted(times, time_s))
-    nearest = min((i for i in (after - 1, after) if 0 <= i < len(times)), key=lambda i: abs(times[i] - time_s))
+    near = [i for i in (after - 1, after) if 0 <= i < len(times)]
+    if not near:
+        return None
+    nearest = min(near, key=lambda i: abs(times[i] - time_s))
     return nearest if abs(times[nearest] - time_s) <= half_frame_s(pose) else None
 
 

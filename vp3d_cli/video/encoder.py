@@ -21,8 +21,9 @@ TICKS_PER_S = 90000
 # medium 43 ms (1.3). Without B frames veryfast takes 18 ms (1.4), and frames are stored in the order in which they are
 # shown: varying times then need no edit list, which in ffmpeg's own mp4s hides the last frames.
 _H264: dict[str, Any] = {"c:v": "libx264", "preset": "veryfast", "crf": 21, "bf": 0, "pix_fmt": "yuv420p"}
-# Only a step on the way to a gif: no loss that is seen, and colour at full resolution for thin lines.
-_H264_FOR_GIF: dict[str, Any] = {**_H264, "crf": 8, "pix_fmt": "yuv444p"}
+# Only a step on the way to a gif: no loss that is seen, and colour at full resolution for thin lines. Noise of the
+# camera makes gifs large, and a higher crf leaves some of it out.
+_H264_FOR_GIF: dict[str, Any] = {**_H264, "crf": 14, "pix_fmt": "yuv444p"}
 # The fastest VP9 whose picture is as good as that of the H.264 above.
 _VP9: dict[str, Any] = {
     "c:v": "libvpx-vp9", "deadline": "realtime", "cpu-used": 7, "row-mt": 1, "crf": 32, "b:v": 0, "pix_fmt": "yuv420p",
@@ -47,6 +48,7 @@ _WEBM_AUDIO = frozenset({"opus", "vorbis"})
 _AUDIO_COPY_TOLERANCE_S = 1e-3
 # Browsers show a frame of less than 1/50 s for 1/10 s.
 _GIF_MAX_FPS = 50.0
+_GIF_COLORS = 128  # a fifth smaller than 256, which look the same in footage
 _MICROSECOND_NS = 1000  # the unit of times in the stream of raw frames
 
 
@@ -178,14 +180,15 @@ def make_gif(target: Path, picture: Path, fps: float, written_to: Path) -> None:
     palette = written_to.with_suffix(".palette.png")
     source = program.source(picture, v="error")
     # Differences between frames count more than a still background.
-    _run(target, program.command(source.output(program.as_url(palette), vf="palettegen=stats_mode=diff", update=1)))
+    colors = f"palettegen=stats_mode=diff:max_colors={_GIF_COLORS}"
+    _run(target, program.command(source.output(program.as_url(palette), vf=colors, update=1)))
     if fps > _GIF_MAX_FPS:
         source = source.filter("fps", _GIF_MAX_FPS)
     # An ordered pattern does not crawl from frame to frame as error diffusion does.
     # A percent sign in a folder's name is no pattern.
     only = {"protocol_whitelist": "file", "format_whitelist": "image2"}
     colours = ffmpeg.input(program.as_url(palette), f="image2", pattern_type="none", **only)
-    frames = ffmpeg.filter([source, colours], "paletteuse", dither="bayer", bayer_scale=4, diff_mode="rectangle")
+    frames = ffmpeg.filter([source, colours], "paletteuse", dither="bayer", bayer_scale=5, diff_mode="rectangle")
     timing = program.keep_timing_option(program.find_ffmpeg())
     _run(target, program.command(frames.output(program.as_url(written_to), **timing)))
 

@@ -102,5 +102,5 @@ def check_image_folder(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path}: exists and is no folder; give another name, or one with an ending such as .mp4")
     if not overwrite:
         raise OutputError(f"{path}: exists already; choose another name or pass --overwrite")
-    if other := next((entry.name for entry in os.scandir(path) if not _OURS.fullmatch(entry.name)), None):
+    if other := next((name for name in os.listdir(path) if not _OURS.fullmatch(name)), None):
         raise OutputError(f"{path}: holds other files, such as {other}; give a new folder")

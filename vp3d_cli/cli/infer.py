@@ -158,7 +158,7 @@ def write_pose(paths: VideoOutputs, run: Options) -> None:
             deliver(files, out, paths.out)
         if render is not None and paths.render is not None:
             with StageProgress(run.quiet) as progress:
-                draw(pose, video, render, overwrite=run.overwrite, progress=progress)
+                draw(pose, video, render, overwrite=run.overwrite, progress=progress, warn=print_warning)
             deliver(files, render, paths.render)
     if not run.quiet:
         for warning in pose.provenance.get("warnings", ()):

@@ -23,7 +23,7 @@ from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Track2D, check_sh
 
 @dataclass(frozen=True, eq=False)
 class Rig:
-    """A person's skeleton with bones of constant length, and how its joints turn in t frames.
+    """A person's rig: bones of constant length, and the joint rotations in t frames.
 
     In the rest pose, a T-pose, all rotations are the identity: z up, facing -y, the left side at +x, so that the axes
     of each joint are those of the world. :mod:`vp3d_cli.kinematics` computes positions from it.
@@ -102,14 +102,14 @@ class Person3D:
         return f"Person3D(id {self.id}, {frames}, joints {self.joints.shape}, keypoints {self.keypoints.shape})"
 
     def row_of(self, frame: int) -> int | None:
-        """Which of the t frames a frame of the video is; None if it is none of them."""
+        """Index of a frame of the video among the t frames; None if it is not one of them."""
         row = frame - self.track.first
         return row if 0 <= row < len(self.track) else None
 
 
 @dataclass(frozen=True)
 class PoseArray:
-    """An array of a pose for all frames: where each person's part of it is, and what stands for missing."""
+    """Description of a pose array over all frames: the field of each person, and the value for missing."""
 
     part: Callable[[Person3D], NDArray[Any]]
     shape: tuple[int | str, ...]
@@ -183,7 +183,7 @@ class Pose3D:
         return iter(self.people)
 
     def __getitem__(self, index: int) -> Person3D:
-        """A person by place, 0 for the main person; see :meth:`person` for one by identity."""
+        """A person by index, 0 for the main person; see :meth:`person` for one by identity."""
         return self.people[index]
 
     def __bool__(self) -> bool:
@@ -261,12 +261,12 @@ class Pose3D:
 
     @property
     def num_people(self) -> int:
-        """P."""
+        """P, the number of people."""
         return len(self.people)
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """T, the number of frames."""
         return len(self.frame_times_s)
 
     @property

@@ -59,7 +59,7 @@ def test_every_setting_has_an_option() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # settings, the same as options, what is said of them
-    ({"height_m": 9.0}, {"height": 9.0}, "{height_m} must be between 0.3 and 3 metres, got 9.0"),
+    ({"height_m": 9.0}, {"height": "9.0"}, "{height_m} must be between 0.3 and 3 metres, got 9.0"),
     ({"max_people": 0}, {"max_people": 0}, "{max_people} must be at least 1, got 0"),
     ({"detect_every": 0}, {"detect_every": 0}, "{detect_every} must be at least 1, got 0"),
     (

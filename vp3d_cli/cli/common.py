@@ -1,4 +1,4 @@
-"""What the commands share: option types, and how errors, warnings and tables are printed.
+"""Shared by the commands: option types, and printing of errors, warnings and tables.
 
 Results (paths, tables, JSON) go to stdout; progress, summaries, warnings and errors to stderr.
 """

@@ -1,4 +1,4 @@
-"""Pictures of a video and its motion: the side-by-side video and the sheet of numbered people."""
+"""Rendering of results: the side-by-side video and the contact sheet of numbered people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
 from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
 from vp3d_cli.types import Frame, Track2D
 from vp3d_cli.video import VideoReader, VideoWriter
-from vp3d_cli.video.handover import InBackground
+from vp3d_cli.video.threads import BackgroundWorker
 
 _PREVIEW_FRAMES = 12
 # Drawn frames that may wait for the encoder.
@@ -56,7 +56,7 @@ def render(
             VideoWriter(
                 out, renderer.size_wh, frame_times_s=pose.frame_times_s, audio_from=video, overwrite=overwrite
             ) as writer,
-            InBackground(writer.write, ahead=_DRAWN_AHEAD) as encoding,
+            BackgroundWorker(writer.write, ahead=_DRAWN_AHEAD) as encoding,
         ):
             done = 0
             for frame in reader:
@@ -78,7 +78,7 @@ def preview(
     overwrite: bool = False,
     models: Models | None = None,
 ) -> Path:
-    """Draw one PNG with frames of the video in which everyone carries their number, to choose people by.
+    """Draw a contact sheet (PNG): frames of the video in which each person has their number.
 
     Args:
         video, settings, progress, overwrite, models: as for :func:`vp3d_cli.pipeline.api.infer`.
@@ -105,7 +105,7 @@ def preview(
 
 
 def _numbered(track: Track2D, frame: int) -> list[NumberedPerson]:
-    """The person, if the detector saw them in a frame."""
+    """The person with number and box, if detected in this frame."""
     row = frame - track.first
     if not (0 <= row < len(track) and track.present[row]):
         return []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def to_world_by_shot(
     placed = [np.full(joints.shape, np.nan, np.float32) for joints in joints_3d]
     scales = [np.ones(len(joints), np.float32) for joints in joints_3d]
     edges = [0, *sorted({start for start in shot_starts if 0 < start < len(times_s)}), len(times_s)]
-    for start, stop in itertools.pairwise(edges):
+    for start, stop in pairwise(edges):
         rows = [_rows(first[i], len(joints_3d[i]), start, stop) for i in range(people)]
         here = [i for i in range(people) if rows[i].stop > rows[i].start]
         if not here:

@@ -1,8 +1,8 @@
 """World space: gravity-aligned motion on a floor, with foot locking.
 
 The camera is assumed to be static within a shot, so one rotation applies to the whole shot and to all people.
-``gravity.py`` estimates the up direction, ``contacts.py`` the foot contacts, ``floor.py`` the floor;
-``foot_locking.py`` keeps feet in contact at fixed positions.
+``gravity.py`` estimates the up direction, ``contacts.py`` the foot contacts, ``floor.py`` and ``common_floor.py`` the
+floor; ``foot_locking.py`` keeps feet in contact at fixed positions. ``shots.py`` goes through the shots of a video.
 """
 
 from __future__ import annotations

@@ -126,6 +126,7 @@ def test_a_turning_bias_is_constant_in_pelvis_axes_and_mirrored() -> None:
     hip, nose = COCO17.index("left_hip"), COCO17.index("nose")
     assert bias[:, 0, hip].std(0).tolist() == pytest.approx([0.05] * 3, rel=0.1)
     assert (bias[:, 0, nose, 0] == 0).all()
+    assert bias[:, 0, nose, 1:].std(0).tolist() == pytest.approx([0.02] * 2, rel=0.1)
     assert bias.mean(0).abs().max() < 0.004
 
 

@@ -170,8 +170,11 @@ class DetectorNoise:
             return None
         device = self._bias_m.device
         drawn = torch.randn(n, 1, _JOINTS, 3, generator=generator, device=device)
-        mirrored = drawn[:, :, list(COCO17.flip_order)] * torch.tensor([-1.0, 1.0, 1.0], device=device)
-        symmetric = (drawn + mirrored) / 2**0.5
+        order = list(COCO17.flip_order)
+        mirrored = drawn[:, :, order] * torch.tensor([-1.0, 1.0, 1.0], device=device)
+        # The nose mirrors itself; the sum of two independent sides has twice the variance.
+        weight = [0.5 if joint == other else 0.5**0.5 for joint, other in enumerate(order)]
+        symmetric = (drawn + mirrored) * torch.tensor(weight, device=device)[:, None]
         return s.turning * s.scale * self._bias_m[:, None] * symmetric
 
     def _occluded(self, n: int, rand: _Rand) -> Tensor:

@@ -31,8 +31,8 @@ from vp3d_cli.refine.confidence import guessed_parts, joint_confidence
 from vp3d_cli.refine.floor import AssumedHeight
 from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.rig import add_rigs
-from vp3d_cli.refine.shots import to_world_by_shot
 from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
+from vp3d_cli.refine.world import to_world_by_shot
 from vp3d_cli.skeletons import COCO17, H36M17, LIMB_JOINTS, Skeleton
 from vp3d_cli.track import select_in_roi, select_people, split_partial
 from vp3d_cli.types import DoubleArray, FloatArray, Track2D

@@ -79,9 +79,9 @@ def select_in_roi(tracks: Sequence[Track2D], roi_xywh: tuple[float, float, float
 def torso_share(track: Track2D) -> float:
     """Share of the frames in which a person is detected that show a shoulder and a hip."""
     body = track.in_skeleton(COCO17)
-    seen = np.isfinite(body.keypoints).all(axis=2) & (body.scores >= _SEEN)
-    detected = np.isfinite(track.keypoints).all(axis=2).any(axis=1)
-    torso = seen[:, _SHOULDERS].any(axis=1) & seen[:, _HIPS].any(axis=1)
+    seen = np.asarray(np.isfinite(body.keypoints).all(axis=2)) & (body.scores >= _SEEN)
+    detected = np.asarray(np.isfinite(track.keypoints).all(axis=2)).any(axis=1)
+    torso = np.asarray(seen[:, _SHOULDERS].any(axis=1)) & np.asarray(seen[:, _HIPS].any(axis=1))
     return float(torso[detected].mean()) if detected.any() else 0.0
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from test_world import ANKLE, ANKLES, FPS, HIP, estimate, film, stand, walk
-from vp3d_cli.refine.shots import to_world_by_shot
 
-from vp3d_cli.refine.common_floor import SHORTEST_M, TALLEST_M, StandingLevels, find_common_floor
 from vp3d_cli.refine.confidence import guessed_parts, joint_confidence
-from vp3d_cli.refine.floor import AssumedHeight
-from vp3d_cli.refine.world import to_world
+from vp3d_cli.refine.floor import SHORTEST_M, TALLEST_M, AssumedHeight, StandingLevels, find_common_floor
+from vp3d_cli.refine.world import to_world, to_world_by_shot
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.types import Track2D
 

@@ -1,8 +1,8 @@
 """World space: gravity-aligned motion on a floor, with foot locking.
 
 The camera is assumed to be static within a shot, so one rotation applies to the whole shot and to all people.
-``gravity.py`` estimates the up direction, ``contacts.py`` the foot contacts, ``floor.py`` and ``common_floor.py`` the
-floor; ``foot_locking.py`` keeps feet in contact at fixed positions.
+``gravity.py`` estimates the up direction, ``contacts.py`` the foot contacts, ``floor.py`` the floor;
+``foot_locking.py`` keeps feet in contact at fixed positions.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ def to_world_by_shot(
     """Transform the motion of all people to world space, shot by shot.
 
     Args:
-        joints_3d, trajectory, confidence, times_s, first, foot_confidence, heights: see :func:`to_world`.
+        joints_3d, trajectory, confidence, times_s, first, foot_confidence, heights: see
+            :func:`vp3d_cli.refine.world.to_world`.
         shot_starts: frames that begin a new camera shot.
 
     Returns:

@@ -37,6 +37,9 @@ Roi = Annotated[
     str | None,
     typer.Option(metavar="X,Y,W,H", help="Only people who are mostly in this region, pixels.", show_default=False),
 ]
+KeepPartial = Annotated[
+    bool, typer.Option("--keep-partial", help="Also lift people whose torso is hardly seen; most of them is guessed.")
+]
 Start = Annotated[str, typer.Option(metavar="TIME", help="Begin here: seconds, or 1:23.5.")]
 End = Annotated[str | None, typer.Option(metavar="TIME", help="Stop here.  [default: the end]", show_default=False)]
 CameraIntrinsics = Annotated[
@@ -93,6 +96,7 @@ def make_settings(
     max_people: MaxPeople = None,
     person: Person = None,
     roi: Roi = None,
+    keep_partial: KeepPartial = False,
     start: Start = "0",
     end: End = None,
     intrinsics: CameraIntrinsics = None,
@@ -133,6 +137,7 @@ def make_settings(
             max_people=max_people,
             person=person,
             roi=region,
+            keep_partial=keep_partial,
             start_s=start_s,
             end_s=end_s,
             intrinsics=camera,

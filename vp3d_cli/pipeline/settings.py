@@ -49,6 +49,7 @@ class InferSettings:
         max_people: keep the main people only; None for all.
         person: one person: their number, or ``largest``, ``central`` or ``longest``.
         roi: left, top, width, height in pixels: only people who are mostly in there.
+        keep_partial: also lift people of whom a shoulder and a hip are hardly ever seen, such as heads behind a wall.
         start_s, end_s: part of the video, seconds of its own time.
         intrinsics: fx, fy, cx, cy in pixels; wins over ``fov_deg``.
         fov_deg: field of view along the longer side; None takes 60 degrees.
@@ -77,6 +78,7 @@ class InferSettings:
     max_people: int | None = None
     person: str | None = None
     roi: tuple[float, float, float, float] | None = None
+    keep_partial: bool = False
     start_s: float = 0.0
     end_s: float | None = None
     intrinsics: tuple[float, float, float, float] | None = None

@@ -48,7 +48,7 @@ class Scene3D:
             own = trail[(trail >= person.track.first) & (trail < person.track.frames.stop)]
             ages_s = pose.frame_times_s[frame] - pose.frame_times_s[own]
             draw_trail(image, view, person.joints_world[own - person.track.first, 0], ages_s, person.track.person_id)
-        bodies = [self._figures[p].limbs(body) for p, body in joints.items()]
+        bodies = [self._figures[p].limbs(body, self._confidence(p, frame)) for p, body in joints.items()]
         if bodies:
             ends = np.concatenate([body.ends for body in bodies])
             draw_shadows(image, view, ends, np.concatenate([body.radii for body in bodies]))
@@ -64,6 +64,11 @@ class Scene3D:
         """Joints (J, 3) of a person at a frame, or (0, 3) where out of view."""
         row = self._pose.people[person].row_of(frame)
         return np.zeros((0, 3), np.float32) if row is None else self._pose.people[person].joints_world[row]
+
+    def _confidence(self, person: int, frame: int) -> FloatArray | None:
+        """Confidence (J,) of the joints of a person who is in view at a frame; None if not known."""
+        own, row = self._pose.people[person].confidence, self._pose.people[person].row_of(frame)
+        return None if own is None or row is None else own[row]
 
     def _draw_label(self, image: FrameBGR, view: View, person_id: int, joints: FloatArray) -> None:
         joints = joints[np.isfinite(joints).all(axis=1)]

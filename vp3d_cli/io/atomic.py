@@ -40,7 +40,9 @@ def is_image(name: str) -> bool:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading, if it is a regular one: a named pipe would block, a device has no end.
+    """Open a regular file for reading.
+
+    Other kinds are refused: reading a named pipe would block, and a device may have no end.
 
     Raises:
         OSError: it cannot be opened, or is a pipe, a device, a socket or a folder.
@@ -96,7 +98,7 @@ def content_sha256(path: Path, beat: Callable[[], None] = lambda: None) -> str:
 
 
 def modification_of(path: Path) -> dict[str, Any]:
-    """Size in bytes and time of modification of a file, or of the images in a folder: ``size``, ``mtime``.
+    """Return ``size`` (bytes) and ``mtime`` of a file, or of the images in a folder.
 
     Raises:
         OSError: it is not there.
@@ -126,7 +128,9 @@ def fingerprint(path: Path, beat: Callable[[], None] = lambda: None) -> dict[str
 
 
 def protect(paths: Iterable[str | os.PathLike[str]]) -> None:
-    """Make :func:`check_target` and :func:`replacing` refuse to replace these files, whatever they are called.
+    """Make :func:`check_target` and :func:`replacing` refuse to replace these files.
+
+    A file is recognised under any path that leads to it.
 
     The command line names what a command reads, so that none destroys its own input; what was named before is
     forgotten.
@@ -143,7 +147,7 @@ _protected: set[tuple[int, int]] = set()
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """Find out before hours of work whether a file could be written: :func:`replacing` could begin.
+    """Check that :func:`replacing` could write a file, before hours of work.
 
     Raises:
         OutputError: its folder is missing or not writable, it is a folder itself or no file, it is read by this
@@ -171,7 +175,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """Open a file under a temporary name beside ``path``; rename it to ``path`` once the block has ended well.
+    """Open a temporary file beside ``path``, and rename it to ``path`` when the block succeeds.
 
     If the block raises, whatever it raises, nothing is left behind and an older file at ``path`` stays as it was.
 
@@ -193,12 +197,18 @@ def replacing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
 
 
 def temporary_name(folder: Path) -> Path:
-    """A new name for a temporary file or folder beside a result; :func:`remove_leftovers` knows whose it is."""
+    """Return a new temporary name beside a result.
+
+    The name holds the process that made it, so that :func:`remove_leftovers` can remove it after a crash.
+    """
     return folder / f"{_PREFIX}{_machine()}-{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}"
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files and folders of processes of this machine that were killed; looks once in each folder."""
+    """Remove temporary files and folders left by killed processes of this machine.
+
+    Each folder is searched once per process.
+    """
     if folder in _cleaned:
         return
     _cleaned.add(folder)

@@ -212,7 +212,10 @@ def join_detections(parts: Sequence[Detections]) -> Detections:
 
 
 def _rising(times: DoubleArray) -> DoubleArray:
-    """Times that increase: a frame that is not later than the one before, from a broken muxer, is moved behind it."""
+    """Return times that increase strictly.
+
+    A frame that is not later than the previous one (from a broken muxer) is moved behind it.
+    """
     for i in np.flatnonzero(np.diff(times) <= 0) + 1:
         times[i] = max(times[i], times[i - 1] + 1e-3)
     return times
@@ -265,7 +268,9 @@ def to_arrays(detections: Detections) -> dict[str, NDArray[Any]]:
 
 
 def detections_from_tracks(tracks: Sequence[Track2D], frames: Detections) -> Detections:
-    """Detections of tracked people alone, with their identities; keypoints that were filled in are left out.
+    """Return detections of the tracked people only, with their identities.
+
+    Keypoints that were filled in are left out.
 
     Args:
         tracks: the people.

@@ -1,4 +1,4 @@
-"""Numpy archives (``.npz``): opened with bounds on what they may hold, written and read row by row.
+"""Numpy archives (``.npz``): opened with size limits, written and read row by row.
 
 A zip member of a kilobyte can hold a gigabyte, and an array's header can claim any shape. All is compared with the size
 of the file before memory is allocated for it.
@@ -63,7 +63,9 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def open_arrays(path: Path) -> Iterator[NpzFile]:
-    """Open an archive of arrays, as ``numpy.load`` does without pickle; each array's header is checked first.
+    """Open an archive of arrays, as ``numpy.load`` does without pickle.
+
+    The header of each array is checked first.
 
     Raises:
         ValueError: an array's shape does not fit its bytes, or see :func:`open_zip`.
@@ -98,7 +100,9 @@ def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
 
 
 def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the header of an array in numpy's format: shape, whether in Fortran's order, and type.
+    """Read the header of an array in numpy's format.
+
+    Returns shape, whether in Fortran order, and type.
 
     Args:
         file: at its start.
@@ -172,7 +176,7 @@ def _write_rows(file: IO[bytes], name: str, whole: Rows) -> None:
 
 
 def read_rows(file: IO[bytes], size: int | None = None) -> Rows:
-    """Open an array of an archive (``archive.open("name.npy")``) whose rows are read as they are asked for, once.
+    """Open an array of an archive (``archive.open("name.npy")``) to read its rows once.
 
     Args:
         file: at the start of the array.

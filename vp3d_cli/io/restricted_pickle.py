@@ -144,7 +144,10 @@ def _complaint(where: str, error: BaseException, kind: str = "numpy archive") ->
 
 
 class _PortablePickler(pickle.Pickler):
-    """Pickles arrays by names that every numpy knows: numpy 2 writes ``numpy._core``, which numpy 1.2x lacks."""
+    """A pickler that names numpy's functions as every numpy version knows them.
+
+    numpy 2 writes ``numpy._core``, which numpy 1.2x lacks.
+    """
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is np.ndarray:
@@ -154,7 +157,9 @@ class _PortablePickler(pickle.Pickler):
 
 
 def save_npz_objects(stream: IO[bytes], values: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write objects as ``np.savez_compressed(stream, **values)`` does, readable by old numpy and Python 3.
+    """Write objects as ``np.savez_compressed(stream, **values)`` does.
+
+    Old versions of numpy and Python 3 can read the file.
 
     Args:
         stream: where to.

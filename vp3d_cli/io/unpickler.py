@@ -1,4 +1,6 @@
-"""An unpickler for plain data: numpy arrays, scalars and dtypes in Python's own containers; it runs nothing else.
+"""A restricted unpickler for plain data; it runs no other code.
+
+Plain data are numpy arrays, scalars and dtypes in Python's own containers.
 
 What a pickle makes is bounded as well: the parts of a key, which take for ever to hash if tuples share their parts, and
 the number of values, which grows without end if lists do.
@@ -75,7 +77,7 @@ class _Dtype:
 
 
 class _Array(np.ndarray[Any, Any]):
-    """Stands in for ``numpy.ndarray`` while a pickle loads; empty until its state has been checked."""
+    """Replaces ``numpy.ndarray`` while a pickle loads; empty until its state is checked."""
 
     def __new__(cls, *_: object) -> Self:
         empty: Self = super().__new__(cls, (0,), np.int8)
@@ -270,7 +272,10 @@ class _Unpickler(pickle._Unpickler):
 
 
 class _Plain:
-    """Turns what the unpickler made into plain values: stand-ins become arrays, and nothing else may be left."""
+    """Converts the unpickled objects to plain values.
+
+    Stand-ins become arrays; any other object is an error.
+    """
 
     def __init__(self) -> None:
         self._done: dict[int, tuple[Any, int]] = {}  # shared parts stay shared; with the number of values in them
@@ -326,7 +331,7 @@ class _Plain:
 
 
 def load_pickle(stream: IO[bytes]) -> Any:
-    """Unpickle plain data: numpy arrays, scalars and dtypes, and Python's own containers, numbers and text.
+    """Unpickle plain data: arrays, scalars, dtypes, and Python's containers, numbers and text.
 
     Raises:
         pickle.UnpicklingError: the pickle asks for anything else.

@@ -1,4 +1,4 @@
-"""Reading and writing of 2D keypoint files: those of other tools, and ours in formats of other tools.
+"""Readers and writers of 2D keypoint files: formats of other tools and vp3d's own.
 
 A format is a module with a :class:`~vp3d_cli.io.keypoints.base.KeypointReader` and a line in :mod:`vp3d_cli.plugins`.
 It is recognised by the content of the file, not by its name; the layout is the file's own or the user's, never guessed

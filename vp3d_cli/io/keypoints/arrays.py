@@ -1,4 +1,4 @@
-"""Plain arrays of keypoints, as people save them with numpy or pickle: ``.npy``, ``.npz``, ``.pkl``.
+"""Plain keypoint arrays saved with numpy or pickle: ``.npy``, ``.npz``, ``.pkl``.
 
 An array is (T, K, C) for one person or (P, T, K, C) for several; T frames, K keypoints, C = 2 for x, y or 3 for x, y,
 confidence. (T, P, K, C) is told by the number of frames of the video. A ``.npz`` archive or a pickled dict has it as

@@ -1,4 +1,6 @@
-"""COCO results: one JSON list of ``{"image_id", "category_id": 1, "keypoints": [x, y, score, ...], "score"}``.
+"""COCO results: a JSON list with one entry for each person and frame.
+
+An entry is ``{"image_id", "category_id": 1, "keypoints": [x, y, score, ...], "score"}``.
 
 ``image_id`` is the frame. ``bbox`` (x, y, width, height) and ``track_id`` are read where they are there. The format
 is defined for COCO's 17 keypoints; another layout must be asked for. vp3d writes it with frames from 0.
@@ -24,7 +26,10 @@ PERSON_CATEGORY = 1
 
 
 def is_result_list(document: Any) -> bool:
-    """Whether this is a list of people with ``image_id`` and flat ``keypoints``, COCO's or AlphaPose's."""
+    """Whether this is a list of people with ``image_id`` and flat ``keypoints``.
+
+    COCO results and AlphaPose files have this form.
+    """
     return isinstance(document, list) and any(map(_is_result, document))
 
 
@@ -33,7 +38,10 @@ def _is_result(entry: Any) -> bool:
 
 
 def matches(source: Source) -> bool:
-    """Whether this is a COCO results file; AlphaPose's, which is much alike, has names for images."""
+    """Whether this is a COCO results file.
+
+    An AlphaPose file is similar, but its ``image_id`` is a file name.
+    """
     document = source.document
     nobody = source.kind == "json" and document == []
     return nobody or (is_result_list(document) and not is_alphapose(document))
@@ -85,7 +93,9 @@ def check_entry(where: object, entry: Any) -> None:
 
 
 def frame_number(where: object, image_id: object) -> int:
-    """Frame number of an ``image_id``: a number, or the last number in a file name such as ``12.jpg``.
+    """Return the frame number of an ``image_id``.
+
+    It is a number, or the last number in a file name such as ``12.jpg``.
 
     Raises:
         InputError: there is none.
@@ -99,7 +109,9 @@ def frame_number(where: object, image_id: object) -> int:
 
 
 def write(stream: IO[bytes], job: WriteRequest) -> list[str]:
-    """Write COCO results frame by frame: ``image_id`` counts frames from 0, ``track_id`` is the person.
+    """Write COCO results frame by frame.
+
+    ``image_id`` counts frames from 0; ``track_id`` is the person.
 
     A missing keypoint is 0, 0, 0, and so is one that was filled in, which this format cannot mark. ``score`` is the
     mean confidence of the keypoints that are there.

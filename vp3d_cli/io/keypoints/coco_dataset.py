@@ -1,4 +1,6 @@
-"""COCO data sets: ``{"images": [...], "annotations": [...], "categories": [...]}``, as annotation tools export them.
+"""COCO data sets, as annotation tools export them.
+
+A file is ``{"images": [...], "annotations": [...], "categories": [...]}``.
 
 An annotation has ``image_id``, flat ``keypoints`` and ``bbox`` (x, y, width, height); ``track_id`` is its identity. The
 third number of a keypoint is COCO's visibility (0 not labelled, 1 occluded, 2 visible) or, where it is a fraction

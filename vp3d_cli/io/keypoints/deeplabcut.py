@@ -127,7 +127,10 @@ def _read_h5(source: Source) -> tuple[list[Column], DoubleArray]:
 
 
 def _table(source: Source, group: Any) -> tuple[list[tuple[str, ...]], DoubleArray]:
-    """pandas' format "table": rows with blocks of values, each block's column names pickled in an attribute."""
+    """Read the pandas HDF5 format "table".
+
+    Rows hold blocks of values; the column names of each block are pickled in an attribute.
+    """
     rows = group["table"]
     names: list[tuple[str, ...]] = []
     blocks = []

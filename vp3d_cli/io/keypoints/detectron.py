@@ -1,4 +1,6 @@
-"""Detectron's keypoints in the ``.npz`` archives that VideoPose3D's ``infer_video.py`` and ``infer_video_d2.py`` write.
+"""Detectron keypoints in the ``.npz`` archives of VideoPose3D.
+
+VideoPose3D's ``infer_video.py`` and ``infer_video_d2.py`` write them.
 
 ``boxes`` and ``keypoints`` have an entry for each frame, a list with an array for each class; class 1 is the person:
 (N, 5) x0, y0, x1, y1, score, and (N, 4, 17) x, y, logit, confidence. An empty list means nobody. ``metadata`` is

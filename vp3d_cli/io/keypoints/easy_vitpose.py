@@ -18,7 +18,10 @@ from vp3d_cli.io.keypoints.source import Source
 
 
 def matches(source: Source) -> bool:
-    """Whether this is a file of easy_ViTPose: a list of people by identity, and the names of the keypoints."""
+    """Whether this is an easy_ViTPose file.
+
+    It holds a list of people by identity, and the names of the keypoints.
+    """
     document = source.document
     if not isinstance(document, dict) or not isinstance(document.get("skeleton"), dict | list):
         return False

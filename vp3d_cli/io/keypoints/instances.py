@@ -1,4 +1,7 @@
-"""Person instances: what every keypoint reader returns, in the layout and frame numbering of the file."""
+"""Person instances: the result of every keypoint reader.
+
+They have the keypoint layout and the frame numbers of the file.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +168,9 @@ class InstancesBuilder:
     def build(
         self, path: object, options: ReaderOptions, *, stated: Layout | None = None, implied: Sequence[str] = ()
     ) -> Instances:
-        """Build the instances from all people added so far, in the layout that :func:`choose_layout` finds.
+        """Build the instances from all people added so far.
+
+        Their layout is the one that :func:`choose_layout` finds.
 
         Raises:
             InputError: no layout fits.
@@ -208,7 +213,9 @@ def no_instances(layout: Layout) -> Instances:
 def instances_from_tracks(
     points: NDArray[Any], scores: NDArray[Any] | None, layout: Layout, ids: Sequence[int]
 ) -> Instances:
-    """Instances from arrays over time: one row for each person and frame with at least one keypoint.
+    """Build instances from arrays over time.
+
+    There is one row for each person and frame with at least one keypoint.
 
     Args:
         points: (P, T, J, 2) pixels, NaN or (0, 0) where missing.

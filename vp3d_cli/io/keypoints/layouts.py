@@ -121,7 +121,10 @@ def choose_layout(
 
 
 def joint_name(text: str) -> str:
-    """A joint's name as this module spells it: ``RBigToe``, ``big toe right``, ``right-big-toe`` are one."""
+    """Normalise the spelling of a joint name.
+
+    ``RBigToe``, ``big toe right`` and ``right-big-toe`` become the same name.
+    """
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", text)]
     side, rest = "", []
     for word in words:
@@ -198,7 +201,10 @@ def layout_problem(layout: Layout, points: FloatArray, scores: FloatArray) -> st
 
 
 def _limb(points: DoubleArray, joints: Sequence[int], size: DoubleArray) -> float:
-    """Median length along three joints; NaN, which no limit is beyond, where the layout or the file lacks them."""
+    """Return the median length along three joints.
+
+    NaN, which passes every limit, where the layout or the file lacks the joints.
+    """
     if len(joints) < 3:
         return float("nan")
     return _median(np.linalg.norm(np.diff(points[:, joints], axis=1), axis=2).sum(axis=1) / size)

@@ -1,4 +1,6 @@
-"""MediaPipe Pose landmarks in CSV or JSON. MediaPipe writes no files itself, so the usual conventions are taken.
+"""MediaPipe Pose landmarks in CSV or JSON.
+
+MediaPipe itself writes no files; this module reads the common conventions.
 
 Positions are MediaPipe's normalized ones: x and y as fractions of the image's width and height; z is ignored and
 ``visibility`` is the confidence. The image size comes from the video or from ``width`` and ``height`` in the JSON.

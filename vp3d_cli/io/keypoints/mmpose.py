@@ -1,4 +1,4 @@
-"""MMPose's predictions (1.x): a JSON file for a video, or a folder of one JSON file for each image.
+"""MMPose 1.x predictions: one JSON file for a video, or a folder with one for each image.
 
 - The demo scripts write ``{"meta_info": {...}, "instance_info": [{"frame_id": 1, "instances": [...]}, ...]}``, frames
   from 1; ``meta_info`` names the keypoints, and they are taken by these names.
@@ -70,7 +70,10 @@ def read(source: Source, options: ReaderOptions) -> Instances:
 
 
 def _is_folder_of_images(files: Sequence[Path]) -> bool:
-    """Whether the first file that is not empty holds instances; an image with nobody has an empty list."""
+    """Whether the first file that is not empty holds instances.
+
+    An image without people has an empty list.
+    """
     documents = map(read_json, files)
     nobody: Any = [] if files else None
     first = next((document for document in documents if document != []), nobody)
@@ -100,7 +103,10 @@ def _stated(meta: Any) -> Layout | None:
 
 
 def _frames(source: Source, listed: list[Any], notes: list[str], first: int) -> dict[int, Any]:
-    """frame -> instances, frames from 0. Entries without gaps are the video's frames in order, however numbered."""
+    """Return the instances by frame, numbered from 0.
+
+    Entries without gaps are the frames of the video in order, whatever their numbers.
+    """
     numbers = []
     for i, entry in enumerate(listed):
         where = f"{source}: entry {i}"

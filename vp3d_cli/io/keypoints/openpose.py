@@ -1,4 +1,6 @@
-"""OpenPose's JSON folders (``--write_json``), one file for each frame; Pose2Sim and many others write the same.
+"""OpenPose JSON folders (``--write_json``): one file for each frame.
+
+Pose2Sim and many other tools write the same format.
 
 ``NAME_000000000012_keypoints.json`` (Pose2Sim: ``NAME_000012.json``) holds
 ``{"version": 1.3, "people": [{"person_id": [-1], "pose_keypoints_2d": [x0, y0, c0, ...], ...}]}``. The last number in
@@ -67,7 +69,10 @@ def json_files(folder: Path) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders named ``*_json``, where Pose2Sim keeps the files of each video, at most two levels down."""
+    """Return the folders named ``*_json``, at most two levels down.
+
+    Pose2Sim keeps the files of each video in such a folder.
+    """
     return sorted(path for pattern in ("*_json", "*/*_json") for path in folder.glob(pattern) if path.is_dir())
 
 

@@ -93,7 +93,9 @@ def parse_frame(where: object, value: object) -> int:
 
 
 def parse_identity(where: object, value: object) -> int:
-    """Parse an identity; ``NO_ID`` where the file has none, or a negative one, as tools without tracking write.
+    """Parse an identity.
+
+    The result is ``NO_ID`` where the file has none, or a negative one, as tools without tracking write.
 
     Raises:
         InputError: it is no number.

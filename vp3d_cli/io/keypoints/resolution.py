@@ -20,7 +20,9 @@ _HALF = 0.51
 
 
 def match_resolution(path: object, instances: Instances, video: VideoInfo | None, notes: list[str]) -> None:
-    """Scale positions to the video, where the file states another image size; else check that they fit.
+    """Scale positions to the resolution of the video, or check that they fit.
+
+    They are scaled where the file states another image size.
 
     Args:
         path: the file, for messages.

@@ -36,7 +36,10 @@ class Source:
 
     @cached_property
     def kind(self) -> str:
-        """``folder``, ``npz``, ``npy``, ``pickle``, ``hdf5``, ``json``, ``trc`` or ``csv``: by content, not by name."""
+        """Kind of the file, by its content and not by its name.
+
+        One of ``folder``, ``npz``, ``npy``, ``pickle``, ``hdf5``, ``json``, ``trc`` and ``csv``.
+        """
         if self.path.is_dir():
             return "folder"
         with _opened(self.path) as file:

@@ -1,4 +1,4 @@
-"""Sports2D's ``*_px_personNN.trc``: a table of marker positions in pixels, one file for each person.
+"""Sports2D's ``*_px_personNN.trc``: marker positions in pixels, one file for each person.
 
 The lines of a TRC file: ``PathFileType ...``; names of the header fields; their values; ``Frame#``, ``Time`` and the
 markers' names; ``X1 Y1 Z1 ...``; then a row for each frame, blank or 0 where a marker is missing. Sports2D writes

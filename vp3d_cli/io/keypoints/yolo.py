@@ -1,4 +1,6 @@
-"""Label folders of YOLO pose models (Ultralytics ``save_txt=True``): a text file for each frame with people.
+"""YOLO pose label folders: one text file for each frame with people.
+
+Ultralytics writes them with ``save_txt=True``.
 
 A line is a person: ``class cx cy w h``, then ``x y confidence`` (or ``x y``) for each keypoint, then the confidence of
 the box (``save_conf=True``) and the identity (``track``) where they were written. Positions are fractions of the image
@@ -30,7 +32,7 @@ _MOST_FURTHER = 2  # confidence and identity after the keypoints
 
 @dataclass(frozen=True)
 class _Columns:
-    """What the columns of a line are: J keypoints of 2 or 3 numbers, then confidence, then identity."""
+    """Columns of a line: J keypoints of 2 or 3 numbers, then confidence, then identity."""
 
     joints: int
     per_joint: int
@@ -39,7 +41,10 @@ class _Columns:
 
 
 def matches(source: Source) -> bool:
-    """Whether this is a folder of label files; its folder ``labels`` stands for the folder of a run."""
+    """Whether this is a folder of label files.
+
+    For the folder of a run, its folder ``labels`` is used.
+    """
     return any(_looks_like_labels(path) for path in _label_files(source))
 
 

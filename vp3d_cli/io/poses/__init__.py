@@ -1,4 +1,7 @@
-"""The formats that a pose can be written in: one file per format, one line in vp3d_cli/plugins.py."""
+"""Export formats for poses.
+
+Each format is one file here and one line in vp3d_cli/plugins.py.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ __all__ = ["ExportOptions", "Exporter", "check_files", "check_pose_target", "exp
 
 
 def exporter_for(path: Path, format_name: str | None = None) -> Exporter:
-    """The format called ``format_name``, or without a name the one that the ending of ``path`` stands for.
+    """Return the exporter of a format name, or of the suffix of ``path`` if there is no name.
 
     Raises:
         ConfigError: there is no such format.
@@ -49,7 +52,10 @@ def check_pose_target(path: Path, overwrite: bool) -> None:
 
 
 def plan_files(pose: Pose3D, path: Path, exporter: Exporter) -> list[tuple[Pose3D, Path]]:
-    """What :func:`export_pose` writes: one file, or ``{stem}_{person}`` for each person where a file holds only one."""
+    """Return the files that :func:`export_pose` writes.
+
+    There is one file, or ``{stem}_{person}`` for each person where a file holds only one.
+    """
     if not exporter.one_person or pose.num_people == 1:
         return [(pose, path)]
     stem, ending = (path.name[: -len(path.suffix)], path.suffix) if path.suffix else (path.name, "")

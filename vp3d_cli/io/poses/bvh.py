@@ -1,4 +1,6 @@
-"""BVH (Biovision): a skeleton as nested braces, then one line of numbers per frame; centimetres, degrees, y up.
+"""BVH (Biovision) files: a joint hierarchy, then one line of channel values per frame.
+
+Units are centimetres and degrees; y is up.
 
 Opens in Blender, Maya, MotionBuilder, 3ds Max, Houdini, Unity and most retargeting tools. Offsets are constant, so
 bones are too; only the root has position channels. The rest pose is a T-pose that faces +z.

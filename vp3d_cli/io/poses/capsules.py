@@ -63,7 +63,10 @@ def body_mesh(names: Sequence[str], parents: Sequence[int], offsets: DoubleArray
 
 
 def _capsule(start: DoubleArray, stop: DoubleArray, radius: float) -> tuple[DoubleArray, DoubleArray]:
-    """Vertices and normals (V, 3) of a capsule: rings from the pole at ``start`` to that at ``stop``."""
+    """Vertices and normals (V, 3) of a capsule.
+
+    Its rings run from the pole at ``start`` to the pole at ``stop``.
+    """
     length = float(np.linalg.norm(stop - start))
     axis = (stop - start) / length if length > 1e-9 else np.array([0.0, 1.0, 0.0])
     side = np.cross(axis, np.eye(3)[int(np.argmin(np.abs(axis)))])

@@ -62,7 +62,10 @@ def _entries(person: Person3D, motion: Motion) -> Iterator[dict[str, Any]]:
 
 
 def _flat(points: DoubleArray, scores: DoubleArray, digits: int) -> list[float]:
-    """Coordinates and confidence of one point after the other; 0 where there is no point, as COCO has it."""
+    """Return x, y and confidence of all points in one list.
+
+    A missing point is 0, 0, 0, as in COCO.
+    """
     values = np.column_stack([points.round(digits), scores.round(4)])
     values[~np.isfinite(values).all(axis=1)] = 0
     flat: list[float] = values.ravel().tolist()

@@ -1,4 +1,7 @@
-"""CSV: a long table, one row for each person, frame and joint, for spreadsheets, R, pandas and MATLAB."""
+"""CSV: a long table with one row for each person, frame and joint.
+
+For spreadsheets, R, pandas and MATLAB.
+"""
 
 from __future__ import annotations
 

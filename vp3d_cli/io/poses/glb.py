@@ -1,4 +1,6 @@
-"""glTF 2.0 binary (GLB): for each person a skeleton, a skinned mesh of capsules and an animation; metres, y up.
+"""glTF 2.0 binary (GLB): a skeleton, a skinned capsule mesh and an animation per person.
+
+Units are metres; y is up.
 
 Opens in Blender, Unity, Unreal, three.js, Windows 3D Viewer and macOS through converters. Specification: Khronos Group,
 glTF 2.0, sections 3.7 (meshes, skins), 3.11 (animations) and 4 (GLB).
@@ -124,7 +126,10 @@ class _Document:
         return {"mesh": self._add("meshes", {"name": label, "primitives": [primitive]})}
 
     def _skin(self, rig: RigMotion, first: int) -> int:
-        """The inverse bind matrices, column by column, only move: joints of the rest pose are not turned."""
+        """Add the skin of a rig.
+
+        Inverse bind matrices, in column-major order, are translations: joints of the rest pose are not rotated.
+        """
         matrices = np.tile(np.eye(4, dtype=np.float32), (len(rig.parents), 1, 1))
         matrices[:, 3, :3] = -rest_positions(rig.offsets, rig.parents)
         skin = {

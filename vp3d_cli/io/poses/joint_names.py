@@ -1,4 +1,4 @@
-"""Joint names of animation programs, for the skeleton of 17 joints, and what hangs on its ends."""
+"""Joint names of animation programs for the 17-joint skeleton, and its end sites."""
 
 from __future__ import annotations
 
@@ -49,10 +49,17 @@ _OTHER_END = (0.0, 0.03, 0.0)
 
 
 def renamed(names: Sequence[str], preset: str) -> tuple[str, ...]:
-    """Names of joints in a preset of :data:`~vp3d_cli.io.poses.base.NAME_PRESETS`; unknown joints keep theirs."""
+    """Return joint names in a preset; unknown joints keep their names.
+
+    Presets are :data:`
+    vp3d_cli.io.poses.base.NAME_PRESETS`.
+    """
     return tuple(_PRESETS[preset].get(name, name) for name in names)
 
 
 def end_offset(name: str) -> DoubleArray:
-    """(3,) metres from a joint without children to the end of its bone in the rest pose, y up, facing +z."""
+    """Return the offset (3,) in metres of the end site of a joint without children.
+
+    In the axes of the rest pose: y up, facing +z.
+    """
     return np.array(_ENDS.get(name, _OTHER_END))

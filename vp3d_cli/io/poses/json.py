@@ -38,7 +38,10 @@ def write_json(pose: Pose3D, path: Path, overwrite: bool = False, options: Expor
 
 
 def _person(motion: Motion) -> dict[str, Any]:
-    """``positions`` T x J x 3; with a rig also ``rotations`` T x J x 4 (w, x, y, z), ``root`` and ``bone_offsets``."""
+    """Return the JSON object of one person.
+
+    ``positions`` is T x J x 3; with a rig also ``rotations`` T x J x 4 (w, x, y, z), ``root`` and ``bone_offsets``.
+    """
     person: dict[str, Any] = {
         "id": motion.person,
         "positions": _rounded(motion.joints),

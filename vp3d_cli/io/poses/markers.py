@@ -1,4 +1,7 @@
-"""Joints as markers, with the names that markerless tools for OpenSim use (Pose2Sim, Sports2D)."""
+"""Joints as markers, with the marker names of markerless tools for OpenSim.
+
+Pose2Sim and Sports2D use these names.
+"""
 
 from __future__ import annotations
 

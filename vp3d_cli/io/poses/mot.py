@@ -1,4 +1,6 @@
-"""MOT (OpenSim motion): joint angles with the coordinates of OpenSim's full-body model, degrees and metres.
+"""MOT (OpenSim motion): joint angles as coordinates of OpenSim's full-body model.
+
+Units are degrees and metres.
 
 Coordinates and their signs are those of the model of Rajagopal et al. 2016 (Full-body musculoskeletal model for
 muscle-driven simulation of human gait, IEEE Trans. Biomed. Eng. 63(10)): segments have x forwards, y up and z to the
@@ -54,7 +56,7 @@ def write_mot(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
 
 
 def facing_x(rig: RigMotion) -> RigMotion:
-    """The motion (y up) turned about the vertical so that the root faces x, on average over time."""
+    """Rotate a motion (y up) about the vertical so that the root faces x on average over time."""
     turn, root = turn_to_x(rig), rig.parents.index(-1)
     local = rig.local.copy()
     local[:, root] = turn @ local[:, root]
@@ -70,7 +72,9 @@ def turn_to_x(rig: RigMotion) -> DoubleArray:
 
 
 def opensim_coordinates(rig: RigMotion, names: tuple[str, ...]) -> dict[str, DoubleArray]:
-    """Generalized coordinates (n,) by name: degrees, and metres for ``pelvis_tx`` to ``pelvis_tz``.
+    """Return the generalized coordinates (n,) by name.
+
+    Units are degrees, and metres for ``pelvis_tx`` to ``pelvis_tz``.
 
     Args:
         rig: y up, without gaps, facing x (see :func:`facing_x`).
@@ -100,7 +104,9 @@ def opensim_coordinates(rig: RigMotion, names: tuple[str, ...]) -> dict[str, Dou
 
 
 def _ball_joints(part: dict[str, DoubleArray]) -> dict[str, dict[str, DoubleArray]]:
-    """Angles (n,) of the joints that turn about z, then x, then y; the last two are mirrored on the left side.
+    """Return the angles (n,) of the ball joints.
+
+    They rotate about z, then x, then y; the last two are mirrored on the left side.
 
     Args:
         part: axes (n, 3, 3) of the segments; arms hang down in the rest pose.
@@ -132,7 +138,7 @@ def _hinge(turns: DoubleArray, sign: float) -> DoubleArray:
 
 
 def _hanging_arm(mirror: float) -> DoubleArray:
-    """(3, 3): segment axes of an arm that hangs down, seen from those of the T-pose: a quarter turn about x."""
+    """Segment axes (3, 3) of a hanging arm in the axes of the T-pose: 90 degrees about x."""
     return np.array([[1.0, 0.0, 0.0], [0.0, 0.0, mirror], [0.0, -mirror, 0.0]])
 
 

@@ -1,4 +1,7 @@
-"""One person's motion as exporters need it: in the space, at the times and with the axes that were asked for."""
+"""One person's motion as exporters need it.
+
+It is in the requested space and axes, at the requested times.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ _SOURCES = {
 
 @dataclass(frozen=True)
 class RigMotion:
-    """Joint rotations of n frames: ``local`` (n, J, 3, 3), ``offsets`` (J, 3) and ``root`` (n, 3) in metres."""
+    """Joint rotations of n frames.
+
+    ``local`` is (n, J, 3, 3); ``offsets`` (J, 3) and ``root`` (n, 3) are in metres.
+    """
 
     local: DoubleArray
     offsets: DoubleArray
@@ -56,7 +62,7 @@ class RigMotion:
 
 @dataclass(frozen=True)
 class Motion:
-    """One person in n frames, from the first to the last that is exported; NaN where not in view.
+    """One person in the n frames to export; NaN where not in view.
 
     Attributes:
         person: identity, from 1.
@@ -100,7 +106,9 @@ class Motion:
         return np.asarray(self.joints_y_up()[_held(self.in_view)])
 
     def held_rig(self) -> RigMotion:
-        """The rig with y up, rest pose facing +z with the left side at +x; held where the person is not in view.
+        """Return the rig with y up and the rest pose facing +z, left side at +x.
+
+        It keeps the last pose where the person is not in view.
 
         Raises:
             InputError: the person has no rig.
@@ -190,7 +198,10 @@ def _rig(
 
 
 def _joint_evidence(pose: Pose3D, person: Person3D) -> tuple[DoubleArray, BoolArray]:
-    """(t, J) least confidence of the keypoints that each joint is lifted from, and whether all were observed."""
+    """Return confidence (t, J) of the joints, and whether they were observed.
+
+    Both come from the keypoints that a joint is lifted from: the least confidence, and whether all were observed.
+    """
     names = list(pose.joint_names_2d)
     every = list(range(len(names)))
     known = np.isfinite(person.joints_world).all(axis=-1)

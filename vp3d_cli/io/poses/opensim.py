@@ -1,4 +1,4 @@
-"""OpenSim: a model of the person's own proportions, their markers, and the setup of inverse kinematics.
+"""OpenSim: a model with the person's proportions, markers, and inverse kinematics setup.
 
 ``walk.osim`` is a model of joints and segments without muscles: bodies, coordinates and their signs as in the model of
 Rajagopal et al. 2016, lengths from the rig. ``walk_markers.trc`` has the markers, ``walk_ik.xml`` the setup: open it in
@@ -84,7 +84,9 @@ def _segments() -> list[_Segment]:
 
 
 def write_opensim(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:
-    """Write the first person of a pose: model, markers and setup; run inverse kinematics if opensim is installed.
+    """Write the model, markers and setup of the first person of a pose.
+
+    Inverse kinematics is run if opensim is installed.
 
     Raises:
         InputError: the person has no rig, or a skeleton without hips, knees, shoulders and elbows.
@@ -148,7 +150,10 @@ def model_xml(rig: RigMotion, names: tuple[str, ...], title: str) -> str:
 
 
 def _hanging_places(rig: RigMotion, names: Sequence[str]) -> dict[str, DoubleArray]:
-    """Joints (3,) in metres in OpenSim's axes, the root at the origin, upright with arms that hang down."""
+    """Return joint positions (3,) in metres in OpenSim's axes, root at the origin.
+
+    The person is upright with hanging arms.
+    """
     places: dict[str, DoubleArray] = {}
     for joint, parent in enumerate(rig.parents):
         offset = rig.offsets[joint]
@@ -160,7 +165,10 @@ def _hanging_places(rig: RigMotion, names: Sequence[str]) -> dict[str, DoubleArr
 
 
 def _carrier(joint: str, names: Sequence[str], parents: Sequence[int], segments: Sequence[_Segment]) -> str:
-    """The body that a joint of the skeleton is fixed to: the nearest above it that begins there or higher."""
+    """Return the body that a joint of the skeleton is fixed to.
+
+    It is the nearest one above the joint that begins there or higher.
+    """
     begins = {segment.joint: segment.name for segment in segments}
     at = names.index(joint)
     if joint.endswith(("_hip", "_shoulder", "_knee", "_elbow")) or joint == "spine":

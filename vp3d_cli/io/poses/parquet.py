@@ -1,4 +1,7 @@
-"""Parquet (Apache): the long table of CSV, small and typed, for pandas, polars, DuckDB and R."""
+"""Parquet (Apache): the long table of CSV, compact and typed.
+
+For pandas, polars, DuckDB and R.
+"""
 
 from __future__ import annotations
 

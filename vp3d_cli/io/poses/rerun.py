@@ -1,4 +1,4 @@
-"""rerun recordings (.rrd): joints and bones over time, for the rerun viewer; needs rerun-sdk.
+"""rerun recordings (.rrd): joints and bones over time; needs rerun-sdk.
 
 Somebody who is out of view is not drawn. Time line: ``video``, seconds of the video.
 """
@@ -45,7 +45,10 @@ def write_rerun(pose: Pose3D, path: Path, overwrite: bool = False, options: Expo
 
 
 def _send(rerun: Any, recording: Any, motion: Motion, colour: tuple[int, int, int]) -> None:
-    """Joints and bones of one person, all frames at once; none in frames in which they are out of view."""
+    """Send joints and bones of one person for all frames.
+
+    Frames in which the person is out of view have none.
+    """
     entity = f"people/{motion.person}"
     there = motion.in_view
     joints = motion.joints[there].astype(np.float32)

@@ -23,7 +23,10 @@ COLUMNS = {
 
 
 def long_table(pose: Pose3D, options: ExportOptions) -> dict[str, NDArray[np.generic]]:
-    """The columns, each (N,): person by person, frame by frame, joint by joint; NaN where not in view."""
+    """Return the columns of the long table, each (N,).
+
+    Order: by person, frame, joint. NaN where not in view.
+    """
     parts = [_columns(motion) for motion in motions_of(pose, options)]
     return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
 

@@ -47,7 +47,7 @@ def _people(pose: Pose3D, numbers: Sequence[int]) -> list[Person3D]:
 
 
 def _cut(person: Person3D, first: int, stop: int) -> Person3D | None:
-    """The frames of one person from ``first`` up to ``stop`` of the video; None if there are none."""
+    """Return one person in the video's frames ``first`` to ``stop`` (exclusive), or None."""
     track = person.track
     begin, end = max(track.first, first), min(track.frames.stop, stop)
     if end <= begin:

@@ -1,4 +1,6 @@
-"""TRC (Motion Analysis track row column): markers at the joints, metres, y up, for OpenSim and Visual3D.
+"""TRC (track row column): markers at the joints, in metres, y up.
+
+The format is by Motion Analysis; OpenSim and Visual3D read it.
 
 Opens in OpenSim (marker data for scaling and inverse kinematics), Pose2Sim, Visual3D and Mokka. Fields are empty where
 somebody is not in view.
@@ -30,7 +32,10 @@ def write_trc(pose: Pose3D, path: Path, overwrite: bool = False, options: Export
 
 
 def trc_text(motion: Motion, joints: DoubleArray, name: str) -> str:
-    """The file of this name: joints (n, J, 3) in metres, y up; fields are empty in frames that are not finite."""
+    """Return the text of a TRC file for joints (n, J, 3) in metres, y up.
+
+    Fields are empty in frames that are not finite. The header holds ``name``.
+    """
     markers = marker_names(motion.names)
     count, rate = len(motion.times_s), f"{motion.fps:.10g}"
     header = [

@@ -1,4 +1,6 @@
-"""USD: for each person a skeleton, a skinned body of capsules and an animation (UsdSkel); metres, y up; needs usd-core.
+"""USD: a skeleton, a skinned capsule mesh and an animation (UsdSkel) for each person.
+
+Units are metres; y is up. Needs usd-core.
 
 Opens in Houdini, Maya, Blender, Omniverse, Unreal and macOS.
 """

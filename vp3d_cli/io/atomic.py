@@ -1,4 +1,7 @@
-"""Files: what a folder holds, whether two have the same content; written under another name, renamed when whole."""
+"""Safe file operations: atomic writes, overwrite checks, modification marks, content hashes.
+
+A file is written under a temporary name and renamed when it is complete.
+"""
 
 from __future__ import annotations
 

@@ -168,7 +168,10 @@ def print_plan(items: Sequence[BatchItem], out: Place, kept: BatchOptions) -> No
 
 
 def _flag(field: str) -> str:
-    """What the command line calls a field of the settings; of one that only an earlier version had, its name."""
+    """Return the command-line option of a settings field.
+
+    A field that only an older version had keeps its name.
+    """
     from vp3d_cli.pipeline.settings import InferSettings
 
     return options.flag_of(field) if hasattr(InferSettings, field) else field

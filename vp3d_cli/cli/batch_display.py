@@ -1,4 +1,7 @@
-"""How far a batch is: a bar for each running video and one for all; a line per video where stderr is no terminal."""
+"""Progress display of a batch: a bar for each running video and one for the whole batch.
+
+Where stderr is no terminal, one line per video.
+"""
 
 from __future__ import annotations
 
@@ -169,7 +172,10 @@ class BatchDisplay(Listener):
 
 
 def widths(console: int) -> tuple[int, int]:
-    """Characters for the name of a video and for its bar, on a console of so many: the rest of the line is fixed."""
+    """Widths in characters of a video's name and of its bar, for the width of the console.
+
+    The rest of the line is fixed.
+    """
     room = console - _FIXED_WIDTH
     bar = min(_BAR_WIDTH, max(_LEAST_WIDTH, room // 3))
     return min(_NAME_WIDTH, max(_LEAST_WIDTH, room - bar)), bar

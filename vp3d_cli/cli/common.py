@@ -30,7 +30,7 @@ _RENAMED = {
 
 
 def with_new_names(arguments: list[str]) -> list[str]:
-    """The arguments of a command with old names of options replaced, each with a warning on stderr."""
+    """Replace old option names in a command's arguments, each with a warning on stderr."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     renamed = list(arguments)
     for i, argument in enumerate(arguments[:end]):
@@ -47,7 +47,9 @@ def one_line(text: object) -> str:
 
 
 def printable(text: str) -> str:
-    """One line that any terminal takes: control characters and bytes that are no text are written as escapes.
+    """Return a text as one printable line.
+
+    Control characters and bytes that are not valid text are written as escapes.
 
     A file's name or content could otherwise move the cursor, change colours or forge a line of ours.
     """
@@ -66,7 +68,10 @@ def shortened(text: str, length: int = MAX_LINE) -> str:
 
 
 def print_error(error: BaseException | str) -> None:
-    """Print ``vp3d: error: ...`` to stderr, on one line; with ``--debug`` the traceback before it."""
+    """Print ``vp3d: error: ...`` to stderr on one line.
+
+    With ``--debug``, the traceback comes before it.
+    """
     if isinstance(error, BaseException) and os.environ.get("VP3D_DEBUG"):
         traceback.print_exception(error)
     print(f"vp3d: error: {_message(error)}", file=sys.stderr)

@@ -75,7 +75,10 @@ def _safe(stream: TextIO | None) -> TextIO:
 
 @contextlib.contextmanager
 def _own_stderr(stream: TextIO | None) -> Iterator[TextIO | None]:
-    """A stderr of our own while the descriptor 2, which libraries use, leads nowhere; the same if it has another."""
+    """Provide a separate stderr while file descriptor 2, which libraries use, is discarded.
+
+    A stream with another descriptor is returned as it is.
+    """
     try:
         is_two = stream is not None and stream.fileno() == 2
     except (OSError, ValueError):
@@ -96,7 +99,10 @@ def _own_stderr(stream: TextIO | None) -> Iterator[TextIO | None]:
 
 
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Write the bytes of a name that is not UTF-8 as they are, and other characters that the encoding lacks escaped."""
+    """Codec error handler: escape characters that the encoding lacks.
+
+    Bytes of a file name that is not UTF-8 are written unchanged.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     part = error.object[error.start : error.end]

@@ -1,4 +1,4 @@
-"""``vp3d doctor``: check that everything vp3d needs is installed, and say what could be added."""
+"""``vp3d doctor``: check the installation, and list what could be added."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ def _installed(distributions: tuple[str, ...]) -> tuple[str, Status, str]:
 
 
 def _runtimes() -> Iterator[Check]:
-    """The runtimes of networks: one is enough, and only one distribution of onnxruntime may be there."""
+    """Check the network runtimes.
+
+    One is enough, and only one distribution of onnxruntime may be installed.
+    """
     if (problem := runtime_problem("openvino")) is None:
         yield Check(*_installed(("openvino",)))
     else:

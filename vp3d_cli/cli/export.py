@@ -159,7 +159,9 @@ def make_options(
 
 
 def prepare(pose: Path, targets: list[tuple[Exporter, Path]], options: ExportOptions, overwrite: bool) -> Pose3D:
-    """Read the pose file, give everyone a rig if a format needs it, and check that every file can be written.
+    """Read the pose file, add rigs if a format needs them, and check all targets.
+
+    Every target must be writable.
 
     Raises:
         Vp3dError: nothing is written then.

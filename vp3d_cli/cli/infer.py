@@ -97,7 +97,10 @@ def infer(
 
 
 def pose_suffixes(out: str) -> list[str]:
-    """Endings that a pose file may have, ``.npz`` first; formats are loaded only if another one is asked for."""
+    """Return the allowed suffixes of a pose file, ``.npz`` first.
+
+    Export formats are loaded only if another suffix is asked for.
+    """
     if out.lower().endswith((".npz", "/", "{stem}")):
         return [".npz"]
     from vp3d_cli.plugins import EXPORTERS
@@ -185,7 +188,9 @@ def write_keypoints(paths: VideoOutputs, run: Options) -> None:
 
 @contextmanager
 def pipeline_run(video: Path, files: LocalFiles, paths: VideoOutputs, run: Options) -> Iterator[Run]:
-    """The run of the pipeline for one video; Ctrl-C names the cache that is kept, also for a video in chunks.
+    """Provide the pipeline run for one video.
+
+    Ctrl-C reports the cache that is kept, also for a video in chunks.
 
     Raises:
         KeyboardInterrupt: with this as its message.

@@ -56,7 +56,9 @@ def info(
 
 
 def read_facts(file: Path, video: Path | None = None) -> dict[str, Any]:
-    """The facts of a file, as JSON can hold them; which kind of file it is shows in the first key.
+    """Return the facts of a file as JSON values.
+
+    The first key shows the kind of file.
 
     Args:
         file: a video, folder of images, pose file, detections file or keypoint file.
@@ -71,7 +73,9 @@ def read_facts(file: Path, video: Path | None = None) -> dict[str, Any]:
 
 
 def is_keypoint_file(file: Path) -> bool:
-    """Whether a file or folder holds keypoints or poses, rather than pictures: by its name and its first bytes.
+    """Whether a file or folder holds keypoints or poses rather than images.
+
+    Its name and first bytes decide.
 
     Raises:
         InputError: it cannot be opened.
@@ -91,7 +95,9 @@ def is_keypoint_file(file: Path) -> bool:
 
 
 def _has_3d(file: Path) -> bool:
-    """Whether a keypoint or pose file is a pose file; a damaged archive is taken for one, as most are.
+    """Whether a keypoint or pose file is a pose file.
+
+    A damaged archive counts as a pose file, as most are.
 
     Raises:
         PoseFileError: it is an archive that cannot be opened.

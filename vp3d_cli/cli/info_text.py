@@ -1,4 +1,7 @@
-"""The facts that ``vp3d info`` prints, as lines of text: labels in plain English, values with units, in groups."""
+"""Text output of ``vp3d info``.
+
+Facts are lines in groups: labels in plain English, values with units.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ _OPTIONS = {  # names and units of settings and assumptions
 
 
 def format_facts(facts: Mapping[str, Any]) -> list[str]:
-    """Lines for the facts of :func:`vp3d_cli.cli.info.read_facts`: what the file has, its people, its origin."""
+    """Format the facts of :func:`vp3d_cli.cli.info.read_facts` as lines.
+
+    They are: contents of the file, people, provenance.
+    """
     groups = [_lines({key: value for key, value in facts.items() if key not in ("persons", "provenance")})]
     if facts.get("persons"):
         groups.append(_people(facts["persons"]))

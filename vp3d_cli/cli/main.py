@@ -1,4 +1,6 @@
-"""The ``vp3d`` command: puts the commands together, and turns errors and signals into one line and an exit status.
+"""The ``vp3d`` command: registers the commands, and handles errors and signals.
+
+An error or signal gives one line on stderr and an exit status.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 nobody found in the video, 130 Ctrl-C, 143 terminated, 129 the
 terminal was closed, 141 the reader of our output has left.
@@ -61,10 +63,16 @@ EXIT_PIPE = 141  # 128 + SIGPIPE, as a shell shows for a program that wrote to a
 
 
 class Vp3dGroup(TyperGroup):
-    """The top-level command: takes ``--debug`` anywhere, and reports what vp3d raises on purpose on one line."""
+    """The top-level command.
+
+    It accepts ``--debug`` anywhere, and reports each :class:`Vp3dError` on one line.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Move the options of all commands to the front: people add them to the end of the line that just failed."""
+        """Move the global options to the front.
+
+        Users add them to the end of the line that has just failed.
+        """
         end = args.index("--") if "--" in args else len(args)
         before, after = args[:end], args[end:]
         if "--debug" in before:
@@ -202,7 +210,10 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 
 def _protect_inputs(command: Any) -> None:
-    """Make every command refuse to replace a file that it reads, whatever its options are called."""
+    """Make every command refuse to replace one of its input files.
+
+    This holds for all options, whatever their names.
+    """
     for inner in getattr(command, "commands", {}).values():
         _protect_inputs(inner)
     function = command.callback

@@ -111,7 +111,9 @@ def make_settings(
     layout: Layout = None,
     joint_map: JointMap = None,
 ) -> Settings:
-    """Settings from the command line; the parameters are the options of each command :func:`with_settings`.
+    """Create the settings from the command-line options.
+
+    The parameters are the options that :func:`with_settings` gives to each command.
 
     Raises:
         typer.BadParameter: a value is invalid, or two contradict each other.
@@ -167,7 +169,9 @@ def flag_of(field: str) -> str:
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of :func:`make_settings` where it has a parameter ``settings``, which gets the result.
+    """Add the options of :func:`make_settings` to a command with a parameter ``settings``.
+
+    The parameter gets the resulting settings.
 
     If the command has a parameter with the name of one of them, the option is as it is declared there, and both get
     its value.

@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".gif")
 
 @dataclass(frozen=True)
 class VideoOutputs:
-    """One video and the paths of its outputs; ``render`` is None where no side-by-side video is drawn."""
+    """One video and its output paths; ``render`` is None without a side-by-side video."""
 
     video: Place
     out: Place

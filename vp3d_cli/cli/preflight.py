@@ -1,4 +1,7 @@
-"""Checks before the work starts: whether models and video exist. They load no heavy library, so they take no time."""
+"""Checks before the work starts: whether models and the video exist.
+
+They load no heavy library, so they take little time.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ class _RateColumn(ProgressColumn):
 
 
 class StageProgress:
-    """Shows the progress of each stage; pass it as ``progress`` to :func:`vp3d_cli.pipeline.api.infer`.
+    """Shows the progress of each stage.
+
+    Pass it as ``progress`` to :func:`vp3d_cli.pipeline.api.infer`.
 
     Bars with rate and time left on a terminal; elsewhere a line when a stage begins, every 15 seconds, and when it
     ends; nothing at all with ``quiet``. A context manager.
@@ -87,7 +89,10 @@ class StageProgress:
 
 
 class _LoggedStage:
-    """Progress of one stage without a terminal: a line at its start, every 15 seconds, and at its end."""
+    """Progress of one stage without a terminal.
+
+    It prints a line at the start, every 15 seconds, and at the end.
+    """
 
     def __init__(self, title: str, unit: str) -> None:
         self._title = title

@@ -1,4 +1,7 @@
-"""Videos and results at URLs for ``vp3d infer``: copied to local files before the work, and sent after it."""
+"""Remote videos and results for ``vp3d infer``.
+
+Videos at URLs are copied to local files before the work, and results are sent after it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from vp3d_cli.jobs.storage import Place, fetch, publish, refresh
 
 
 class LocalFiles(AbstractContextManager["LocalFiles"]):
-    """Local files for the URLs of one video and its outputs; paths are left as they are. A context manager.
+    """Context manager that provides local files for the URLs of a video and its outputs.
+
+    Local paths are left as they are.
 
     Errors that pass through it name what the user named.
     """

@@ -100,7 +100,10 @@ def finish_page(page: Path, open_browser: bool) -> None:
 
 @contextmanager
 def page_place(out: Path | None, pose: Path) -> Iterator[Path]:
-    """Where to write a page: ``out``, or a file in a temporary folder that stays only if the block ends well."""
+    """Provide the path for a page: ``out``, or a file in a temporary folder.
+
+    The temporary file is kept only if the block succeeds.
+    """
     if out is not None:
         yield out
         return

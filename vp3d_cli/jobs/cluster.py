@@ -1,4 +1,7 @@
-"""Tasks done by the workers of a dask cluster, each with one thread: ``vp3d batch --scheduler tcp://HOST:PORT``."""
+"""Run tasks on a dask cluster, for ``vp3d batch --scheduler tcp://HOST:PORT``.
+
+Each worker has one thread.
+"""
 
 from __future__ import annotations
 

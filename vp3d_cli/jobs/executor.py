@@ -50,7 +50,9 @@ Task = Callable[..., Any]  # called with its arguments and a Reporter
 
 
 class Reporter:
-    """Tells the batch how far a task is; a few times a second are enough. Pass it as ``progress``.
+    """Reports the progress of a task to the batch, a few times a second.
+
+    Pass it as ``progress``.
 
     Attributes:
         frames: that the furthest stage has reached.
@@ -74,7 +76,7 @@ class Reporter:
 
 
 class Failure(NamedTuple):
-    """Why a future has no result, what the worker wrote to standard error, and whether the task is to blame."""
+    """Why a future failed: the error, the worker's stderr, and whether the task caused it."""
 
     reason: str
     stderr: str = ""
@@ -105,7 +107,7 @@ class TaskExecutor:
         return [self.inbox.popleft() for _ in range(len(self.inbox))]
 
     def stop(self, task: str, future: Future[Any]) -> str:
-        """End a task that hangs, if that can be done; gives the end of what it wrote to standard error."""
+        """Stop a task that hangs, if possible, and return the end of its stderr."""
         future.cancel()
         return ""
 
@@ -114,7 +116,10 @@ class TaskExecutor:
         return Failure(f"unexpected {type(error).__name__}: {error}")
 
     def recover(self) -> None:
-        """Go on after a failure that no task is to blame for. Raises Vp3dError if that cannot be done."""
+        """Continue after a failure that no task caused.
+
+        Raises Vp3dError if that is not possible.
+        """
 
     def check(self) -> None:
         """See whether work can go on. Raises Vp3dError if not."""
@@ -124,7 +129,10 @@ class TaskExecutor:
 
 
 class InlineExecutor(TaskExecutor):
-    """One task at a time in a thread of this process: for stores that other processes do not see (``memory://``)."""
+    """Runs one task at a time in a thread of this process.
+
+    For stores that other processes cannot see (``memory://``).
+    """
 
     def __init__(self) -> None:
         """No task yet."""
@@ -298,7 +306,9 @@ def free_bytes() -> int | None:
 
 
 def detect_chunks(chunks: Sequence[Chunk], report: Progress) -> list[Detections]:
-    """Find everyone in all chunks of a video, in processes of this machine: as many as cores, one thread each.
+    """Detect people in all chunks of a video, in processes of this machine.
+
+    There are as many processes as cores, with one thread each.
 
     Raises:
         Vp3dError: what :func:`vp3d_cli.pipeline.chunks.detect_chunk` raises, or a process died.

@@ -68,7 +68,7 @@ class BatchInput:
 def find_inputs(
     arguments: Sequence[Place], *, globs: Sequence[str] = (), exclude: Collection[Place] = ()
 ) -> list[BatchInput]:
-    """The videos that some files and folders stand for, in natural order (``take2`` before ``take10``).
+    """Find the videos in files and folders, in natural order (``take2`` before ``take10``).
 
     Folders are searched to the bottom. A file found there counts if its first bytes are those of a video, or its name
     is and its content will then be complained of; a folder of at least two images, and no video, counts as one video.

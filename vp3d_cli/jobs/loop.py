@@ -1,4 +1,4 @@
-"""The loop of a batch: tasks are submitted, heard of, ended when they take too long, and tried again."""
+"""The batch loop: submits tasks, collects results, stops slow tasks and retries failed ones."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ class Job:
 
 @dataclass
 class _Step:
-    """A task of a job; ``alive`` is None until a worker has it, ``began`` until its models are loaded."""
+    """A task of a job.
+
+    ``alive`` is None until a worker has the task; ``began`` is None until its models are loaded.
+    """
 
     job: Job
     function: Callable[..., Outcome]
@@ -122,7 +125,10 @@ class _Step:
 
 
 class Loop:
-    """Submits tasks, hears of them, ends those that take too long, and tries again what may succeed."""
+    """Submits tasks, collects their results, stops slow ones and retries failed ones.
+
+    Only failures that may not occur again are retried.
+    """
 
     def __init__(
         self,
@@ -252,7 +258,10 @@ class Loop:
                 self._take(self._running.pop(name), step.lost(reason, stderr))
 
     def _take(self, step: _Step, outcome: Outcome) -> None:
-        """Go on with a video after one of its tasks has ended; a failure waits for the chunks that are at work."""
+        """Continue with a video after one of its tasks has ended.
+
+        After a failure, it waits for the chunks that are running.
+        """
         job = step.job
         job.left -= 1
         job.seconds += outcome.seconds
@@ -311,7 +320,9 @@ class Loop:
 
 
 def _check_room(folder: Place) -> None:
-    """Stop before work is done whose result could not be written. Stores elsewhere do not say how full they are.
+    """Check the free disk space, before work whose result could not be written.
+
+    Remote stores do not report their free space, so they are not checked.
 
     Raises:
         OutputError: the disk is full.

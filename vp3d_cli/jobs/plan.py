@@ -1,4 +1,4 @@
-"""Where the results of each video go, and which of them are up to date by what they say of their own making.
+"""Result paths of each video, and which results are up to date by their provenance.
 
 A pose file, and keypoints in vp3d's own format, have their provenance in them. For results of other formats it lies in
 ``.vp3d-batch/provenance`` of the folder that they are in.
@@ -83,7 +83,10 @@ class BatchItem:
 
     @property
     def keep_file(self) -> Path | None:
-        """For detections of the video while it is not done, for the next attempt; None where results are at a URL."""
+        """Path for the detections of an unfinished video, for the next attempt.
+
+        None where results are at a URL.
+        """
         file = self._state_file("kept", next(iter(self.targets)))
         return file.with_suffix(".npz").absolute() if isinstance(file, Path) else None
 
@@ -109,7 +112,7 @@ class Decision:
     nobody: bool = False
 
     def because(self, name: Callable[[str], str] = str) -> str:
-        """The reason, for users who know the fields of the settings by the names that ``name`` gives."""
+        """Return the reason, with settings fields renamed by ``name``."""
         return naming(self.why, name)
 
 
@@ -120,7 +123,9 @@ def plan_items(
     suffixes: Mapping[str, str],
     keypoints: Place | None = None,
 ) -> list[BatchItem]:
-    """Name the results of each video: the tree is mirrored, ``cam1/walk.mp4`` gives ``cam1/walk.npz``.
+    """Choose the result paths of each video: ``cam1/walk.mp4`` gives ``cam1/walk.npz``.
+
+    The folder tree of the videos is kept.
 
     Where two videos of one folder differ by their suffix only, both keep it: ``walk.mov.npz``, ``walk.mp4.npz``.
 
@@ -216,7 +221,10 @@ def write_nobody(item: BatchItem, recipe: Recipe, message: str, input: Mapping[s
 
 
 def results_of_older_versions(out: Place) -> frozenset[str]:
-    """What a batch of an older version, which kept a journal in ``out``, made or began: these may be made anew."""
+    """Return results that an older version made or began; they may be made again.
+
+    Batches of these versions kept a journal in ``out``.
+    """
     journal = out / STATE / "journal"
     try:
         files = entries_of(journal) if journal.is_dir() else [out / STATE / "journal.jsonl"]
@@ -302,7 +310,7 @@ def _read_json(place: Place) -> dict[str, Any]:
 
 
 def _is_damaged_result(target: Place) -> bool:
-    """Whether a file begins as the archives of vp3d do: a zip file whose first entry is the schema."""
+    """Whether a file begins like a vp3d archive: a zip file whose first entry is the schema."""
     try:
         with target.open("rb") as file:
             start = file.read(40)
@@ -340,7 +348,10 @@ def _is_of_another(path: Place, before: str, known: Mapping[str, Any] | None) ->
 
 
 def _difference(before: Recipe, now: Recipe) -> str:
-    """What a result was made with that is now different, in words; fields of the settings in angle brackets."""
+    """Describe what changed since a result was made.
+
+    Names of settings fields are in angle brackets.
+    """
     changed = [f"<{name}>" for name in _changed(before["settings"], now["settings"])]
     for role in _changed(before["weights"], now["weights"]):
         # Another --detector has other weights, and keypoints of another tool need none.

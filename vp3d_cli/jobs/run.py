@@ -1,4 +1,7 @@
-"""Run a batch: find out what is missing, hand it to an executor, and lose nothing whatever happens to its workers."""
+"""Run a batch: find missing results and make them with an executor.
+
+No finished result is lost if workers fail.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,9 @@ def check_batch(items: Sequence[BatchItem], out: Place, options: BatchOptions) -
 
 
 class _Workers:
-    """The executor of a batch, and what its workers are told; local ones are as many as there is to do.
+    """The executor of a batch, and the setup of its workers.
+
+    There are no more local workers than tasks.
 
     Attributes:
         setup: what workers are told.

@@ -1,4 +1,6 @@
-"""Files at paths and at URLs of any store that fsspec knows (``s3://``, ``gs://``, ``sftp://``, ``memory://``).
+"""Files at paths and URLs of any fsspec store.
+
+Examples are ``s3://``, ``gs://``, ``sftp://`` and ``memory://``.
 
 A path is a :class:`pathlib.Path`, a URL a :class:`upath.UPath`, which answers the same questions. Videos are copied in
 whole before they are read, and results are copied out whole after they were made.
@@ -95,7 +97,9 @@ def entries_of(folder: Place) -> list[Place]:
 
 
 def modification(place: Place) -> dict[str, Any]:
-    """Size in bytes and a mark that changes when the file, or an image of the folder, is written: ``size``, ``mtime``.
+    """Return ``size`` (bytes) and ``mtime`` of a file or a folder of images.
+
+    ``mtime`` is a mark that changes when the file, or an image of the folder, is written.
 
     Raises:
         OSError: it is not there, or cannot be reached.
@@ -112,7 +116,9 @@ def modification(place: Place) -> dict[str, Any]:
 
 
 def sha256_of(place: Place, beat: Callable[[], None] = lambda: None) -> str:
-    """SHA-256 of a file or folder; see :func:`vp3d_cli.io.atomic.content_sha256`. A copy has the same.
+    """Return the SHA-256 of a file or folder.
+
+    A copy has the same; see :func:`vp3d_cli.io.atomic.content_sha256`.
 
     Raises:
         OSError: it cannot be read.
@@ -133,7 +139,9 @@ def sha256_of(place: Place, beat: Callable[[], None] = lambda: None) -> str:
 
 
 def is_unchanged(place: Place, before: Mapping[str, Any]) -> bool:
-    """Whether a file is as it was; it is read only where size and time of modification do not tell.
+    """Whether a file is unchanged.
+
+    The file is read only where size and modification time do not decide it.
 
     Args:
         place: the file or folder of images.
@@ -149,7 +157,9 @@ def is_unchanged(place: Place, before: Mapping[str, Any]) -> bool:
 
 
 def fetch(place: Place, folder: Path) -> Path:
-    """A local copy of a file at a URL, or of all files in a folder, under its own name; a path is left as it is.
+    """Copy a file or folder at a URL to a local folder, and return the path of the copy.
+
+    The copy keeps its name. A local path is returned as it is.
 
     Args:
         place: what to copy.
@@ -175,7 +185,7 @@ def fetch(place: Place, folder: Path) -> Path:
 
 
 def publish(file: Path, target: Place, temporary: Place) -> None:
-    """Give a whole file its name: what has that name is replaced at once, and never by half of the file.
+    """Move a complete file to its final place, replacing an older one atomically.
 
     Args:
         file: of this machine; it is gone afterwards.

@@ -1,4 +1,4 @@
-"""What a worker does: load the models, make the results of a video, or find people in one chunk of a long one.
+"""Worker code: load models, make the results of a video, or detect people in a chunk.
 
 Videos and keypoints at URLs are copied in first. Results are made in ``.vp3d-batch/work`` beside their place, or in a
 folder for temporary files, and get their names when they are whole. Whatever goes wrong comes back as an
@@ -67,7 +67,7 @@ class Setup:
 
 
 class VideoTask(NamedTuple):
-    """A video to do, with paths from the root: what is needed of it, and the weights of the models to make it with.
+    """A video to process: paths from the root, requested results, and weights of the models.
 
     ``spent_s`` are the seconds that its chunks took, if other tasks have done them.
     """
@@ -104,7 +104,7 @@ class LocalVideo:
 
 
 class Made(NamedTuple):
-    """One result that is whole: its kind, frames, people if known, and what the user should know."""
+    """One complete result: its kind, frames, number of people if known, and warnings."""
 
     kind: str
     frames: int
@@ -291,7 +291,10 @@ def _modification(video: Place) -> dict[str, Any]:
 
 @contextmanager
 def _staging(task: VideoTask) -> Iterator[tuple[Path, dict[str, Place]]]:
-    """A folder for copies, and for each kind one in the store of its target; all are removed in the end."""
+    """Create a folder for copies, and one in the store of each target.
+
+    All are removed at the end.
+    """
     roots = task.item.roots
     folders = {kind: roots[kind] / STATE / "work" / uuid.uuid4().hex for kind in task.needed}
     for kind, folder in folders.items():

@@ -39,7 +39,10 @@ class LifterNetwork(Protocol):
         """(B, T, J, F) to (B, T - receptive_field + 1, out_joints, 3)."""
 
     def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
-        """(B, receptive_field + n * stride, J, F) to (B, n + 1, out_joints, 3); one output if the stride is None."""
+        """Run the strided form.
+
+        (B, receptive_field + n * stride, J, F) to (B, n + 1, out_joints, 3); one output if the stride is None.
+        """
 
 
 def build_model(architecture: str, config: Mapping[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a lifter is, whoever brings it: the lifters of weight files, and those of other packages."""
+"""The interface of a lifter, for weight files and for lifters of other packages."""
 
 from __future__ import annotations
 

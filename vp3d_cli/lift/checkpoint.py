@@ -114,7 +114,7 @@ def read_lifter_info(path: Path) -> LifterInfo:
 
 
 def read_lifter_file(path: Path) -> tuple[State, LifterInfo]:
-    """Read the parameters of a lifter as float32 arrays, and what the file says about itself; needs no torch.
+    """Read the parameters of a lifter as float32 arrays, and its metadata; needs no torch.
 
     Raises:
         WeightsError: not a lifter file.

@@ -1,4 +1,4 @@
-"""Input rules: how keypoints in pixels become what a lifter sees, and how its answer comes back to camera axes.
+"""Input rules: convert pixel keypoints to network inputs, and outputs to camera axes.
 
 The rule is part of a lifter's checkpoint. Training and inference call the same functions, so the two cannot differ.
 
@@ -177,7 +177,10 @@ def normalize(keypoints: Array, scores: Array, intrinsics: Array, size_wh: Array
 
 
 def flip(features: Array, flip_order: tuple[int, ...]) -> Array:
-    """Mirror (..., J, 2 or 3 or more) left-right: the first coordinate changes sign, left and right joints swap."""
+    """Mirror features (..., J, 2 or more) left-right.
+
+    The first coordinate changes sign; left and right joints are swapped.
+    """
     flipped = features[..., list(flip_order), :]
     return array_namespace(features).concat([-flipped[..., :1], flipped[..., 1:]], axis=-1)
 

@@ -1,4 +1,4 @@
-"""A lifter ready to use: 2D keypoints of one person over time in, 3D joints in camera axes out."""
+"""A loaded lifter: 2D keypoints of one person over time to 3D joints in camera axes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ class Lifter:
 
     @cached_property
     def _network(self) -> Network:
-        """The network on its runtime, loaded on first use: a video's first frame need not wait for it."""
+        """Return the network on its runtime, loaded on first use.
+
+        The first frame of a video need not wait for it.
+        """
         data = temporal_to_onnx(self._state, self._config, self.info.as_metadata())
         self._state = {}
         model = load_model(data, self.name, self._device, precision="f32")
@@ -128,7 +131,7 @@ class Lifter:
         *,
         flip_test: bool = True,
     ) -> FloatArray:
-        """Lift keypoints of the skeleton that the network was trained on (``rule.skeleton_2d``), as they are.
+        """Lift keypoints of the network's own 2D skeleton (``rule.skeleton_2d``).
 
         Args:
             keypoints: (T, J, 2) pixels at the lifter's frame rate.

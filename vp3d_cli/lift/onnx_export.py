@@ -58,7 +58,9 @@ def temporal_to_onnx(state: State, config: TemporalConfig, metadata: Mapping[str
 
 
 def _convolution(graph: GraphWriter, x: str, folded: tuple[FloatArray, FloatArray], dilation: int) -> str:
-    """A dilated convolution and ReLU: the frames that each output sees side by side, then one matrix product.
+    """Add a dilated convolution and ReLU to the graph.
+
+    The frames that each output sees are put side by side; one matrix product follows.
 
     OpenVINO 2026.4 has no fast kernel for convolutions with large dilations: 21 s instead of 1.5 s for pose-243.
     """

@@ -1,4 +1,4 @@
-"""Window sizes of lifter networks, and the configuration of the temporal one; needs no torch."""
+"""Receptive fields of lifter networks, and the temporal configuration; needs no torch."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TemporalConfig(WindowConfig):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Distances between outputs that the strided form takes: products of the widths of the first levels."""
+        """Strides that the strided form supports: products of the widths of the first levels."""
         return tuple(math.prod(self.widths[:level]) for level in range(len(self.widths) + 1))
 
     @property

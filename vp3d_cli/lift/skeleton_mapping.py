@@ -1,4 +1,6 @@
-"""Between skeletons: keypoints of a detector for lifters that were trained on others, and answers in other joints.
+"""Conversion between skeletons: detector keypoints for a lifter, and its output joints.
+
+A lifter may be trained on other keypoints than the detector gives, and answer with other joints.
 
 A midpoint of two keypoints in the image is (but for perspective) the image of their midpoint in space, so joints that
 no detector finds are put between those that it finds.
@@ -58,7 +60,9 @@ def from_coco(keypoints: Array, skeleton: str) -> Array:
 
 
 def as_trained(keypoints: Array, scores: Array, rule: InputRule) -> tuple[Array, Array]:
-    """COCO keypoints as a lifter was trained on: of its skeleton, and all of them sure where it knows no confidence.
+    """Convert COCO keypoints to those that a lifter was trained on.
+
+    All have confidence 1 if the lifter takes no confidence.
 
     Screen coordinates without confidence are VideoPose3D's: such networks cannot tell a keypoint that is left out,
     shown as zero, from one in the middle of the image, so none is left out.
@@ -100,7 +104,9 @@ def _weights(skeleton: str) -> FloatArray:
 
 
 def complete(keypoints: FloatArray, scores: FloatArray, least: float) -> FloatArray:
-    """Fill missing keypoints, for lifters that were never shown any: over time, else from the next joint.
+    """Fill missing keypoints, for lifters that were trained without missing ones.
+
+    They are interpolated over time, or else taken from the next joint.
 
     Args:
         keypoints: (T, 17, 2) COCO keypoints in pixels, NaN where missing.

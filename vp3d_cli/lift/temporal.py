@@ -1,4 +1,6 @@
-"""The dilated temporal convolution network of VideoPose3D (Pavllo et al. 2019, section 3 and figure 2).
+"""The dilated temporal convolution network of VideoPose3D.
+
+Source: Pavllo et al. 2019, section 3 and figure 2.
 
 One set of parameters, two ways to run it, equal to rounding error:
 
@@ -51,7 +53,10 @@ class TemporalModel(nn.Module):
         self.shrink = nn.Conv1d(c, config.out_joints * 3, 1)
 
     def set_batch_norm_momentum(self, momentum: float) -> None:
-        """Set the momentum of every batch norm (the paper decays it from 0.1 to 0.001 while training)."""
+        """Set the momentum of every batch norm.
+
+        The paper decays it from 0.1 to 0.001 while training.
+        """
         for module in self.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.momentum = momentum
@@ -71,7 +76,9 @@ class TemporalModel(nn.Module):
         return self._run(self._flatten(inputs), 1)
 
     def forward_strided(self, inputs: Tensor, stride: int | None = None) -> Tensor:
-        """Strided form: outputs so many frames apart, and no intermediate result that none of them needs.
+        """Run the strided form: outputs ``stride`` frames apart.
+
+        No intermediate result is computed that no output needs.
 
         Levels that end within the stride are strided; those above share their inputs between the outputs and are
         dilated. The dilated form is that of stride 1.
@@ -132,12 +139,15 @@ class TemporalModel(nn.Module):
 
 
 def _matrix(weight: Tensor) -> Tensor:
-    """(out, in, width) convolution weights to the (width * in, out) matrix of the same linear map."""
+    """Reshape (out, in, width) convolution weights to the (width * in, out) matrix."""
     return weight.permute(2, 1, 0).reshape(-1, weight.shape[0])
 
 
 def _windows(x: Tensor, width: int, dilation: int) -> Tensor:
-    """(B, T, C) to (B, T - (width - 1) * dilation, width * C): the frames that each output sees, side by side."""
+    """Gather the frames that each output sees, side by side.
+
+    (B, T, C) to (B, T - (width - 1) * dilation, width * C).
+    """
     if width == 1:
         return x
     length = x.shape[1] - (width - 1) * dilation
@@ -154,14 +164,20 @@ def _strided(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _trim(x: Tensor, width: int, dilation: int, causal: bool) -> Tensor:
-    """The residual: frames of the input that the outputs stand for (the middle ones; the last if causal)."""
+    """Return the residual: the input frames that the outputs stand for.
+
+    These are the middle frames, or the last ones if causal.
+    """
     lost = (width - 1) * dilation
     start = lost if causal else lost // 2
     return x[:, start : start + x.shape[1] - lost]
 
 
 def pad_edges(sequence: Tensor, config: TemporalConfig) -> Tensor:
-    """Repeat the first and last frame of (B, T, ...) so that the model gives one output per frame."""
+    """Repeat the first and last frame of (B, T, ...).
+
+    The model then gives one output per frame.
+    """
     before = sequence[:, :1].expand(-1, config.frames_before, *sequence.shape[2:])
     after = sequence[:, -1:].expand(-1, config.frames_after, *sequence.shape[2:])
     return torch.cat([before, sequence, after], dim=1)

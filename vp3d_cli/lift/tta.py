@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of a lifter's predictions for the motion as it is, mirrored and backwards."""
+"""Test-time augmentation: average over the original, mirrored and reversed motion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ Array = Any  # numpy.ndarray or torch.Tensor
 
 
 def averaged(network: Callable[[Array], Array], features: Array, config: Any, info: LifterInfo) -> Array:
-    """The mean of a network's predictions for motion as it is and mirrored (Pavllo et al. 2019, section 5).
+    """Average a network's predictions for the original and the mirrored motion.
+
+    Source: Pavllo et al. 2019, section 5.
 
     A lifter that sees as far back as ahead, and was trained on motion that ran both ways (``rule.reversible``), is also
     run on the motion backwards, as it is and mirrored.

@@ -1,4 +1,4 @@
-"""``vp3d bench``: how fast this machine is, stage by stage, over a folder of videos, and in the lifter's network."""
+"""``vp3d bench``: speed of this machine: pipeline stages, a batch, and the lifter network."""
 
 from vp3d_cli.cli.benchmark.folder import BatchBench, bench_batch
 from vp3d_cli.cli.benchmark.stages import BenchResult, bench, example_clip

@@ -1,4 +1,6 @@
-"""How many frames per second a batch does, by workers and threads, beside ``vp3d infer`` on one video after another.
+"""Benchmark of a batch by workers and threads, compared to ``vp3d infer`` on each video.
+
+Results are in frames per second.
 
 All videos are done from the start each time, as a user would: programs and models are loaded within the time.
 """
@@ -31,7 +33,10 @@ Report = Callable[[str, int, int | None], None]
 
 @dataclass(frozen=True)
 class BatchSpeed:
-    """One way to do the folder: median seconds, frames per second, and how many times faster than one after another."""
+    """Speed of one configuration: median seconds, frames per second, and speedup.
+
+    The speedup is relative to processing one video after another.
+    """
 
     way: str
     jobs: int
@@ -43,7 +48,10 @@ class BatchSpeed:
 
 @dataclass(frozen=True)
 class BatchBench:
-    """What was found: ``videos`` of ``frames`` in all, done in several ways, ``repeats`` times each."""
+    """Benchmark of a batch: ``videos`` with ``frames`` in all, in several configurations.
+
+    Each is repeated ``repeats`` times.
+    """
 
     videos: int
     frames: int

@@ -1,4 +1,4 @@
-"""How fast the lifter's network runs: beside a plain matrix product, and beside two straightforward forms in torch.
+"""Benchmark of the lifter network, compared to a matrix product and two torch versions.
 
 All is timed in turn within one run, on the same threads, in seconds of all cores together: other programs that keep the
 cores busy change them little. Figures are medians.
@@ -125,7 +125,9 @@ def bench_lifter(name: str, *, frames: int = 4096, repeats: int = 5) -> LifterBe
 
 
 def dilated_form(model: TemporalModel, inputs: Tensor) -> Tensor:
-    """The network as figure 2 of the paper draws it: dilated Conv1d, batch norm, ReLU over the full sequence.
+    """Run the network with dilated Conv1d, batch norm and ReLU over the full sequence.
+
+    This is the form in figure 2 of the paper.
 
     Args:
         model: whose parameters are used, in evaluation mode.
@@ -149,7 +151,9 @@ def dilated_form(model: TemporalModel, inputs: Tensor) -> Tensor:
 
 
 def window_form(model: TemporalModel, inputs: Tensor) -> Tensor:
-    """One window per frame: strided Conv1d, batch norm, ReLU; nothing is shared between neighbouring frames.
+    """Run the network on one window per frame: strided Conv1d, batch norm, ReLU.
+
+    Neighbouring frames share no computation.
 
     Arguments and result are those of :func:`dilated_form`.
     """

@@ -64,7 +64,10 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True)
 class StageSpeed:
-    """One stage: median seconds for all frames, frames per second, and seconds of all cores (of this process)."""
+    """Speed of one stage: median seconds for all frames, frames per second, and CPU seconds.
+
+    CPU seconds are those of this process on all cores.
+    """
 
     stage: str
     seconds: float

@@ -69,7 +69,7 @@ __all__ = [
 
 
 class _Package(ModuleType):
-    """This package: ``vp3d_cli.lift`` is the function, though there is a package of that name, too.
+    """Module type of this package: makes ``vp3d_cli.lift`` the function, not the package.
 
     The import system makes every package that it loads an attribute of its parent; here the public name wins. Import
     from the packages by their full names, as in ``from vp3d_cli.lift.lifter import Lifter``.

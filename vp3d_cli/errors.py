@@ -34,11 +34,17 @@ class NobodyFoundError(Vp3dError):
 
 
 class DetectorError(Vp3dError):
-    """A detector failed in the middle of a video; what it found before may have been kept, so that one can go on."""
+    """A detector failed in the middle of a video.
+
+    Earlier detections may have been kept, so that a new run can resume.
+    """
 
 
 class StoppedError(Vp3dError):
-    """Work was given up because other work failed that it belongs to; what was found before may have been kept."""
+    """Work was stopped because related work failed.
+
+    Earlier detections may have been kept.
+    """
 
 
 class WeightsError(Vp3dError):

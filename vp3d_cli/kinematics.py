@@ -54,7 +54,10 @@ def quaternion_from_matrix(matrices: DoubleArray) -> DoubleArray:
 
 
 def without_sign_flips(quaternions: DoubleArray) -> DoubleArray:
-    """The same rotations (t, ..., 4), each with the sign that is nearest to the frame before; q and -q are equal."""
+    """Choose the sign of each quaternion (t, ..., 4) that is nearest to the frame before.
+
+    q and -q are the same rotation.
+    """
     dots = (quaternions[1:] * quaternions[:-1]).sum(axis=-1)
     flips = np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
     result: DoubleArray = quaternions.copy()
@@ -77,7 +80,10 @@ def global_rotations(rotations: DoubleArray, parents: Sequence[int]) -> DoubleAr
 
 
 def local_rotations(turns: DoubleArray, parents: Sequence[int]) -> DoubleArray:
-    """Rotations (..., J, 3, 3) of each joint against its parent: undoes :func:`global_rotations`."""
+    """Return the rotations (..., J, 3, 3) of joints relative to their parents.
+
+    The inverse of :func:`global_rotations`.
+    """
     result: DoubleArray = turns.copy()
     for joint, parent in enumerate(parents):
         if parent >= 0:
@@ -112,7 +118,9 @@ def rest_positions(bone_offsets: DoubleArray | FloatArray, parents: Sequence[int
 
 
 def best_rotations(points: DoubleArray, onto: DoubleArray) -> DoubleArray:
-    """Rotations (t, 3, 3) that best turn points (t, N, 3) onto others, both about their means, by least squares.
+    """Return the least-squares rotations (t, 3, 3) of points (t, N, 3) onto others.
+
+    Both sets are taken relative to their means.
 
     Source: W. Kabsch, A solution for the best rotation to relate two sets of vectors, Acta Cryst. A32, 1976.
     """
@@ -123,7 +131,9 @@ def best_rotations(points: DoubleArray, onto: DoubleArray) -> DoubleArray:
 
 
 def euler_angles(matrices: DoubleArray, order: str) -> DoubleArray:
-    """Angles of successive turns about the axes of a moving frame, as BVH has them; continuous along the first axis.
+    """Return Euler angles about the moving axes, as BVH uses them.
+
+    They are continuous along the first axis.
 
     Args:
         matrices: (t, ..., 3, 3) rotations.
@@ -148,7 +158,10 @@ def euler_angles(matrices: DoubleArray, order: str) -> DoubleArray:
 
 
 def _continuous(angles: DoubleArray) -> DoubleArray:
-    """Of the two triples that give each rotation, and their multiples of a turn, those nearest to the frame before."""
+    """Choose the Euler angles that are nearest to the frame before.
+
+    Two triples, and multiples of 360 degrees, give the same rotation.
+    """
     result: DoubleArray = angles.copy()
     for t in range(1, len(angles)):
         first, middle, last = np.moveaxis(angles[t], -1, 0)

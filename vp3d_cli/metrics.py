@@ -1,4 +1,6 @@
-"""Errors of 3D pose, as the literature defines them. Predictions and truth are (..., J, 3) in the same unit.
+"""Error measures of 3D pose, as defined in the literature.
+
+Predictions and truth are (..., J, 3) in the same unit.
 
 Every function gives one number per pose, (...,), unless it says otherwise; take the mean yourself.
 """
@@ -26,7 +28,7 @@ def mpjpe(predicted: Floats, truth: Floats) -> Doubles:
 
 
 def n_mpjpe(predicted: Floats, truth: Floats) -> Doubles:
-    """MPJPE after scaling each pose by the factor that fits best, protocol 3 (Rhodin et al. 2018)."""
+    """MPJPE after scaling each pose by its best factor (protocol 3, Rhodin et al. 2018)."""
     return mpjpe(scale_align(predicted, truth), truth)
 
 
@@ -36,7 +38,9 @@ def p_mpjpe(predicted: Floats, truth: Floats) -> Doubles:
 
 
 def mpjve(predicted: Floats, truth: Floats) -> Doubles:
-    """Mean per-joint velocity error (Pavllo et al. 2019, section 5): MPJPE of the change from frame to frame.
+    """Mean per-joint velocity error: MPJPE of the differences between frames.
+
+    Source: Pavllo et al. 2019, section 5.
 
     Args:
         predicted, truth: (..., T, J, 3) consecutive frames.
@@ -48,12 +52,18 @@ def mpjve(predicted: Floats, truth: Floats) -> Doubles:
 
 
 def pck(predicted: Floats, truth: Floats, threshold: float = 0.150) -> Doubles:
-    """Share of joints within a threshold: 3DPCK at 150 mm (Mehta et al. 2017), if the unit is metres."""
+    """Share of joints with an error within a threshold.
+
+    With metres and 0.150: 3DPCK (Mehta et al. 2017).
+    """
     return np.asarray((joint_errors(predicted, truth) <= threshold).mean(axis=-1))
 
 
 def auc(predicted: Floats, truth: Floats, highest: float = 0.150, steps: int = 31) -> Doubles:
-    """Area under the 3DPCK curve over thresholds from 0 to ``highest`` in equal steps (Mehta et al. 2017)."""
+    """Area under the 3DPCK curve (Mehta et al. 2017).
+
+    Thresholds are from 0 to ``highest`` in equal steps.
+    """
     thresholds = np.linspace(0, highest, steps)
     errors = joint_errors(predicted, truth)
     return np.asarray((errors[..., None] <= thresholds).mean(axis=(-2, -1)))
@@ -68,7 +78,10 @@ def scale_align(predicted: Floats, truth: Floats) -> Doubles:
 
 
 def procrustes_align(predicted: Floats, truth: Floats) -> Doubles:
-    """Rotate, scale and move each pose to fit the truth in the least-squares sense (Kabsch 1976, Umeyama 1991)."""
+    """Rotate, scale and move each pose to fit the truth by least squares.
+
+    Source: Kabsch 1976, Umeyama 1991.
+    """
     _check(predicted, truth)
     predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
     mean_predicted, mean_truth = predicted.mean(-2, keepdims=True), truth.mean(-2, keepdims=True)

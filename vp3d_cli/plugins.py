@@ -1,4 +1,6 @@
-"""The registry: detectors, lifters, exporters and keypoint readers, ours and those of installed packages.
+"""Registry of detectors, lifters, exporters and keypoint readers.
+
+It has built-in parts and those of installed packages.
 
 Each kind of part has one :class:`Registry`. A built-in part is one line here, ``name: "module:attribute"``, so that
 importing this file loads none of them. Another package adds a part by an entry point of the registry's group:

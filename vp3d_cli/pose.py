@@ -1,4 +1,4 @@
-"""A pose: everyone's motion in 3D, with the 2D keypoints that it comes from. The result of the pipeline.
+"""3D poses: the motion of all people, with the 2D keypoints that it comes from.
 
 Dimensions: T frames, t of which one person is in view for, P people, J joints in 3D, K keypoints in 2D. Camera space:
 metres, x right, y down, z forward. World space: metres, z up, floor at z = 0. Missing is NaN with confidence 0.
@@ -48,7 +48,7 @@ class Rig:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Person3D:
-    """One person's motion: t of the video's T frames, from the first in view to the last; NaN where not in view.
+    """One person's motion: t of T frames, first to last in view; NaN where not in view.
 
     Attributes:
         track: the person in 2D.
@@ -114,7 +114,7 @@ class Person3D:
 
 @dataclass(frozen=True)
 class PoseArray:
-    """Description of a pose array over all frames: the field of each person, and the value for missing."""
+    """Description of a pose array over all frames: field of a person, and missing value."""
 
     part: Callable[[Person3D], NDArray[Any]]
     shape: tuple[int | str, ...]
@@ -222,7 +222,7 @@ class Pose3D:
         return Skeleton("custom", tuple(self.joint_names_3d), parents, bones)
 
     def save(self, path: str | Path, **options: Any) -> None:
-        """Write the pose in the format that the ending of the path stands for, such as ``.npz`` or ``.bvh``.
+        """Write the pose in the format of the path's suffix, such as ``.npz`` or ``.bvh``.
 
         Args:
             path: file to write.
@@ -235,7 +235,7 @@ class Pose3D:
         POSE_METHODS.get("save")(self.with_rigs(), path, **options)
 
     def with_rigs(self) -> Pose3D:
-        """The pose with joint rotations for each person who has none, as animation formats need them."""
+        """Return the pose with joint rotations (a rig) for each person."""
         posed: Pose3D = self
         if any(person.rig is None for person in self.people) and self.skeleton == H36M17:
             posed = POSE_METHODS.get("with_rigs")(self)
@@ -254,7 +254,7 @@ class Pose3D:
         return angles
 
     def to_dataframe(self) -> Any:
-        """A table with a row for each person, frame and joint: time, metres in world space, confidence.
+        """Return a table with a row for each person, frame and joint.
 
         Returns:
             A pandas data frame, or a polars one where only polars is installed.
@@ -322,7 +322,7 @@ class Pose3D:
         return np.stack(list(self.confidence_rows()))
 
     def confidence_rows(self) -> Iterator[FloatArray]:
-        """One person after the other, (T, J), of the confidence of the 3D joints; NaN if it was not computed."""
+        """Yield the confidence (T, J) of each person's 3D joints; NaN if not computed."""
         joints = len(self.joint_names_3d)
         for person in self.people:
             own = person.confidence
@@ -379,7 +379,7 @@ class Pose3D:
 
 
 def person_of(arrays: Mapping[str, NDArray[Any]], person_id: int, skeleton: Skeleton = COCO17) -> Person3D:
-    """One person of a pose from arrays over all frames (T, ...), by name; only frames that hold anything are kept.
+    """Create one person of a pose from arrays over all frames (T, ...).
 
     Args:
         arrays: by the names in :data:`POSE_ARRAYS`.

@@ -58,7 +58,7 @@ class Skeleton:
 
     @property
     def body(self) -> list[int]:
-        """Indices of the joints that COCO's 17 keypoints name too; of all joints where there are none."""
+        """Indices of the joints that are COCO keypoints, or of all joints if there are none."""
         return [i for i, joint in enumerate(self.joints) if joint in COCO17.joints] or list(range(self.num_joints))
 
     @property

@@ -1,4 +1,6 @@
-"""Contract tests of detectors, lifters, exporters and keypoint readers, for this project and for other packages.
+"""Contract tests of detectors, lifters, exporters and keypoint readers.
+
+For this project and for other packages.
 
 Each function runs the contract of one kind on one part, and raises :class:`AssertionError` with what is broken:
 
@@ -103,7 +105,7 @@ def check_lifter(info: LifterPlugin) -> None:
 
 
 def check_exporter(exporter: Exporter, folder: Path) -> Path:
-    """Check that an exporter keeps its contract: it writes a file, and replaces one only when told to.
+    """Check the contract of an exporter: it writes a file, and replaces one only when told to.
 
     Args:
         exporter: to check.

@@ -35,7 +35,9 @@ class Shaped(Protocol):
 
 
 def check_shape(name: str, array: Shaped, expected: Sequence[int | str], sizes: dict[str, int]) -> None:
-    """Check an array against a shape such as ``("T", 17, 2)``; letters must agree through ``sizes``.
+    """Check an array against a shape such as ``("T", 17, 2)``.
+
+    Letters must agree through ``sizes``.
 
     Raises:
         ShapeError: with the expected and the actual shape.
@@ -206,7 +208,7 @@ class Track2D:
 
     @property
     def stretches(self) -> list[tuple[int, int]]:
-        """Begin and end, counted from ``first``, of each run of frames in which the person has keypoints."""
+        """Return first and end, counted from ``first``, of each run of frames with keypoints."""
         return stretches(np.asarray(np.isfinite(self.keypoints).all(axis=2).max(axis=1)))
 
     def over(self, frames: int) -> Track2D:
@@ -246,7 +248,9 @@ def pick_joints(
 
 
 def tracks_by_id(frames: Sequence[Keypoints2D], ids: Sequence[tuple[int, ...]]) -> list[Track2D]:
-    """One track for each identity, by identity; shifted, if need be, so that the smallest is at least 1.
+    """Return one track for each identity, in order of identity.
+
+    Identities are shifted if the smallest would be below 1.
 
     Args:
         frames: the people of each frame.

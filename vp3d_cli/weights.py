@@ -73,7 +73,7 @@ class WeightFile:
 
     @property
     def state(self) -> str:
-        """``ok`` for a file on this machine; else ``not fetched yet`` or ``not part of the package``."""
+        """``ok`` for a file on this machine, ``not fetched yet``, or ``not part of the package``."""
         if self.present:
             return "ok"
         return "not part of the package" if self.separate else "not fetched yet"

@@ -180,7 +180,10 @@ def _flight_share(contacts: BoolArray, bouts: Sequence[Bout]) -> float:
 
 
 def gait_measures(gait: Gait) -> list[Measure]:
-    """Means over all steps and strides by side; a single measure with a note if there is no gait."""
+    """Return the mean measures over all steps and strides by side.
+
+    Without gait, a single measure with a note.
+    """
     if not gait.found:
         return [Measure("gait", "gait", "", np.nan, "", note=f"no gait found: {gait.reason}")]
     steps, strides = gait.steps, gait.strides

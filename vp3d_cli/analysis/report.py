@@ -1,4 +1,4 @@
-"""The report of a pose: one HTML page with its facts, warnings, pictures, the web viewer and how it was made.
+"""HTML report of a pose: facts, warnings, pictures, the web viewer and provenance.
 
 :data:`SECTIONS` lists what is in it, from top to bottom; a section is a function of a :class:`ReportData`.
 """
@@ -201,7 +201,10 @@ def repetitions_section(data: ReportData) -> str | None:
 
 
 def angles_section(data: ReportData) -> str | None:
-    """Lowest and highest joint angles of each person; None for a skeleton without the joints that angles need."""
+    """Return the section with the lowest and highest joint angles of each person.
+
+    None for a skeleton without the joints that angles need.
+    """
     rows = []
     for person in data.analysis:
         measures = _by_name(person, "range_of_motion")
@@ -289,7 +292,10 @@ def _mean(measure: Measure | None) -> str:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, but no fewer than the whole number has; nothing where it is not known."""
+    """Format a number with three significant digits, or all digits of its whole part.
+
+    The text is empty where the value is not known.
+    """
     if not math.isfinite(value):
         return ""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -336,7 +342,10 @@ def _jpeg_url(image: FrameBGR) -> str:
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Facts within facts as lines with names such as ``detector name``; what is not set is left out."""
+    """Flatten nested facts to lines with names such as ``detector name``.
+
+    Values that are not set are left out.
+    """
     for name, value in facts.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name} ")

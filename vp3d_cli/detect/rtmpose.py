@@ -150,7 +150,10 @@ class RtmPoseEstimator:
         return np.stack(keypoints), np.concatenate(scores)
 
     def _distributions(self, crops: Any) -> tuple[FloatArray, FloatArray]:
-        """(N, 17, bins) over columns and over rows; averaged with those of the mirrored crops where asked for."""
+        """Return distributions (N, 17, bins) over columns and over rows.
+
+        With mirroring, they are averaged with those of the mirrored crops.
+        """
         rgb = ((crops[..., ::-1] - _POSE_MEAN_RGB) / _POSE_STD_RGB).transpose(0, 3, 1, 2)
         columns, rows = self._checked(np.ascontiguousarray(rgb, np.float32))
         if self._flip:

@@ -1,4 +1,7 @@
-"""Public functions: inference on videos, detections or arrays, with models that are loaded once."""
+"""Public functions: inference on videos, detections or arrays.
+
+Models are loaded once.
+"""
 
 from __future__ import annotations
 
@@ -226,7 +229,7 @@ def detect_to_file(
     format: str = "vp3d",
     overwrite: bool = False,
 ) -> list[str]:
-    """Write the 2D keypoints of the people whom the settings ask for, tracked, as the detector gave them.
+    """Write the tracked 2D keypoints of the selected people, as the detector gave them.
 
     Args:
         video: a video file or a folder of images.

@@ -1,4 +1,6 @@
-"""Detection in chunks: a long video is detected chunk by chunk, then tracked and lifted as a whole.
+"""Detection in chunks: a long video is detected by chunks, then tracked as a whole.
+
+Lifting follows on the whole video, too.
 
 :func:`plan_chunks` cuts the time line between frames, :func:`detect_chunk` does one chunk anywhere (a :class:`Chunk`
 and its :class:`~vp3d_cli.io.detections.Detections` can be pickled), :func:`detect_in_chunks` does all and joins them.
@@ -189,7 +191,7 @@ def detect_in_chunks(chunks: Sequence[Chunk], report: Progress, map_chunks: MapC
 
 
 def kept_note(chunks: Sequence[Chunk]) -> str:
-    """Message for the user of an unfinished video: where the caches of its chunks are; empty if there are none."""
+    """Return a message with the cache paths of an unfinished video; empty if there are none."""
     for chunk in chunks:
         if chunk.cache is not None and is_cache_of(chunk.cache, chunk.frame_range):
             return (

@@ -1,4 +1,4 @@
-"""The first stage: everyone's keypoints in each frame of a video, from a detector or from a keypoint file.
+"""Detection stage: keypoints of all people per frame, from a detector or a keypoint file.
 
 :func:`detect_people` decides where they come from, :func:`detect_frames` runs the detector over frames.
 """
@@ -194,7 +194,9 @@ def detect_frames(
 
 
 def keypoints_from_file(reader: VideoReader, settings: InferSettings, report: Progress) -> Detections:
-    """Read keypoints from a file, in place of a detector; the video gives the time of each frame.
+    """Read keypoints from a file in place of a detector.
+
+    The video gives the time of each frame.
 
     The file covers the whole video; returned is the part that the settings ask for.
 
@@ -293,7 +295,10 @@ def expected_frames(info: VideoInfo, settings: InferSettings) -> int | None:
 
 
 def _over_all_frames(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]]) -> Track2D:
-    """A track over all frames from one over the frames ``at``; keypoints between them are missing."""
+    """Extend a track over the frames ``at`` to all frames.
+
+    Keypoints between them are missing.
+    """
     own = at[track.frames]
     first, rows = int(own[0]), own - own[0]
     frames, joints = int(rows[-1]) + 1, track.skeleton.num_joints

@@ -1,4 +1,6 @@
-"""Cache of detections: an interrupted run keeps them in a file beside the result, and the next run resumes there.
+"""Cache of detections, from which the next run resumes after an interruption.
+
+It is a file beside the result.
 
 The cache is written now and then while the detector runs, when it fails or is stopped, and when all is detected until
 the result is written. It says which video, detector, weights and frames it belongs to, and is deleted with success.
@@ -87,7 +89,10 @@ class DetectionCache:
         self._detector = {"name": detector.name, "sha256": detector.sha256}
 
     def load(self) -> Detections | None:
-        """Detections of an earlier run; None if there are none, or they are of other frames or another detector."""
+        """Load the detections of an earlier run.
+
+        None if there are none, or they are of other frames or another detector.
+        """
         if not self.path.is_file():
             return None
         try:
@@ -254,7 +259,7 @@ def _try_to_keep(cache: DetectionCache, found: Detections, *, complete: bool) ->
 
 
 class _Replay:
-    """A detector that returns cached detections of the first frames, and then continues from its saved state."""
+    """A detector that returns the cached detections first, then continues from its state."""
 
     def __init__(self, detector: Detector, earlier: Detections, first: int, state: Mapping[str, Any]) -> None:
         self.name, self.sha256, self.batch_size = detector.name, detector.sha256, 1
@@ -303,7 +308,10 @@ def _resume_at_s(earlier: Detections, start_s: float) -> float:
 
 
 def _join(earlier: Detections, rest: Detections, first: int) -> Detections:
-    """Join cached detections with new ones; ``rest`` begins at frame ``first`` and overlaps ``earlier``."""
+    """Join cached detections with new ones.
+
+    ``rest`` begins at frame ``first`` and overlaps ``earlier``.
+    """
     own = len(earlier) - first
     if len(rest) <= own:  # it failed again, before it got any further
         return earlier

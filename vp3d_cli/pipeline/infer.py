@@ -61,7 +61,7 @@ def infer_video(video: str | Path, settings: InferSettings, run: Run) -> Pose3D:
 
 
 def detect_people(video: str | Path, settings: InferSettings, run: Run) -> Detections:
-    """Stage 1: everyone's keypoints in each frame, from the detector or from the keypoint file in the settings."""
+    """Stage 1: detect all people in each frame, or read them from a keypoint file."""
     chunks = plan_chunks(video, settings, run.cache)
     reader = VideoReader(video, settings.start_s, settings.end_s)
     if chunks:
@@ -78,7 +78,7 @@ def detect_people(video: str | Path, settings: InferSettings, run: Run) -> Detec
 
 
 def lift_detections(detections: Detections, settings: InferSettings, run: Run, started: float | None = None) -> Pose3D:
-    """Stages 2 to 7: track people, choose them, lift each one, place everyone in the world, and fit their rigs."""
+    """Stages 2 to 7: track, select, lift, place in the world, and fit rigs."""
     started = time.perf_counter() if started is None else started
     times, size_wh = detections.frame_times_s, detections.video_size_wh
     intrinsics = settings.camera(size_wh).as_tuple()
@@ -116,7 +116,9 @@ def track_and_select(detections: Detections, settings: InferSettings) -> list[Tr
 
 
 def track_liftable(detections: Detections, settings: InferSettings) -> tuple[list[Track2D], list[str]]:
-    """The people of :func:`track_and_select` whose torso is seen, and what the user should know about the others.
+    """Return the selected people with a visible torso, and warnings about the others.
+
+    They are selected by :func:`track_and_select`.
 
     A person asked for by number and, with ``keep_partial``, everyone is lifted.
 
@@ -170,7 +172,10 @@ def lift_person(
     settings: InferSettings,
     trajectory: Lifter | None = None,
 ) -> Motion:
-    """Stages 3 to 5 for one person: preprocess the track, lift it, refine joints and root trajectory."""
+    """Stages 3 to 5 for one person: preprocess the track, lift it, refine the result.
+
+    Refinement is of joints and root trajectory.
+    """
     in_view = times_s[track.frames]
     track = smooth(fill_gaps(track, in_view, max_gap_s=MAX_GAP_S), in_view, settings.smooth)
     body = track.in_skeleton(COCO17)
@@ -208,7 +213,10 @@ def place_in_world(
     shot_starts: Sequence[int] = (),
     settings: InferSettings | None = None,
 ) -> tuple[Person3D, ...]:
-    """Stage 6: gravity, floor, body heights and foot contacts of each shot; everyone in world space."""
+    """Stage 6: estimate gravity and floor of each shot, and place all people in world space.
+
+    It also estimates body heights and foot contacts.
+    """
     settings = InferSettings() if settings is None else settings
     numbers = [motion.track.person_id for motion in motions]
     heights = [AssumedHeight(*settings.height_of(number, numbers[0])) for number in numbers]

@@ -74,12 +74,15 @@ class Run:
 
 
 def fingerprint_of(video: str) -> dict[str, Any]:
-    """Size, modification time and sha256 of a video, which identify it; empty where there is no file."""
+    """Return size, modification time and SHA-256 of a video; empty if there is no file."""
     return fingerprint(Path(video)) if video and Path(video).exists() else {}
 
 
 def provenance_of(detections: Detections, settings: InferSettings, run: Run) -> dict[str, Any]:
-    """Provenance of keypoints: version, video with its sha256, detector with its sha256, settings, warnings."""
+    """Return the provenance of keypoints.
+
+    Version, video and detector with their SHA-256, settings, and warnings.
+    """
     video = detections.video
     return {
         "version": version("vp3d"),
@@ -93,7 +96,10 @@ def provenance_of(detections: Detections, settings: InferSettings, run: Run) -> 
 
 
 def provenance_of_pose(detections: Detections, settings: InferSettings, run: Run, seconds: float) -> dict[str, Any]:
-    """Provenance of a pose: that of its keypoints, lifters with their sha256, assumptions, timing."""
+    """Return the provenance of a pose.
+
+    That of its keypoints, lifters with their SHA-256, assumptions, and timing.
+    """
     seconds += run.provenance.get("earlier_seconds", 0.0)
     models = {"lifter": run.models.lifter, "trajectory": run.models.trajectory}
     return {

@@ -19,7 +19,10 @@ USUAL_HEIGHT_M = 1.7
 
 
 class SettingsError(ConfigError):
-    """Settings out of range, or that contradict each other; the message names the fields of :class:`InferSettings`."""
+    """Settings that are out of range or contradict each other.
+
+    The message names the fields of :class:`InferSettings`.
+    """
 
     def __init__(self, message: str) -> None:
         """The message, with the names of fields in angle brackets: ``<height_m> must be ...``."""
@@ -27,12 +30,12 @@ class SettingsError(ConfigError):
         super().__init__(self.naming(str))
 
     def naming(self, name: Callable[[str], str]) -> str:
-        """The message for users who know the fields by other names; ``name`` tells the name of a field."""
+        """Return the message with settings fields renamed by ``name``."""
         return naming(self._message, name)
 
 
 def naming(text: str, name: Callable[[str], str]) -> str:
-    """A text whose ``<fields>`` of the settings, in angle brackets, are called what ``name`` calls them."""
+    """Rename the ``<fields>`` of the settings in a text by ``name``."""
     return re.sub(r"<(\w+)>", lambda field: name(field[1]), text)
 
 
@@ -121,7 +124,10 @@ class InferSettings:
         return Intrinsics.from_fov(DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg, size_wh)
 
     def height_of(self, person: int, main: int | None = None) -> tuple[float, bool]:
-        """Body height of a person in metres, and whether the user gave it; ``main`` is the main person's number."""
+        """Return a person's body height in metres, and whether the user gave it.
+
+        ``main`` is the main person's number.
+        """
         if isinstance(self.height_m, Mapping):
             return self.height_m.get(person, USUAL_HEIGHT_M), person in self.height_m
         return self.height_m or USUAL_HEIGHT_M, self.height_m is not None and person == main

@@ -11,7 +11,10 @@ from vp3d_cli.pose import Pose3D
 
 @dataclass(frozen=True)
 class PersonSummary:
-    """One person: seconds in view, frames in which a keypoint was filled in, mean confidence of seen keypoints."""
+    """One person: seconds in view, frames with filled keypoints, and mean confidence.
+
+    Confidence is the mean over seen keypoints.
+    """
 
     person_id: int
     seconds_seen: float

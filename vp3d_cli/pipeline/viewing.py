@@ -82,7 +82,7 @@ def footage_of(
     height: int = DEFAULT_VIDEO_HEIGHT,
     progress: Progress | None = None,
 ) -> Footage | None:
-    """The video for a page that is written to ``out``: a small copy, or a link; None without a video.
+    """Return the video for a page at ``out``: a small copy or a link; None without a video.
 
     Raises:
         InputError: the pose is not of this video.
@@ -131,6 +131,9 @@ def _small_copy(pose: Pose3D, video: Path, height: int, progress: Progress) -> b
 
 
 def _is_next(time_s: float, times_s: DoubleArray, done: int) -> bool:
-    """Whether a frame of the video is the pose's frame ``done``, or comes after it where the video lacks that one."""
+    """Whether a video frame is the pose's frame ``done``.
+
+    It may come after it where the video lacks that frame.
+    """
     gap_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
     return time_s > float(times_s[done]) - gap_s / 2

@@ -45,7 +45,10 @@ def read_compiled(path: Path) -> bytes | None:
 
 
 def write_compiled(path: Path, compiled: bytes) -> None:
-    """Keep a compiled model, whole or not at all; does nothing where the cache cannot be written."""
+    """Write a compiled model atomically.
+
+    Does nothing if the cache is not writable.
+    """
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".partial", delete=False) as file:

@@ -71,7 +71,10 @@ def torch_device(device: str) -> torch.device:
 
 
 def count_nvidia_gpus() -> int:
-    """NVIDIA GPUs of this machine that ``CUDA_VISIBLE_DEVICES`` leaves visible; no CUDA library is loaded."""
+    """Count the NVIDIA GPUs that ``CUDA_VISIBLE_DEVICES`` leaves visible.
+
+    No CUDA library is loaded.
+    """
     names = _nvidia_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return (

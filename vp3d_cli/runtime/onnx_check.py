@@ -1,4 +1,6 @@
-"""Check that a file is an ONNX model with all of its weights inside, by reading its protobuf fields.
+"""Check that a file is an ONNX model that includes all of its weights.
+
+The protobuf fields are read directly.
 
 Field numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto). The package ``onnx``
 would do the same for 30 MB of installation.

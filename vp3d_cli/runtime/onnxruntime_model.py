@@ -1,4 +1,7 @@
-"""Networks on onnxruntime: NVIDIA's GPUs (CUDA), Apple's (CoreML), DirectML on Windows, and any CPU."""
+"""Networks on onnxruntime.
+
+It runs on NVIDIA GPUs (CUDA), Apple devices (CoreML), DirectML on Windows, and any CPU.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ def import_onnxruntime() -> Any:
 
 
 def devices() -> tuple[str, ...]:
-    """Devices that this build of onnxruntime has code for; whether the hardware is present shows on use.
+    """Return the devices that this build of onnxruntime supports.
+
+    Whether the hardware is present shows on use.
 
     Raises:
         ImportError: onnxruntime is not installed.

@@ -1,4 +1,7 @@
-"""Networks on OpenVINO: the fastest on the CPUs that we measured, and the way to Intel's GPUs and NPUs."""
+"""Networks on OpenVINO, for CPUs and for Intel's GPUs and NPUs.
+
+It is the fastest runtime on the CPUs that were measured.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of Python beside this one: for how many there is room, how they are started, and how they ended."""
+"""Python child processes: how many fit, how they are started, and how they ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def usable_cores() -> int:
 
 
 def granted_threads() -> int:
-    """``OMP_NUM_THREADS``, which says how many threads this process is to have; 0 where it says nothing."""
+    """Return the number of threads in ``OMP_NUM_THREADS``, or 0 if it is not set."""
     first = os.environ.get(_THREAD_VARIABLES[0], "").partition(",")[0].strip()
     return int(first) if first.isdecimal() else 0
 
@@ -41,7 +41,9 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 def command_line(module: str, arguments: Sequence[str]) -> list[str]:
-    """What to start for ``main(arguments)`` of a module, in a Python that finds modules where this one does.
+    """Return the command line that runs ``main(arguments)`` of a module in a new Python.
+
+    It finds modules in the same places as this process.
 
     Not ``python -m``: that would look for modules in the current folder first, which may hold anything.
     """

@@ -171,7 +171,9 @@ def _parts(values: Tensor, parts: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Length, learning rates and validation steps of a run, which ends after a number of steps or minutes.
+    """Length, learning rates and validation steps of a training run.
+
+    The run ends after a number of steps or minutes.
 
     Methods that take ``used_s``, the seconds of training so far, need it for a run that ends after minutes.
 
@@ -208,7 +210,7 @@ class Schedule:
         return used_s / (60 * self.loop.minutes) if self.loop.minutes else step / self.steps
 
     def steps_in_all(self, step: int, used_s: float = 0.0) -> int:
-        """Return the number of steps at the end, which is an estimate in a run that ends after minutes."""
+        """Return the total number of steps; an estimate if the run ends after minutes."""
         if not self.loop.minutes:
             return self.steps
         done = self.progress(step, used_s)

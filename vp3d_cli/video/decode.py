@@ -1,4 +1,6 @@
-"""Decode a video: with OpenCV where it can, with ffmpeg through a pipe where it cannot, or image by image.
+"""Decode a video with OpenCV or ffmpeg, or a folder image by image.
+
+ffmpeg, through a pipe, decodes what OpenCV cannot.
 
 OpenCV is the fastest way, with no pipe between the decoder and us. Its wheels carry no AV1 decoder that runs without
 special hardware, and it loses the times of frames in containers that do not store presentation times (AVI): there
@@ -48,7 +50,10 @@ _STALLED_S = 45.0
 
 
 def open_first(media: Media) -> cv2.VideoCapture | None:
-    """OpenCV's decoder with the first frame grabbed; None where it does not decode, or not upright or with times."""
+    """Open a video with OpenCV and grab its first frame.
+
+    None where OpenCV does not decode it, or gives frames that are not upright or have no times.
+    """
     if not media.container & _TIMED_CONTAINERS or media.cover_first or not _is_text(media.info.path):
         return None
     capture = _open_capture(media.info.path)
@@ -107,7 +112,9 @@ def _position(capture: cv2.VideoCapture) -> float:
 
 
 def _seek(media: Media, capture: cv2.VideoCapture, start_s: float, offset_s: float) -> cv2.VideoCapture:
-    """Bring the capture to a grabbed frame at or before ``start_s``; OpenCV's own seek may land behind it.
+    """Seek to a grabbed frame at or before ``start_s``.
+
+    OpenCV's own seek may land behind it.
 
     It computes with frame numbers, which mean nothing where the frame rate varies.
     """
@@ -201,7 +208,10 @@ def _command(media: Media, seek_s: float | None) -> list[str]:
 
 
 def _listen(stderr: io.FileIO, times: queue.Queue[float]) -> None:
-    """Put the time of each frame into the queue, in order; NaN for a frame without a time, infinity at the end."""
+    """Put the time of each frame into the queue, in order.
+
+    NaN for a frame without a time, infinity at the end.
+    """
     time_base = Fraction(0)
     with io.TextIOWrapper(io.BufferedReader(stderr), encoding="utf-8", errors="replace") as lines:
         for line in lines:

@@ -53,7 +53,7 @@ _MICROSECOND_NS = 1000  # the unit of times in the stream of raw frames
 
 
 class Encoder:
-    """An ffmpeg that takes raw BGR frames with their times and writes H.264; VP9 if the file to write ends in .webm.
+    """Encodes raw BGR frames with their times by ffmpeg: H.264, or VP9 for ``.webm``.
 
     Attributes:
         count: frames sent so far.
@@ -172,7 +172,9 @@ def add_sound(
 
 
 def make_gif(target: Path, picture: Path, fps: float, written_to: Path) -> None:
-    """Turn an mp4 into a gif with a palette of its own, in two passes: one alone would keep all frames in memory.
+    """Convert an mp4 to a gif with its own palette, in two passes.
+
+    A single pass would keep all frames in memory.
 
     Raises:
         OutputError: ffmpeg failed.

@@ -1,4 +1,7 @@
-"""Find ffmpeg and run it: only on real containers, with limits, quietly, and never longer than this process lives."""
+"""Find and run ffmpeg safely: allowed demuxers, resource limits, no output.
+
+ffmpeg never runs longer than this process.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,9 @@ except OSError as error: sys.exit(f"{sys.argv[3]}: {error.strerror}")
 
 
 def find_ffmpeg() -> str:
-    """Path of the ffmpeg program: ``$VP3D_FFMPEG``, else that of the package imageio-ffmpeg, else the one on PATH.
+    """Return the path of the ffmpeg program.
+
+    It is ``$VP3D_FFMPEG``, else that of the package imageio-ffmpeg, else the one on PATH.
 
     The package's is newer than that of most systems: those of Debian 12 and Ubuntu 22.04 fail on some damaged files.
 
@@ -100,7 +105,10 @@ def keep_timing_option(program: str) -> dict[str, str]:
 
 
 def source(path: Path, **options: Any) -> Any:
-    """An ffmpeg-python input: a local file in one of :data:`DEMUXERS`, with pictures below the limit on pixels."""
+    """Return an ffmpeg-python input for a local file.
+
+    Only :data:`DEMUXERS` are allowed, and pictures below the limit on pixels.
+    """
     limits = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS, "max_pixels": max_pixels()}
     return ffmpeg.input(as_url(path), **limits, **options)
 
@@ -210,7 +218,9 @@ class _Collected(threading.Thread):
 def start(
     arguments: list[str], *, stdin: int, stdout: int, stderr: int | IO[bytes], data_bytes: int = 0
 ) -> subprocess.Popen[bytes]:
-    """Start ffmpeg with unbuffered pipes; on Linux it ends with the thread that calls this, whatever ends that.
+    """Start ffmpeg with unbuffered pipes.
+
+    On Linux it ends with the thread that calls this, for whatever reason that ends.
 
     Args:
         arguments: the command line.
@@ -260,7 +270,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def reason(stderr: bytes, returncode: int) -> str:
-    """The last line of ffmpeg's own words that says why it failed, without its address in memory."""
+    """Return the last line of ffmpeg's output that says why it failed.
+
+    Memory addresses are removed.
+    """
     lines = [_LINE_PREFIX.sub("", line).strip() for line in stderr.decode("utf-8", "replace").splitlines()]
     telling = [line for line in lines if not _SAYS_NOTHING.match(line)]
     if telling and telling[-1].startswith("ffmpeg did not come to an end"):

@@ -20,7 +20,9 @@ _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
 class ImageFolderWriter:
-    """Writes frames to PNG images such as ``00012.png`` in a folder; use it in a ``with`` statement.
+    """Writes frames to PNG images such as ``00012.png`` in a folder.
+
+    Use it in a ``with`` statement.
 
     The images are written into a folder beside the target. When all are there it takes the target's place; on any
     error it is removed and the target is as it was.

@@ -1,4 +1,4 @@
-"""Images: which ones a folder holds, their size from the header, and decoding below a limit on pixels."""
+"""Images: list a folder, read the size from the header, decode below a limit on pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _MAX_TIFF_TAGS = 1000
 
 
 def max_pixels() -> int:
-    """The most pixels of an image or a video's frame: 100 million, or what ``VP3D_MAX_MEGAPIXELS`` says.
+    """Return the limit on pixels of an image or video frame.
+
+    It is 100 million, or ``VP3D_MAX_MEGAPIXELS``.
 
     Raises:
         ConfigError: the variable is not a positive number.
@@ -57,7 +59,9 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 
 def list_images(path: Path) -> tuple[Path, ...]:
-    """The images of a folder in natural order (``img2`` before ``img10``), or the one image that ``path`` is.
+    """List the images of a folder in natural order (``img2`` before ``img10``).
+
+    If ``path`` is an image, the list holds this image.
 
     Raises:
         VideoError: the path does not exist, or the folder has no images.

@@ -1,4 +1,4 @@
-"""The packets of a video's picture, read without decoding: the times of all frames, and where an AVI file has holes."""
+"""Read a video's packets without decoding: times of all frames, and holes in AVI files."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ class AviClock:
     """
 
     def __init__(self, sizes: Sequence[int] = (), packets: Packets | None = None) -> None:
-        """From the sizes in the index (-1 in a hole) and the packets; without them ffmpeg's times are true."""
+        """Create it from the sizes in the index (-1 in a hole) and the packets.
+
+        Without them, the times that ffmpeg reports are used.
+        """
         packets = packets or Packets()
         self._ticks, self._unit_s = packets.ticks, packets.unit_s
         numbers = _match(packets.sizes, sizes)
@@ -151,7 +154,10 @@ class AviClock:
 
 
 def is_whole_gif(path: Path) -> bool:
-    """Whether the blocks of a GIF follow each other up to its trailer (GIF89a): its decoder ends at what is none."""
+    """Whether the blocks of a GIF are complete up to its trailer (GIF89a).
+
+    The decoder stops at an invalid block.
+    """
     with path.open("rb") as file:
         head = file.read(13)
         if len(head) < 13:
@@ -180,7 +186,10 @@ def _skip_colours(file: BinaryIO, flags: int) -> None:
 
 
 def read_avi_length(path: Path) -> float:
-    """Seconds of picture that an AVI file's header declares (AVISTREAMHEADER); 0 where it says none."""
+    """Return the duration of the picture in seconds by an AVI header (AVISTREAMHEADER).
+
+    0 where it states none.
+    """
     with path.open("rb") as file:
         head = file.read(_AVI_HEADER_BYTES)
     at = head.find(b"vids")
@@ -205,7 +214,10 @@ def _match(found: Iterable[int], sizes: Sequence[int]) -> list[int]:
 
 
 def _index(file: BinaryIO) -> array[int] | None:
-    """Size of each frame by the index, -1 where the file has something else in its place; None without an index."""
+    """Return the size of each frame by the index of an AVI file.
+
+    -1 where the file has other data in its place; None without an index.
+    """
     try:
         movi, where, length = _find_index(file)
         file.seek(where)

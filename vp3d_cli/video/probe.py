@@ -1,4 +1,4 @@
-"""Facts of a video before its frames are decoded: size, rate, duration, codec, and which frames it has."""
+"""Read a video's metadata before decoding: size, rate, duration, codec, frame times."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class Media:
 
 
 def probe_video(path: str | Path, *, image_fps: float = DEFAULT_IMAGE_FPS) -> VideoInfo:
-    """Read the facts of a video file, or of a folder of images (jpg, png, bmp, webp, tif in natural order).
+    """Read the metadata of a video file or of a folder of images.
+
+    Images are jpg, png, bmp, webp and tif files, in natural order.
 
     ``fps`` is the mean over the first thousand frames (true for a variable frame rate, too); ``frame_count`` is the
     number of frames that are shown, None for a file that is too big to be read whole for it; ``duration_s`` is that of
@@ -114,7 +116,9 @@ def examine(path: str | Path, *, image_fps: float = DEFAULT_IMAGE_FPS) -> Media:
 
 
 def read_frame_times(path: str | Path) -> list[float]:
-    """Presentation times of all frames, rising, 0 at the start of the file; read from the packets, nothing is decoded.
+    """Return the presentation times of all frames, increasing, 0 at the start of the file.
+
+    They are read from the packets; nothing is decoded.
 
     Where the file is damaged, some of these frames may turn out not to decode.
 
@@ -128,7 +132,9 @@ def read_frame_times(path: str | Path) -> list[float]:
 
 
 def frame_times(media: Media, packets: Packets) -> list[float]:
-    """Which frames a video file has, by their presentation times, rising: the one place that decides it.
+    """Return the presentation times of a video file's frames, increasing.
+
+    All code that needs to know which frames a file has uses this function.
 
     These are the packets that its edit list does not hide, from the first frame that can be decoded on; an AVI file's
     are at the times that its index gives them.
@@ -250,7 +256,10 @@ def _ratio(numerator: int, denominator: int) -> float:
 
 
 def _display_size(width: int, height: int, aspect_num: int, aspect_den: int) -> tuple[int, int]:
-    """Stretch the shorter side of pixels that are not square (HDV's 1440x1080 is shown as 1920x1080)."""
+    """Return the display size: the shorter side of non-square pixels is stretched.
+
+    HDV's 1440x1080 is shown as 1920x1080.
+    """
     aspect = _ratio(aspect_num, aspect_den) or 1.0
     if abs(aspect - 1) < _SQUARE_TOLERANCE:
         return width, height
@@ -258,7 +267,10 @@ def _display_size(width: int, height: int, aspect_num: int, aspect_den: int) -> 
 
 
 def _rotation(report: str) -> int:
-    """Clockwise degrees by which the frames were turned; ffmpeg prints the matrix's angle counter-clockwise."""
+    """Return the clockwise degrees by which the frames were rotated.
+
+    ffmpeg prints the counter-clockwise angle of the matrix.
+    """
     angle = _first(r"^ +display ?matrix: rotation of (-?[\d.]+) degrees", report.replace("Display M", "display m"))
     return round(-float(angle or 0) / 90) * 90 % 360
 
@@ -269,7 +281,10 @@ def _duration(report: str) -> float | None:
 
 
 def _mean_fps(times_s: list[float], unit_s: float, declared: float) -> float:
-    """The declared rate where the times show it to be constant (they are rounded to the unit), else the mean."""
+    """Return the declared frame rate if the times show it to be constant, else the mean rate.
+
+    Times are rounded to the time unit.
+    """
     gaps_s = [after - before for before, after in pairwise(times_s)]
     if sum(gaps_s) <= 0:
         return declared or DEFAULT_IMAGE_FPS  # a single frame has no rate

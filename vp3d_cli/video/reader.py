@@ -1,4 +1,7 @@
-"""Stream the frames of a video: decoded in a background thread, a bounded number ahead of the consumer."""
+"""Stream the frames of a video from a background decoding thread.
+
+The thread is at most a fixed number of frames ahead of the consumer.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +183,7 @@ class VideoReader:
         return opencv_frames(media, capture, self._start_s)
 
     def _find_missing(self, decoded: Sequence[float], ended: bool) -> None:
-        """Warn of frames that the file has and that were not decoded: in the middle, or because it was cut off.
+        """Warn of frames that were not decoded, in the middle or because the file was cut off.
 
         Args:
             decoded: times of all frames that were decoded, those before the start included.
@@ -224,7 +227,10 @@ class VideoReader:
             )
 
     def _declared_end_s(self) -> float:
-        """Where the picture ends according to the file; sound may outlast it, but not in what an AVI file declares."""
+        """Return the end of the picture that the file declares, in seconds.
+
+        Sound may outlast the picture, but not in the duration that an AVI file declares.
+        """
         length_s = read_avi_length(self.info.path) if "avi" in self._media.container else 0.0
         return length_s or self.info.duration_s or 0.0
 

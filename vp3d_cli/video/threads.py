@@ -1,4 +1,7 @@
-"""A bounded queue between two threads that either may end at any time, and a worker thread that uses it."""
+"""A bounded queue between two threads, and a worker thread that uses it.
+
+Either thread may end at any time.
+"""
 
 from __future__ import annotations
 

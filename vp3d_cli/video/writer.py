@@ -145,7 +145,10 @@ class VideoWriter:
 
     @property
     def _even_wh(self) -> tuple[int, int]:
-        """Size of the encoded picture: yuv420p has one colour for two by two pixels, a gif has one for each."""
+        """Return the size of the encoded picture.
+
+        yuv420p has one colour for two by two pixels, a gif has one for each.
+        """
         width, height = self._size_wh
         return (width, height) if self._for_gif else (width + width % 2, height + height % 2)
 

@@ -45,7 +45,10 @@ class Person:
         return replace(self, keypoints=self.keypoints + shift.astype(np.float32))
 
     def box_xyxy(self, min_score: float) -> FloatArray:
-        """Box of the keypoints with at least this confidence (of all, where there is none), (4,) pixels."""
+        """Box (4,) in pixels of the keypoints with at least this confidence.
+
+        If there are none, the box of all keypoints.
+        """
         seen = self.scores >= min_score
         points = self.keypoints[seen] if seen.any() else self.keypoints
         return np.concatenate([points.min(axis=0), points.max(axis=0)])
@@ -56,14 +59,20 @@ class Person:
         return float((box[2:] - box[:2]).max())
 
     def scale_px(self) -> float:
-        """Size as the COCO evaluation takes it, square root of the area, here of the box of all keypoints."""
+        """Object scale as in the COCO evaluation, the square root of the area.
+
+        Here the area is that of the box of all keypoints.
+        """
         width, height = (float(v) for v in np.ptp(self.keypoints, axis=0))
         # Somebody seen edge-on, or lying away from the camera, still covers a third of their length the other way.
         return math.sqrt(max(width, height / 3) * max(height, width / 3))
 
 
 def person_similarity(first: Person, second: Person) -> float:
-    """Object keypoint similarity, 0..1; each keypoint counts by the smaller of its two confidences."""
+    """Object keypoint similarity, 0..1.
+
+    Each keypoint is weighted by the smaller of its two confidences.
+    """
     weights = np.minimum(first.scores, second.scores)
     return keypoint_similarity(first.keypoints, second.keypoints, weights, (first.scale_px() + second.scale_px()) / 2)
 
@@ -126,7 +135,9 @@ class MultiPose:
         self._model.expect([(1, None, None, 3)], [(1, 6, 56)], "MoveNet MultiPose")
 
     def __call__(self, image: FrameBGR, long_side: int) -> list[Person]:
-        """People in ``image``, seen at a size of ``long_side`` pixels along its longer side, aspect ratio kept.
+        """Detect people in an image, resized so that its longer side is ``long_side`` pixels.
+
+        The aspect ratio is kept.
 
         Args:
             image: (H, W, 3).

@@ -257,7 +257,7 @@ class Pose3D:
         """Return a table with a row for each person, frame and joint.
 
         Returns:
-            A pandas data frame, or a polars one where only polars is installed.
+            A pandas data frame (polars where only that is installed): time, metres in world space, confidence.
 
         Raises:
             MissingDependencyError: neither is installed.
@@ -382,7 +382,7 @@ def person_of(arrays: Mapping[str, NDArray[Any]], person_id: int, skeleton: Skel
     """Create one person of a pose from arrays over all frames (T, ...).
 
     Args:
-        arrays: by the names in :data:`POSE_ARRAYS`.
+        arrays: by the names in :data:`POSE_ARRAYS`; only frames from the first to the last with a value are kept.
         person_id: identity.
         skeleton: of the 2D keypoints.
     """

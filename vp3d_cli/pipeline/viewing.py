@@ -133,7 +133,7 @@ def _small_copy(pose: Pose3D, video: Path, height: int, progress: Progress) -> b
 def _is_next(time_s: float, times_s: DoubleArray, done: int) -> bool:
     """Whether a video frame is the pose's frame ``done``.
 
-    It may come after it where the video lacks that frame.
+    Also true for the next later frame, where the video lacks that one.
     """
     gap_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
     return time_s > float(times_s[done]) - gap_s / 2

@@ -53,7 +53,10 @@ class ContactHeights:
 def contact_heights(
     person: int, body: DoubleArray, contacts: BoolArray, confidence: DoubleArray, rate: float
 ) -> ContactHeights:
-    """Contact heights of joints (T, 17, 3), world axes, with contacts and confidence of the feet (T, 2)."""
+    """Return the contact heights of joints (T, 17, 3) in world axes.
+
+    Contacts and confidence of the feet are (T, 2).
+    """
     rows = [
         (
             (start + stop - 1) / 2,
@@ -135,7 +138,10 @@ def find_floor_levels(
 
 
 def scaled_level(levels: DoubleArray, scale: float) -> DoubleArray:
-    """Levels of the soles of a person who is scaled about the camera; the sole stays as far below the ankle."""
+    """Scale the sole levels of a person about the camera.
+
+    The sole stays as far below the ankle.
+    """
     return np.asarray((levels + ANKLE_HEIGHT_M) * scale - ANKLE_HEIGHT_M)
 
 
@@ -230,7 +236,9 @@ class CommonFloor:
 
 
 def find_common_floor(people: Sequence[StandingLevels]) -> CommonFloor:
-    """The floor with the smallest total cost over people, each weighted by how well they are seen.
+    """Find the floor with the smallest total cost over people.
+
+    Each person is weighted by how well they are seen.
 
     People whose height would have to leave the human range to stand on it are on something else and keep their size.
     """
@@ -272,7 +280,10 @@ def _is_possible(person: StandingLevels, levels: DoubleArray, floors: DoubleArra
 
 
 def _nearest_level(person: StandingLevels, floor: float) -> float | None:
-    """The person's level that a possible body height brings nearest to the floor; None if there is none."""
+    """Return the person's level that can be nearest to the floor.
+
+    Only possible body heights are considered; None if no level has one.
+    """
     possible = person.levels[_is_possible(person, person.levels, np.asarray(floor)).astype(bool)]
     if not len(possible):
         return None

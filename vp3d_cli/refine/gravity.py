@@ -172,7 +172,10 @@ def _cauchy(residual: DoubleArray) -> DoubleArray:
 
 
 def _saturating(residual: DoubleArray) -> DoubleArray:
-    """Residuals whose square is at most ``_OTHER_LEVEL``: people on another level do not pull at all."""
+    """Limit residuals so that their square is at most ``_OTHER_LEVEL``.
+
+    People on another level then have no influence.
+    """
     return np.asarray(residual / np.sqrt(1 + residual**2 / _OTHER_LEVEL))
 
 

@@ -236,6 +236,9 @@ def to_world_by_shot(
 
 
 def _rows(first: int, count: int, start: int, stop: int) -> slice:
-    """Rows of a person's ``count`` frames, from frame ``first``, that lie between two frames of the video."""
+    """Return a person's rows that lie between two frames of the video.
+
+    The person has ``count`` frames, from frame ``first``.
+    """
     low = min(max(start - first, 0), count)
     return slice(low, max(low, min(stop - first, count)))

@@ -1,4 +1,4 @@
-"""Layouts of the rendered video: footage with 2D skeletons, and the 3D scene from one or several directions.
+"""Layouts of the rendered video: footage with 2D skeletons, and views of the 3D scene.
 
 This module draws single frames. The caller reads the video and writes the new one, so that decoding, drawing and
 encoding overlap::

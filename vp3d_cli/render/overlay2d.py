@@ -101,7 +101,10 @@ def draw_skeleton(
 
 
 def _head(keypoints: Array, seen: Array, joint_names: tuple[str, ...]) -> tuple[float, float, float]:
-    """Centre and radius of the head in pixels; of the top of the body where no keypoint of the head is seen."""
+    """Return centre and radius of the head in pixels.
+
+    Without visible keypoints of the head, those of the top of the body.
+    """
     points = keypoints[seen]
     size = float(np.hypot(*np.ptp(points, axis=0)))
     head = [j for j in _head_joints(joint_names) if seen[j]]

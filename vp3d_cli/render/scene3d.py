@@ -48,7 +48,7 @@ class SceneStyle:
 
 @dataclass(frozen=True)
 class _Actor:
-    """Someone in the scene: t frames from ``first`` on, with joints (t, J, 3) in world space, metres.
+    """One person in the scene: joints (t, J, 3) in world space, metres, from frame ``first``.
 
     ``confidence`` is (t, J), or None if not known.
     """
@@ -198,7 +198,10 @@ def _actor(pose: Pose3D, person: Person3D) -> _Actor:
 
 
 def _compared_actors(compare: Pose3D, pose: Pose3D, people: Sequence[Person3D]) -> list[_Actor]:
-    """People of another pose at the times of ``pose``, (T, J, 3) each; NaN where it has no frame."""
+    """Return people of another pose at the times of ``pose``, (T, J, 3) each.
+
+    NaN where the other pose has no frame.
+    """
     frames = [frame_at(compare, time_s) for time_s in pose.frame_times_s.tolist()]
     actors = []
     for person in people:

@@ -72,7 +72,9 @@ class View:
 
 @dataclass(frozen=True)
 class ViewPath:
-    """Path of the virtual camera through the clip. It may translate, and a turntable turns about the vertical.
+    """Path of the virtual camera through the clip.
+
+    It may translate, and a turntable rotates about the vertical.
 
     Attributes:
         rotations: (T, 3, 3), or (1, 3, 3) if the camera does not turn; each as in :class:`View`.
@@ -183,7 +185,10 @@ def choose_view(
 
 
 def main_people(pose: Pose3D) -> list[Person3D]:
-    """The people who are large in the image for long, the main person first; all if nobody has a box."""
+    """Return the people who are large in the image for long, the main person first.
+
+    All people if nobody has a box.
+    """
     prominence = [_prominence(person) for person in pose.people]
     least = _MIN_PROMINENCE * max(prominence, default=0.0)
     return [person for person, value in zip(pose.people, prominence, strict=True) if value >= least]

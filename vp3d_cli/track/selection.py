@@ -86,7 +86,7 @@ def torso_share(track: Track2D) -> float:
 
 
 def split_partial(tracks: Sequence[Track2D]) -> tuple[list[Track2D], list[Track2D]]:
-    """People whose torso is seen often enough to lift them, and those of whom only parts are seen."""
+    """Split people into those whose torso is seen often enough to lift them, and the others."""
     is_whole = [torso_share(track) >= _LEAST_TORSO_SHARE for track in tracks]
     whole, partial = ([t for t, flag in zip(tracks, is_whole, strict=True) if flag is kind] for kind in (True, False))
     return whole, partial

@@ -159,7 +159,10 @@ def _face(
     head_cam: DoubleArray,
     rate: float,
 ) -> DoubleArray:
-    """Global rotations (t, 3, 3) of the neck's bone, which carries the head, turned to where the face looks."""
+    """Rotate the neck's bone to where the face looks: global rotations (t, 3, 3).
+
+    The neck's bone carries the head.
+    """
     chest, rest = turns[:, THORAX], unit_vectors(offsets[HEAD].astype(np.float64))
     axis = turns[:, NECK] @ rest
     local = (np.swapaxes(chest, -1, -2) @ axis[..., None])[..., 0]

@@ -36,7 +36,9 @@ def head_turn(
     intrinsics: Sequence[float],
     rate: float,
 ) -> DoubleArray:
-    """Angles (t,) in radians by which a head is turned about ``axis``, from where ``base`` has it.
+    """Return the angles (t,) in radians by which a head is rotated about ``axis``.
+
+    Angles are relative to ``base``.
 
     A head of usual size is turned so that its face comes nearest to the keypoints, position aside: linear least squares
     in the cosine and the sine of the angle. Without keypoints of the face the angle goes to 0.
@@ -91,7 +93,10 @@ def _seen(
 
 
 def _in_image(points: DoubleArray, head_cam: DoubleArray) -> DoubleArray:
-    """Where small offsets (t, K, 3) in camera axes appear, (t, K, 2) metres at the head's distance, to first order."""
+    """Project small offsets (t, K, 3) in camera axes to first order.
+
+    The result is (t, K, 2) in metres at the head's distance.
+    """
     ray = head_cam[:, None, :2] / head_cam[:, None, 2:]
     return np.asarray(points[..., :2] - ray * points[..., 2:])
 

@@ -1,4 +1,7 @@
-"""Arms and legs of a rig: elbows and knees are hinges, and the plane that they bend in is steady and human."""
+"""Arms and legs of a rig: elbows and knees are hinges with a smooth bending plane.
+
+The plane is kept within human limits.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,9 @@ ARMS = tuple(
 def limb_rotations(
     limb: Limb, base: DoubleArray, joints: DoubleArray, offsets: FloatArray, rate: float
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Global rotations (t, 3, 3) of a limb's upper and lower bone; the end stays, the middle joint moves on its circle.
+    """Return the global rotations (t, 3, 3) of a limb's upper and lower bone.
+
+    The end of the limb stays in place; the middle joint moves on its circle.
 
     Args:
         limb: which.
@@ -85,7 +90,7 @@ def _shortest(upper_m: float, lower_m: float) -> float:
 
 
 def _frame(direction: DoubleArray, hinge: DoubleArray, rest: DoubleArray, limb: Limb) -> DoubleArray:
-    """Rotations (t, 3, 3) that turn the rest direction and the hinge of the rest pose into those given."""
+    """Return rotations (t, 3, 3) from the rest direction and rest hinge to the given ones."""
     axis = np.array(limb.hinge)
     before = np.stack([rest, axis, np.cross(rest, axis)], axis=-1)
     after = np.stack([direction, hinge, np.cross(direction, hinge)], axis=-1)
@@ -93,7 +98,10 @@ def _frame(direction: DoubleArray, hinge: DoubleArray, rest: DoubleArray, limb: 
 
 
 def _steady_hinge(limb: Limb, base: DoubleArray, joints: DoubleArray, rest: DoubleArray, rate: float) -> DoubleArray:
-    """Axes (t, 3), unit vectors in global axes, about which a limb bends: measured, smoothed, within limits."""
+    """Estimate the hinge axes (t, 3) of a limb, unit vectors in global axes.
+
+    They are measured, smoothed and limited.
+    """
     upper = unit_vectors(joints[:, limb.middle] - joints[:, limb.upper])
     lower = unit_vectors(joints[:, limb.end] - joints[:, limb.middle])
     local = (np.swapaxes(base, -1, -2) @ upper[..., None])[..., 0]

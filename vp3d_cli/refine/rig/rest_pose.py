@@ -1,4 +1,4 @@
-"""The rest pose of a rig: how long a person's bones are, and where the joints are in a T-pose."""
+"""Rest pose of a rig: bone lengths of a person, and joint positions in a T-pose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ SHORTEST_M = 0.005
 
 
 def estimate_rest_pose(joints: DoubleArray, rays: DoubleArray, scores: DoubleArray) -> FloatArray:
-    """Bone offsets (17, 3) of one person in the T-pose of :class:`~vp3d_cli.pose.Rig`, left and right alike.
+    """Estimate the bone offsets (17, 3) of one person in the T-pose.
+
+    It is the T-pose of :class:`
+    vp3d_cli.pose.Rig`; left and right are alike.
 
     Limbs are stretched out; trunk, neck and head keep the angles that they have on average.
 
@@ -50,17 +53,26 @@ def estimate_rest_pose(joints: DoubleArray, rays: DoubleArray, scores: DoubleArr
 
 
 def hip_axes(joints: DoubleArray) -> DoubleArray:
-    """Axes (t, 3, 3) of the pelvis as columns: to the left hip, backwards, and up along the spine."""
+    """Return the axes (t, 3, 3) of the pelvis.
+
+    Columns: to the left hip, backwards, and up along the spine.
+    """
     return _axes(joints[:, HIPS[0]] - joints[:, HIPS[1]], joints[:, SPINE] - joints[:, HIP])
 
 
 def chest_axes(joints: DoubleArray) -> DoubleArray:
-    """Axes (t, 3, 3) of the chest as columns: to the left shoulder, backwards, and up along the spine."""
+    """Return the axes (t, 3, 3) of the chest.
+
+    Columns: to the left shoulder, backwards, and up along the spine.
+    """
     return _axes(joints[:, SHOULDERS[0]] - joints[:, SHOULDERS[1]], joints[:, THORAX] - joints[:, SPINE])
 
 
 def trunk_axes(joints: DoubleArray) -> DoubleArray:
-    """Axes (t, 3, 3) of the spine as columns: up along it, turned half as far as the shoulders are from the hips."""
+    """Return the axes (t, 3, 3) of the spine, as columns.
+
+    They point up along it, and are rotated half as far as the shoulders are from the hips.
+    """
     up = unit_vectors(joints[:, THORAX] - joints[:, SPINE])
     across = [square_to(joints[:, pair[0]] - joints[:, pair[1]], up) for pair in (HIPS, SHOULDERS)]
     x = square_to(across[0] + across[1], up)
@@ -68,7 +80,9 @@ def trunk_axes(joints: DoubleArray) -> DoubleArray:
 
 
 def square_to(vectors: DoubleArray, axis: DoubleArray) -> DoubleArray:
-    """Unit vectors (..., 3) along the part of ``vectors`` that is perpendicular to the unit vectors ``axis``.
+    """Return unit vectors (..., 3) along the part of ``vectors`` perpendicular to ``axis``.
+
+    ``axis`` holds unit vectors.
 
     Where there is no such part, some perpendicular vector.
     """
@@ -85,7 +99,10 @@ def _axes(left: DoubleArray, up: DoubleArray) -> DoubleArray:
 
 
 def _bone_lengths(joints: DoubleArray, rays: DoubleArray, scores: DoubleArray) -> DoubleArray:
-    """(17,) metres: weighted medians over all frames, left and right together; seen bones across the ray weigh most."""
+    """Return the bone lengths (17,) in metres: weighted medians over all frames.
+
+    Left and right are taken together. Visible bones perpendicular to the ray have the highest weight.
+    """
     parents = [max(parent, 0) for parent in H36M17.parents]
     bones = joints - joints[:, parents]
     lengths = np.linalg.norm(bones, axis=-1)

@@ -1,4 +1,7 @@
-"""Fit a skeleton with constant bones to joint positions: Gauss-Newton over the rotations of every frame."""
+"""Fit a skeleton with constant bone lengths to joint positions.
+
+Method: Gauss-Newton over the rotations of every frame.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ _BLOCK = 512
 
 
 def swing(vectors: DoubleArray, onto: DoubleArray) -> DoubleArray:
-    """Smallest rotations (..., 3, 3) that turn unit vectors onto others; about some perpendicular where opposite."""
+    """Return the smallest rotations (..., 3, 3) from unit vectors to others.
+
+    Opposite vectors are rotated about some perpendicular one.
+    """
     axis = np.cross(vectors, onto)
     cosine = (vectors * onto).sum(-1)[..., None, None]
     zero = np.zeros_like(axis[..., 0])
@@ -31,7 +37,10 @@ def swing(vectors: DoubleArray, onto: DoubleArray) -> DoubleArray:
 
 
 def first_guess(joints: DoubleArray, offsets: FloatArray) -> DoubleArray:
-    """Global rotations (t, 17, 3, 3) that turn the bones of the rest pose as they point in ``joints`` (t, 17, 3)."""
+    """Return initial global rotations (t, 17, 3, 3) for the fit to ``joints`` (t, 17, 3).
+
+    They rotate the bones of the rest pose to their directions in ``joints``.
+    """
     turns: DoubleArray = np.tile(np.eye(3), (*joints.shape[:2], 1, 1))
     turns[:, HIP], turns[:, SPINE], turns[:, THORAX] = hip_axes(joints), trunk_axes(joints), chest_axes(joints)
     for joint, parent in enumerate(PARENTS):
@@ -46,7 +55,7 @@ def first_guess(joints: DoubleArray, offsets: FloatArray) -> DoubleArray:
 
 
 def fit_rotations(joints: DoubleArray, offsets: FloatArray, weights: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Rotations and root positions of a skeleton that come nearest to joints, by weighted least squares.
+    """Fit rotations and root positions of a skeleton to joints by weighted least squares.
 
     Args:
         joints: (t, 17, 3) metres; finite.
@@ -67,7 +76,10 @@ def fit_rotations(joints: DoubleArray, offsets: FloatArray, weights: DoubleArray
 def _step(
     turns: DoubleArray, root: DoubleArray, joints: DoubleArray, offsets: FloatArray, weights: DoubleArray
 ) -> tuple[DoubleArray, DoubleArray]:
-    """One step of Gauss-Newton; the unknowns are small turns of :data:`_BENDING` and a shift of the root."""
+    """Do one Gauss-Newton step.
+
+    The unknowns are small rotations of :data:`_BENDING` and a shift of the root.
+    """
     residual = weights[..., None] * (joints - joint_positions(turns, offsets, root, PARENTS))
     slopes = (weights[..., None, None] * _jacobian(turns, offsets)).reshape(len(turns), 3 * len(PARENTS), -1)
     turned = np.swapaxes(slopes, -1, -2)
@@ -81,7 +93,10 @@ def _step(
 
 
 def _jacobian(turns: DoubleArray, offsets: FloatArray) -> DoubleArray:
-    """(t, 17, 3, 3 + 3 * len(_BENDING)): how joints move with a shift of the root and small global turns."""
+    """Return the Jacobian (t, 17, 3, 3 + 3 * len(_BENDING)) of the joints.
+
+    It is by a shift of the root and small global rotations.
+    """
     frames, count = turns.shape[:2]
     result = np.zeros((frames, count, 3, 1 + len(_BENDING), 3))
     result[:, :, :, 0] = np.eye(3)

@@ -1,4 +1,6 @@
-"""Pack the motion of a pose for the web viewer: 16-bit integers, differences in time, deflate.
+"""Encode the motion of a pose for the web viewer.
+
+16-bit integers, differences in time, deflate.
 
 The viewer's ``decode.js`` reads what :func:`encode_pose` writes; the byte layout is in its docstring.
 """
@@ -125,7 +127,9 @@ def joint_states(person: Person3D, joint_names: Sequence[str], keypoint_names: S
 
 
 def filming_camera(pose: Pose3D) -> dict[str, Any] | None:
-    """Position, axes and intrinsics of the filming camera in world space; None where nobody tells where it is.
+    """Return position, axes and intrinsics of the filming camera in world space.
+
+    None where they are not known.
 
     The position is the median over all people and frames of root in the world minus root from the camera.
     """
@@ -177,7 +181,10 @@ def _seen(seen_2d: Array, place: dict[str, int], joint: str) -> Array:
 
 
 def _held(joints: DoubleArray) -> DoubleArray:
-    """Missing positions as in the last frame that has them; before the first such frame as in that one; else 0."""
+    """Fill missing positions with those of the last frame that has them.
+
+    Before the first such frame, its positions are used; 0 if there is none.
+    """
     if joints.size == 0:
         return joints
     flat = joints.reshape(len(joints), -1)

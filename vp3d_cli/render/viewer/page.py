@@ -1,4 +1,7 @@
-"""Build the web viewer's page: one HTML file that holds the motion, the viewer and the video, and needs no network."""
+"""Build the web viewer's page: one HTML file that needs no network.
+
+It holds the motion, the viewer and the video.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ def viewer_page(pose: Pose3D, title: str, footage: Footage | None = None) -> str
 
 
 def whole_page(title: str, body: str, style: str, *, linked: bool = False) -> str:
-    """An HTML page that may load nothing, but with ``linked`` a video from beside it; the title is escaped here."""
+    """Return an HTML page that may load nothing, except with ``linked`` a video beside it.
+
+    The title is escaped here.
+    """
     policy = _POLICY.format(media=" 'self' file:" if linked else "")
     parts = {"POLICY": policy, "TITLE": html.escape(title), "STYLE": style, "BODY": body}
     return _filled(_resource("page.html"), parts)

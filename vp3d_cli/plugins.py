@@ -72,7 +72,7 @@ class Registry(Generic[T]):
         return self._load(self._from_packages[name])
 
     def loaded(self) -> dict[str, T]:
-        """All parts that can be loaded, by name; :meth:`problems` tells of the others."""
+        """All parts that can be loaded, by name; :meth:`problems` lists the others."""
         return {name: part for name, part in self._try_all().items() if not isinstance(part, PluginError)}
 
     def problems(self) -> dict[str, str]:

@@ -212,7 +212,7 @@ class Track2D:
         return stretches(np.asarray(np.isfinite(self.keypoints).all(axis=2).max(axis=1)))
 
     def over(self, frames: int) -> Track2D:
-        """The same person in all frames of a video of so many."""
+        """Return the track extended to all ``frames`` frames of the video."""
         keypoints, boxes = (over_all(a, self.first, frames) for a in (self.keypoints, self.boxes_xyxy))
         scores, observed = (over_all(a, self.first, frames, 0) for a in (self.scores, self.observed))
         return Track2D(self.person_id, keypoints, scores, boxes, observed, skeleton=self.skeleton)

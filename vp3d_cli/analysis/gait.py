@@ -116,7 +116,7 @@ class Stride:
 
 @dataclass(frozen=True)
 class Gait:
-    """How one person walks or runs.
+    """Gait of one person, walking or running.
 
     Attributes:
         person_id: as in the pose.
@@ -242,7 +242,7 @@ def _list_contacts(points: PersonPoints, contacts: BoolArray) -> list[Contact]:
 
 @dataclass(frozen=True)
 class _Feet:
-    """Where each foot stood and when it left the ground, by foot and in order of time."""
+    """Foot contacts with position and toe-off time, by foot and in order of time."""
 
     starts_s: list[DoubleArray]
     ends_s: list[DoubleArray]

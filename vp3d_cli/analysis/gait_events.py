@@ -72,7 +72,7 @@ def foot_contacts(points: PersonPoints) -> BoolArray:
 
 
 def find_bouts(points: PersonPoints, contacts: BoolArray) -> tuple[list[Bout], str]:
-    """Where a person walks or runs.
+    """Find the intervals in which a person walks or runs.
 
     Heel strikes are where a foot is furthest before the pelvis, toe-offs where it is furthest behind it, along the
     direction of travel (Zeni et al. 2008). They count where the person moves along, the feet alternate, and each foot
@@ -143,7 +143,7 @@ def _events(points: PersonPoints, start: int, stop: int, rate: float) -> tuple[l
 
 
 def _summit(values: DoubleArray, peak: int) -> float:
-    """Where the parabola through a peak and its neighbours is highest."""
+    """Position of the vertex of the parabola through a peak and its neighbours."""
     left, middle, right = values[peak - 1 : peak + 2]
     bend = left - 2 * middle + right
     return peak + (float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5)) if bend < 0 else 0.0)
@@ -154,7 +154,7 @@ def _event(foot: int, at: float, times_s: DoubleArray) -> FootEvent:
 
 
 def _chains(strikes: list[FootEvent], toe_offs: list[FootEvent], contacts: BoolArray) -> list[list[FootEvent]]:
-    """Heel strikes in a row that follow each other as those of somebody who walks or runs."""
+    """Group heel strikes into sequences of consecutive steps of walking or running."""
     chains: list[list[FootEvent]] = [[]]
     for strike in strikes:
         off = _toe_off_before(strike, toe_offs)

@@ -27,7 +27,7 @@ _SIGMA_S = 0.05
 
 @dataclass(frozen=True)
 class PersonAnalysis:
-    """What was measured of one person.
+    """Movement measures of one person.
 
     Attributes:
         person_id: as in the pose.

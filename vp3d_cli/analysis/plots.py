@@ -61,7 +61,7 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class _PersonData:
-    """What the panels of one person show."""
+    """Data for the panels of one person."""
 
     person: Person3D
     points: PersonPoints
@@ -203,7 +203,7 @@ def _limits(times: DoubleArray) -> tuple[float, float]:
 
 
 def _legend_of(panels: Sequence[_Panel]) -> list[Line2D | Patch]:
-    """What the lines of these panels mean."""
+    """Legend entries of these panels."""
     drawers = [panel.draw for panel in panels]
     handles: list[Line2D | Patch] = [Line2D([], [], label=side, linewidth=1.4, **_STYLES[side]) for side in SIDES]
     if _draw_heights in drawers or _draw_speeds in drawers:
@@ -234,7 +234,7 @@ def _line(axes: Axes, times_s: DoubleArray, values: DoubleArray, seen: BoolArray
 
 
 def _angle_drawer(names: Sequence[str]) -> Callable[[Axes, _PersonData], None]:
-    """What draws one angle of both sides."""
+    """Return the function that draws one angle of both sides."""
 
     def draw(axes: Axes, data: _PersonData) -> None:
         for name in names:

@@ -41,7 +41,7 @@ _SIDES = ("", "left", "right")
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the sections of a report are made from.
+    """Input data of the report's sections.
 
     Attributes:
         pose: the motion.
@@ -101,7 +101,7 @@ def write_report(
 
 
 def report_page(data: ReportData) -> str:
-    """The report as an HTML page: every section that has something to say."""
+    """Return the report as an HTML page of all sections that are not empty."""
     sections = [text for section in SECTIONS if (text := section(data))]
     style = f"{viewer_style()}\n{Path(str(files(__package__) / 'report.css')).read_text(encoding='utf-8')}"
     linked = data.footage is not None and data.footage.link is not None
@@ -119,7 +119,7 @@ def summary_section(data: ReportData) -> str:
 
 
 def warnings_section(data: ReportData) -> str | None:
-    """What the pose file warns of; None if there is nothing."""
+    """Section with the warnings of the pose file; None if there are none."""
     warnings = data.pose.provenance.get("warnings")
     if not isinstance(warnings, (list, tuple)) or not warnings:
         return None
@@ -183,7 +183,7 @@ def gait_section(data: ReportData) -> str:
 
 
 def repetitions_section(data: ReportData) -> str | None:
-    """Movements that somebody repeats; None if nobody does."""
+    """Section with repeated movements; None if there are none."""
     rows = []
     for person in data.analysis:
         measures = _by_name(person, "repetitions")
@@ -238,7 +238,7 @@ def plots_section(data: ReportData) -> str:
 
 
 def provenance_section(data: ReportData) -> str | None:
-    """How the pose was made, from its file; None where that does not say."""
+    """Section with the provenance of the pose; None if the file has none."""
     facts = {key: value for key, value in data.pose.provenance.items() if key not in ("warnings", "timing")}
     if not facts:
         return None

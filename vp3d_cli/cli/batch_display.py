@@ -81,15 +81,15 @@ class BatchDisplay(Listener):
             self._progress.stop()
 
     def count(self) -> str:
-        """How many videos are done and failed, in words."""
+        """Text with the numbers of finished and failed videos."""
         return f"{self._done} of {self._total} videos done, {self._failed} failed"
 
     def loading(self) -> None:
-        """Say that the models are being loaded."""
+        """Print that the models are being loaded."""
         self._say("loading models ...")
 
     def planned(self, todo: Sequence[BatchItem], settled: Sequence[BatchRow], jobs: int, threads: int) -> None:
-        """Say what there is to do, and begin to measure time."""
+        """Print the planned work and start the timer."""
         self._total = len(todo) + len(settled)
         self._settled = len(settled)
         skipped = sum(row.status == SKIPPED for row in settled)
@@ -121,12 +121,12 @@ class BatchDisplay(Listener):
             self._move_whole()
 
     def postponed(self, item: BatchItem, reason: str) -> None:
-        """Say why an attempt failed."""
+        """Print why an attempt failed."""
         self._forget(item)
         self._say(f"{item.input.place}: {reason}; tried again later")
 
     def ended(self, item: BatchItem, row: BatchRow) -> None:
-        """Remove its bar, and say how it went."""
+        """Remove the video's bar and print its result."""
         self._forget(item)
         self._bytes_settled += max(1, item.input.size)
         self._settled += 1
@@ -182,7 +182,7 @@ def widths(console: int) -> tuple[int, int]:
 
 
 def fraction(stage: str, done: int, total: int | None, drawn: bool) -> float:
-    """How much of a video is through, 0..1, by the stage that it is in."""
+    """Progress of a video, 0..1, by its current stage."""
     shares = _SHARES[drawn]
     before = 0.0
     for name, share in shares.items():

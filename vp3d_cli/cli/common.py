@@ -51,7 +51,7 @@ def printable(text: str) -> str:
 
     Control characters and bytes that are not valid text are written as escapes.
 
-    A file's name or content could otherwise move the cursor, change colours or forge a line of ours.
+    A file's name or content could otherwise move the cursor, change colours or imitate vp3d's output.
     """
     return "".join(character if character.isprintable() else _escaped(character) for character in text)
 

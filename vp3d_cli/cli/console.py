@@ -1,4 +1,4 @@
-"""Standard input, output and error made safe: closed, full, in any encoding, and ours alone."""
+"""Safe standard streams: closed or full streams, any encoding, no output of libraries."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _restore(stdin: TextIO, stdout: TextIO, stderr: TextIO) -> None:
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Keep Python's warnings from the user, unless someone (a test) has made them errors."""
+    """Hide Python's warnings, unless they have been made errors, as in tests."""
     with warnings.catch_warnings():
         if not any(action == "error" for action, *_ in warnings.filters):
             warnings.simplefilter("ignore")

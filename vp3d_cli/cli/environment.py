@@ -102,7 +102,7 @@ def _runtimes() -> Iterator[Check]:
 
 
 def _targets() -> Iterator[Check]:
-    """What runs detection and lifting with ``--device auto``."""
+    """Runtime of detection and lifting with ``--device auto``."""
     for stage, precision in (("detection", "auto"), ("lifting", "f32")):
         try:
             target = find_target("auto")

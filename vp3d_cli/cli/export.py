@@ -123,7 +123,7 @@ def plan(pose: Path, to: str | None, out: str | None) -> list[tuple[Exporter, Pa
 
 
 def target_of(pose: Path, out: str, suffix: str) -> Path:
-    """The file of one format, whose ending may have two dots, as ``.coco.json``.
+    """Path of one format's file; the suffix may have two dots, as ``.coco.json``.
 
     Raises:
         ConfigError: ``out`` is a file name with another ending.

@@ -231,7 +231,7 @@ def _protect_inputs(command: Any) -> None:
 
 
 def describe(error: Exception) -> str:
-    """What to tell the user of an error that vp3d did not raise on purpose."""
+    """Message for an error that is not a :class:`Vp3dError`."""
     if isinstance(error, MemoryError):
         return "there is not enough memory; close other programs, or work on a smaller file"
     if isinstance(error, RecursionError):

@@ -158,9 +158,9 @@ def make_settings(
 
 
 def flag_of(field: str) -> str:
-    """What the command line calls a field of the settings: ``--height`` for ``height_m``.
+    """Return the command-line option of a settings field: ``--height`` for ``height_m``.
 
-    Options are called as their fields are, which may have a unit besides.
+    Options have the names of their fields, without the unit.
     """
     options = inspect.signature(make_settings).parameters
     name = field if field in options else field.rpartition("_")[0]

@@ -86,7 +86,7 @@ def check_page(out: Path | None, pose: Path, video: Path | None, link_video: boo
 
 
 def title_of(pose: Pose3D, file: Path) -> str:
-    """Name of the video that a pose was made from; of the pose file where it does not say."""
+    """Name of the video that a pose was made from, or of the pose file if it is not known."""
     video = pose.provenance.get("video")
     return printable(Path(video).name if isinstance(video, str) and video else file.name)
 

@@ -136,7 +136,7 @@ def weights_add(
 
 
 def _add_own(file: Path, name: str, kind: str | None, **options: Any) -> WeightFile:
-    """Add a detector's file as it is, or a lifter file, which says what it is."""
+    """Add a detector's file, or a lifter file, which contains its metadata."""
     from vp3d_cli.weights import add_weights
 
     if kind != "detector" and file.is_file():

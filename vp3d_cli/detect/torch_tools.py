@@ -14,7 +14,7 @@ from vp3d_cli.errors import WeightsError
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and what the file says about itself.
+    """Tensors by name, and the metadata of the file.
 
     Takes safetensors, and torch files that hold the tensors themselves or a dict with ``state_dict``, with or without
     the prefix ``module.`` of DataParallel. Nothing but tensors and plain values is unpickled.

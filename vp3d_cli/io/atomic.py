@@ -28,7 +28,7 @@ _CHUNK = 1 << 20
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
-    """What to sort names by, so that ``img2`` comes before ``img10``."""
+    """Sort key for natural order: ``img2`` comes before ``img10``."""
     # re.split puts digits at the odd places, so numbers are only ever compared with numbers.
     parts = re.split(r"(\d+)", name.casefold())
     return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)], name
@@ -68,7 +68,7 @@ def check_regular(path: Path) -> None:
 
 
 def list_content(folder: Path) -> list[Path]:
-    """The images of a folder, by name; of one without images (2D keypoints, say) all files.
+    """List the images of a folder by name; all files if it has no images (2D keypoints).
 
     Raises:
         OSError: the folder cannot be read.
@@ -118,7 +118,7 @@ def modification_of(path: Path) -> dict[str, Any]:
 
 
 def fingerprint(path: Path, beat: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """What a file or folder is known by later: ``size``, ``mtime`` and ``sha256``; reads it all.
+    """Fingerprint of a file or folder: ``size``, ``mtime`` and ``sha256``; reads all content.
 
     Args:
         path: file or folder.
@@ -278,7 +278,7 @@ def _check_place(path: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _told_of(path: Path) -> Iterator[None]:
-    """Turn whatever the system says of a file into an :class:`OutputError`."""
+    """Convert an :class:`OSError` about a file to an :class:`OutputError`."""
     try:
         yield
     except OSError as error:

@@ -28,6 +28,6 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What is directly in a value, if that can hold more."""
+    """Return the lists and dicts directly in a value."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [part for part in inside if isinstance(part, dict | list)]

@@ -200,7 +200,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 
 
 class _Counted(dict[int, Any]):
-    """What each opcode does; refuses to go on after more of them than any data set has."""
+    """Handlers of the opcodes; raises after more opcodes than any data set has."""
 
     def __init__(self, dispatch: dict[int, Any]) -> None:
         super().__init__(dispatch)

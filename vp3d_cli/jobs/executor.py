@@ -64,7 +64,7 @@ class Reporter:
         self._stage, self._sent = "", float("-inf")
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Report that so many frames are through a stage."""
+        """Report that ``done`` frames have passed a stage."""
         now, self.frames = time.monotonic(), max(self.frames, done)
         if stage != self._stage or now - self._sent >= self._every_s:
             self._stage, self._sent = stage, now
@@ -84,7 +84,7 @@ class Failure(NamedTuple):
 
 
 class TaskExecutor:
-    """Does tasks; ``capacity`` of them at a time, each worker with so many ``threads``.
+    """Runs up to ``capacity`` tasks at a time, with ``threads`` threads per worker.
 
     Attributes:
         begins_at_once: no task waits for a worker, as long as there are no more than the capacity.
@@ -103,7 +103,7 @@ class TaskExecutor:
         raise NotImplementedError
 
     def messages(self) -> list[Message]:
-        """What tasks have reported since the last time."""
+        """Return the events that tasks have reported since the last call."""
         return [self.inbox.popleft() for _ in range(len(self.inbox))]
 
     def stop(self, task: str, future: Future[Any]) -> str:
@@ -125,7 +125,7 @@ class TaskExecutor:
         """See whether work can go on. Raises Vp3dError if not."""
 
     def close(self) -> None:
-        """End all workers, whatever they are at."""
+        """Stop all workers, also those with a running task."""
 
 
 class InlineExecutor(TaskExecutor):
@@ -192,7 +192,7 @@ class LocalExecutor(TaskExecutor):
         return future
 
     def messages(self) -> list[Message]:
-        """What workers have reported."""
+        """Return the events that workers have reported."""
         with contextlib.suppress(EOFError, OSError):
             while self._reader.poll():
                 message = json.loads(self._reader.recv_bytes())
@@ -293,7 +293,7 @@ def choose_jobs(
 
 
 def free_bytes() -> int | None:
-    """Memory that can be had now without swapping; None where the system does not say."""
+    """Memory available without swapping; None where the system does not report it."""
     found: list[int] = []
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

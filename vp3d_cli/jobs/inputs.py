@@ -119,7 +119,7 @@ def looks_like_video(path: Place) -> bool:
 
 
 def _common_base(roots: Sequence[Place]) -> Place:
-    """The folder from which the places of videos are told.
+    """Return the common folder that the places of videos are relative to.
 
     Raises:
         InputError: the arguments are of several stores.
@@ -168,7 +168,7 @@ def _search(root: Place, closed: Collection[str]) -> Iterator[tuple[Place, int]]
 
 
 def _identity(folder: Place) -> object:
-    """What two names of one folder share."""
+    """Return a key that is equal for two paths of the same folder."""
     if not isinstance(folder, Path):
         return folder.path
     status = folder.stat()

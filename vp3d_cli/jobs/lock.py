@@ -45,10 +45,10 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     """A folder that this batch alone writes into, until the ``with`` statement ends."""
 
     def check(self) -> None:
-        """See whether the folder is still ours. Raises OutputError if another batch has taken it."""
+        """Check that the lock is still held. Raises OutputError if another batch has taken it."""
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the lock."""
         raise NotImplementedError
 
     def __exit__(
@@ -83,13 +83,13 @@ class SystemLock(FolderLock):
         os.pwrite(self._handle, _holder().encode(), 0)
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the lock."""
         with contextlib.suppress(OSError):
             os.close(self._handle)
 
 
 class RenewedLock(FolderLock):
-    """A lock that says who has the folder, written again and again for as long as this lives."""
+    """A lock file that names its holder and is rewritten regularly while it is held."""
 
     def __init__(self, folder: Place) -> None:
         """Take it. Raises OutputError if another batch has it, or it cannot be written."""
@@ -108,12 +108,12 @@ class RenewedLock(FolderLock):
         self._thread.start()
 
     def check(self) -> None:
-        """See whether the folder is still ours. Raises OutputError if another batch has taken it."""
+        """Check that the lock is still held. Raises OutputError if another batch has taken it."""
         if self._over.is_set():
             raise _taken(self._folder, str(self._claim().get("holder", "")))
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the lock."""
         lost = self._over.is_set()
         self._over.set()
         self._thread.join()
@@ -121,7 +121,7 @@ class RenewedLock(FolderLock):
             remove(self._file)
 
     def _claim(self) -> dict[str, Any]:
-        """What the lock says; empty where there is none, or one that was written by half."""
+        """Return the content of the lock file; empty if it is missing or incomplete."""
         try:
             claim = json.loads(refresh(self._file).read_bytes())
             return claim if {"holder", "token", "time_s"} <= claim.keys() else {}

@@ -47,19 +47,19 @@ class Limits:
 
 
 class Listener:
-    """Is told what happens in a batch; this one ignores it."""
+    """Receives the events of a batch; this base class ignores them."""
 
     def loading(self) -> None:
         """The models are being loaded for the first time."""
 
     def planned(self, todo: Sequence[BatchItem], settled: Sequence[BatchRow], jobs: int, threads: int) -> None:
-        """What is to be done is known, and what is not: done before, or known to fail."""
+        """The plan is known: videos to process, and those already done or known to fail."""
 
     def started(self, item: BatchItem) -> None:
         """A video is handed to a worker."""
 
     def progress(self, item: BatchItem, stage: str, done: int, total: int | None) -> None:
-        """So many frames are through a stage."""
+        """``done`` frames have passed a stage."""
 
     def postponed(self, item: BatchItem, reason: str) -> None:
         """An attempt has failed; another will be made."""
@@ -119,7 +119,7 @@ class _Step:
         return ""
 
     def lost(self, reason: str, stderr: str) -> Outcome:
-        """The outcome of a task whose worker has died, or was ended."""
+        """The outcome of a task whose worker died or was stopped."""
         seconds = 0.0 if self.began is None else time.monotonic() - self.began
         return Outcome(error=reason + self.doing, exit_code=1, retry=True, stderr=stderr, seconds=seconds)
 

@@ -73,12 +73,12 @@ class BatchItem:
         )
 
     def provenance_file(self, kind: str) -> Place:
-        """Where the provenance of a result lies whose format cannot hold it."""
+        """Path of the provenance file, for results whose format cannot hold it."""
         return self._state_file("provenance", kind)
 
     @property
     def nobody_file(self) -> Place:
-        """Where it is noted that nobody was found in this video."""
+        """Path of the marker file for a video in which nobody was found."""
         return self._state_file("nobody", next(iter(self.targets)))
 
     @property
@@ -97,7 +97,7 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done about a video.
+    """Planned work for a video.
 
     Attributes:
         needed: kinds of result that are missing or out of date; empty where all is done.
@@ -153,7 +153,7 @@ def plan_items(
 
 
 def make_recipe(settings: InferSettings, format: str, weights: Mapping[str, str]) -> Recipe:
-    """What results are made with.
+    """Return the recipe of results: version, settings, format and weights.
 
     Args:
         settings: of all videos, with paths from the root.
@@ -250,7 +250,7 @@ def _recipe(version: Any, settings: Mapping[str, Any], format: Any, weights: Map
 
 
 def _recipe_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result was made with, by its own provenance."""
+    """Return the recipe of a result from its provenance."""
     weights = {role: provenance[role]["sha256"] for role in ("detector", "lifter", "trajectory") if role in provenance}
     recipe = _recipe(provenance["version"], provenance["settings"], provenance.get("format", ""), weights)
     hashes = {name: provenance["input"].get(f"{name}_sha256") for name in ("keypoints", "joint_map")}
@@ -286,7 +286,7 @@ def _why_not(item: BatchItem, kind: str, recipe: Recipe, older: frozenset[str]) 
 
 
 def _provenance(item: BatchItem, kind: str) -> dict[str, Any]:
-    """What a result says of its making; empty where it says nothing that can be read."""
+    """Return the provenance of a result; empty if there is none or it cannot be read."""
     target = item.targets[kind]
     if target.suffix == ".npz":
         import numpy as np

@@ -27,7 +27,7 @@ _CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task.
+    """Outcome of a task.
 
     Attributes:
         value: what the task gives; see :mod:`vp3d_cli.jobs.task`.
@@ -57,7 +57,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class BatchRow:
-    """What came of one video.
+    """Outcome of one video.
 
     Attributes:
         video: its path.

@@ -34,7 +34,7 @@ from vp3d_cli.runtime.processes import usable_cores
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a batch is run.
+    """Options of a batch run.
 
     Attributes:
         settings: of every video; with ``keypoints``, those of each :class:`BatchItem` are taken.
@@ -115,7 +115,7 @@ def run_batch(
 
 
 def check_batch(items: Sequence[BatchItem], out: Place, options: BatchOptions) -> list[Decision]:
-    """What :func:`run_batch` would do; nothing is written.
+    """Return the plan of :func:`run_batch`; nothing is written.
 
     Raises:
         WeightsError, MissingDependencyError, ConfigError: the models cannot be loaded.
@@ -159,7 +159,7 @@ class _Workers:
         return self._made
 
     def resize(self, count: int) -> None:
-        """Have workers of this machine for so many videos."""
+        """Adapt the local workers to a number of videos."""
         if isinstance(self._made, LocalExecutor) and self._size(count) != (self._made.capacity, self._made.threads):
             self._made.close()
             self._made = self._local(count)
@@ -187,7 +187,7 @@ class _Workers:
         self.weights, self._gpus = outcome.value
 
     def recipe(self) -> Recipe:
-        """What results are made with."""
+        """Return the recipe of the results."""
         return make_recipe(self.setup.settings, self.setup.format, self.weights)
 
     def close(self) -> None:

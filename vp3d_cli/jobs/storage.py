@@ -75,7 +75,7 @@ def absolute(place: Place) -> Place:
 
 
 def same_file(place: Place) -> str:
-    """What is equal for two names of one file."""
+    """Return a key that is equal for two paths of the same file."""
     return os.path.realpath(place) if isinstance(place, Path) else str(place)
 
 
@@ -255,7 +255,7 @@ def remove(place: Place) -> None:
 
 @contextmanager
 def reaching(place: Place | str, kind: type[Vp3dError] = InputError) -> Iterator[None]:
-    """Turn whatever a store raises into an error of ours that names the place.
+    """Convert exceptions of a store to a :class:`Vp3dError` that names the place.
 
     Raises:
         InputError: or the ``kind`` that was asked for.

@@ -49,7 +49,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Setup:
-    """What holds for all tasks of a batch.
+    """Setup that all tasks of a batch share.
 
     Attributes:
         settings: of all videos, with paths from the root.
@@ -80,7 +80,7 @@ class VideoTask(NamedTuple):
 
 @dataclass(frozen=True)
 class LocalVideo:
-    """A video whose files are all of this machine.
+    """A video with all of its files on this machine.
 
     Attributes:
         path: of the video, or of its copy.
@@ -181,7 +181,7 @@ class Pipeline:
             yield Made(RENDER, pose.num_frames, pose.num_people, ())
 
     def plan_chunks(self, video: Path, keep: Path) -> Sequence[Chunk]:
-        """Cut a video as the settings say; none where it is to be done in one piece."""
+        """Divide a video into chunks by the settings; none if it is processed as a whole."""
         from vp3d_cli.pipeline.chunks import plan_chunks
 
         return plan_chunks(video, self._setup.settings, keep)
@@ -316,7 +316,7 @@ def _staging(task: VideoTask) -> Iterator[tuple[Path, dict[str, Place]]]:
 def _copied_in(
     task: VideoTask, setup: Setup, scratch: Path, temporary: Mapping[str, Place], report: Reporter
 ) -> tuple[LocalVideo, dict[str, str]]:
-    """The video with copies of what is elsewhere; and what the user calls those."""
+    """Return the video with local copies of remote files, and the user's names of the copies."""
     item, copies = task.item, dict[str, str]()
 
     def here(place: Place, name: str) -> Path:

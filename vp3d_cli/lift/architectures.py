@@ -12,7 +12,7 @@ from vp3d_cli.plugins import ARCHITECTURES
 
 
 class LifterConfig(Protocol):
-    """Every architecture's configuration says what its network sees around a frame."""
+    """Interface of an architecture's configuration: the receptive field of its network."""
 
     @property
     def receptive_field(self) -> int:
@@ -27,7 +27,7 @@ class LifterConfig(Protocol):
         """Frames seen after the output frame."""
 
     def as_dict(self) -> dict[str, Any]:
-        """What a checkpoint's metadata keeps."""
+        """Return the configuration for a checkpoint's metadata."""
 
 
 class LifterNetwork(Protocol):

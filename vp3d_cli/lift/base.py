@@ -25,7 +25,7 @@ class Lifter(Protocol):
 
     @property
     def name(self) -> str:
-        """What results state."""
+        """Return the metadata for the provenance of results."""
         ...
 
     @property

@@ -36,7 +36,7 @@ _INT8_MAX = 127
 
 @dataclass(frozen=True)
 class LifterInfo:
-    """What a lifter file says about itself.
+    """Metadata of a lifter file.
 
     Attributes:
         task: ``pose`` (17 root-relative joints) or ``trajectory`` (the root).
@@ -92,7 +92,7 @@ def save_lifter(path: Path, model: nn.Module, info: LifterInfo, *, storage: Stor
 
 
 def read_lifter_info(path: Path) -> LifterInfo:
-    """Read only what a lifter file says about itself.
+    """Read only the metadata of a lifter file.
 
     Raises:
         WeightsError: missing, or not a lifter file of this format.

@@ -37,7 +37,7 @@ _FARTHEST = 8.0
 
 @dataclass(frozen=True)
 class InputRule:
-    """What a lifter expects.
+    """Input rule of a lifter.
 
     Attributes:
         normalization: ``screen``, ``box`` or ``ray``.
@@ -70,7 +70,7 @@ class InputRule:
         get_skeleton(self.skeleton_3d)
 
     def beyond_ends(self, frames_after: int) -> Edges:
-        """What a lifter that sees so many frames after its output sees beyond the ends of a video."""
+        """Padding at the ends of a video, for a lifter that sees ``frames_after`` later frames."""
         return self.edges if frames_after else "repeat"
 
     @property
@@ -79,7 +79,7 @@ class InputRule:
         return 3 if self.confidence else 2
 
     def as_dict(self) -> dict[str, Any]:
-        """What a checkpoint's metadata keeps."""
+        """Return the input rule for a checkpoint's metadata."""
         return asdict(self)
 
     @classmethod

@@ -204,7 +204,7 @@ def _torch_network(path: Path, device: str) -> tuple[Network, Any]:
 
 
 def export_onnx(name: str, out: Path, *, overwrite: bool = False) -> None:
-    """Write a temporal lifter as an ONNX model with what its file says about itself as metadata.
+    """Write a temporal lifter as an ONNX model with the metadata of its file.
 
     Args:
         name: name or file of a lifter.

@@ -50,7 +50,7 @@ class WindowConfig(ABC):
         return self.receptive_field - 1 - self.frames_before
 
     def as_dict(self) -> dict[str, Any]:
-        """What a checkpoint's metadata keeps."""
+        """Return the configuration for a checkpoint's metadata."""
         return asdict(self)
 
 

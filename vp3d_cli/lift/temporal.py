@@ -103,7 +103,7 @@ class TemporalModel(nn.Module):
         return self._run(x, stride)
 
     def _run(self, x: Tensor, stride: int) -> Tensor:
-        """(B, T, in_joints * in_features) to outputs every so many frames."""
+        """Map (B, T, in_joints * in_features) to outputs that are ``stride`` frames apart."""
         apart, dilation = 1, 1  # frames between neighbours in x; neighbours between the taps of the next level
         for level, width in enumerate(self.config.widths):
             weight = self._weight(2 * level - 2) if level else self.expand_conv.weight

@@ -287,7 +287,7 @@ def tracks_of(detections: Detections) -> list[Track2D]:
 
 
 def expected_frames(info: VideoInfo, settings: InferSettings) -> int | None:
-    """How many frames there will be, about; None if the container does not say."""
+    """Approximate number of frames; None if the container does not state it."""
     if info.duration_s is None:
         return info.frame_count
     end_s = info.duration_s if settings.end_s is None else min(settings.end_s, info.duration_s)

@@ -243,7 +243,7 @@ def place_in_world(
 
 
 def _foot_confidence(track: Track2D) -> FloatArray:
-    """How well left and right ankle are seen, (t, 2)."""
+    """Confidence (t, 2) of the left and right ankle."""
     return track.in_skeleton(COCO17).scores[:, _ANKLES]
 
 

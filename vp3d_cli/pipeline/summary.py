@@ -24,7 +24,7 @@ class PersonSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was found in a video; seconds of work and speed where the pose file knows them."""
+    """Summary of a video's result; time and speed where the pose file states them."""
 
     frames: int
     people: tuple[PersonSummary, ...]

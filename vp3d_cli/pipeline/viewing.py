@@ -64,7 +64,7 @@ def write_view(
 
 
 def check_viewable(pose: Pose3D) -> None:
-    """Check that there is somebody to show.
+    """Check that the pose has people to show.
 
     Raises:
         InputError: the pose has no frames, or nobody in them.

@@ -146,7 +146,7 @@ def scaled_level(levels: DoubleArray, scale: float) -> DoubleArray:
 
 
 def _weight(seconds: DoubleArray, bodies: list[DoubleArray], segments: list[int]) -> float:
-    """How well a person tells the floor: by contact time, confidence and nearness to the camera."""
+    """Weight of a person for the floor: contact time, confidence and nearness to the camera."""
     hips = np.concatenate([bodies[i][:, HIP] for i in segments])
     distance = max(float(np.nanmedian(np.linalg.norm(hips, axis=1))), 0.3)
     return float(min(float(seconds.sum()) / _ENOUGH_STANDING_S, 1.0) / np.sqrt(distance))
@@ -205,7 +205,7 @@ def _weighted_median(values: DoubleArray, weights: DoubleArray) -> float:
 
 @dataclass(frozen=True)
 class StandingLevels:
-    """Where one person stands, under their assumed height.
+    """Standing levels of one person for their assumed body height.
 
     Attributes:
         levels: (L,) heights of the soles relative to the camera, metres; empty if nothing is known.

@@ -105,7 +105,7 @@ class Figure:
 
 
 def head_center(joints: Array, head: Sequence[int]) -> Array | None:
-    """Centre of the head as it is drawn.
+    """Centre of the drawn head.
 
     Args:
         joints: (J, 3) metres, world space.

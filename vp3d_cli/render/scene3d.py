@@ -24,7 +24,7 @@ _COMPARED_COLORS = 4  # so many palettes further are the colours of the compared
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """How the 3D scene looks.
+    """Appearance of the 3D scene.
 
     Attributes:
         camera: ``auto``, ``fixed``, ``follow`` or ``turntable``; see :func:`vp3d_cli.render.view.choose_view`.
@@ -145,7 +145,7 @@ class Scene3D:
             draw_trail(image, view, actor.joints[own - actor.first, 0], freshness, color, self._theme.floor)
 
     def _draw_label(self, image: FrameBGR, view: View, actor: _Actor, joints: FloatArray) -> None:
-        """Draw the badge above the head in the picture, also of someone who lies or bends."""
+        """Draw the badge above the head in the image, also if the person lies or bends."""
         head = head_center(joints, actor.head)
         if head is None:
             return

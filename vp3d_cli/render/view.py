@@ -213,7 +213,7 @@ class _Body(NamedTuple):
     joints: DoubleArray
 
     def along(self, path: DoubleArray) -> DoubleArray:
-        """Part of a path (T, 3) for the frames of the person; a path (1, 3) as it is."""
+        """Part of a path (T, 3) for the frames of the person; a path (1, 3) is unchanged."""
         return path if len(path) == 1 else path[self.first : self.first + len(self.joints)]
 
     def is_seen(self) -> bool:

@@ -32,7 +32,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a network runs: a runtime and a device of that runtime.
+    """A runtime and one of its devices, on which a network runs.
 
     Attributes:
         runtime: ``openvino`` or ``onnxruntime``.
@@ -48,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load a network.
+    """Options for loading a network.
 
     Attributes:
         precision: ``f32``; ``bf16``; or ``auto``, which is bf16 on processors that compute it natively, else f32.

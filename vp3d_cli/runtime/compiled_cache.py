@@ -35,7 +35,7 @@ def cache_path(*parts: str) -> Path:
 
 
 def read_compiled(path: Path) -> bytes | None:
-    """What was written to a file of the cache; None if there is none, or if it is damaged."""
+    """Read a compiled model from the cache; None if it is missing or damaged."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -123,7 +123,7 @@ def resolve_precision(target: Target, precision: str = "auto") -> str:
 
 
 def install_hint(device: str) -> str:
-    """What to install for a device."""
+    """Return the installation hint for a device."""
     return _INSTALL[device]
 
 
@@ -197,5 +197,5 @@ def _nothing_for(device: str) -> Vp3dError:
 
 
 def describe(model: Model) -> dict[str, str]:
-    """What a model runs on, for the provenance of results."""
+    """Return the runtime and device of a model, for the provenance of results."""
     return {**dataclasses.asdict(model.target), "precision": model.precision}

@@ -57,7 +57,7 @@ class GraphWriter:
         return output
 
     def to_bytes(self, metadata: Mapping[str, str] | None = None) -> bytes:
-        """The model file, with text that it says about itself."""
+        """Return the model file, with metadata."""
         graph = b"".join(
             [
                 *(_bytes(1, node) for node in self._nodes),

@@ -57,7 +57,7 @@ def devices() -> tuple[str, ...]:
 
 
 def device_name(device: str) -> str:
-    """What the maker calls a device."""
+    """Return the manufacturer's name of a device."""
     return str(_core().get_property(device, "FULL_DEVICE_NAME")).strip()
 
 
@@ -156,7 +156,7 @@ class _OpenVinoRequest:
 
 
 def _properties(device: str, precision: str, options: LoadOptions) -> dict[str, Any]:
-    """What OpenVINO is asked for."""
+    """Return the OpenVINO configuration."""
     properties: dict[str, Any] = {} if precision == "device" else {"INFERENCE_PRECISION_HINT": precision}
     if device != "CPU":
         return properties | {"PERFORMANCE_HINT": "LATENCY"}

@@ -36,7 +36,7 @@ def granted_threads() -> int:
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Variables with which numerical libraries use so many threads."""
+    """Environment variables that limit numerical libraries to ``threads`` threads."""
     return dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
@@ -52,7 +52,7 @@ def command_line(module: str, arguments: Sequence[str]) -> list[str]:
 
 
 def cause_of_death(returncode: int) -> str:
-    """How a worker ended, in words."""
+    """Describe how a worker ended."""
     if returncode >= 0:
         return f"its worker ended with status {returncode}"
     try:

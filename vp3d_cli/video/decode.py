@@ -74,7 +74,7 @@ def _is_text(path: Path) -> bool:
 
 
 def _open_capture(path: Path) -> cv2.VideoCapture:
-    """A capture by OpenCV's own FFmpeg, which opens the same containers as ours, quietly."""
+    """Open a capture with OpenCV's FFmpeg, for the same containers and without log output."""
     # OpenCV's FFmpeg guesses the container anew, and the file may have been exchanged since it was probed.
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"protocol_whitelist;file|format_whitelist;{program.DEMUXERS}"
     # Read once, when OpenCV opens its first video: too late at import, if someone cleans the environment in between.

@@ -248,7 +248,7 @@ def stream_header(size_wh: tuple[int, int], frame_s: float) -> bytes:
 
 
 def frame_header(time_s: float, frame_bytes: int) -> bytes:
-    """What goes before the bytes of a frame.
+    """Header that goes before the bytes of a frame.
 
     Each has a cluster of its own: within one, times are 16-bit numbers, which is 32 ms in microseconds.
     """

@@ -29,7 +29,7 @@ _AVI_HEADER_BYTES = 1 << 16
 
 @dataclass
 class Packets:
-    """What ffmpeg's ``framecrc`` lists of a stream.
+    """Packets of a stream, as listed by ffmpeg's ``framecrc``.
 
     Attributes:
         unit_s: length of a tick in seconds; 0 where there are no packets.

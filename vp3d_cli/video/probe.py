@@ -246,7 +246,7 @@ def _container(report: str) -> frozenset[str]:
 
 
 def _first(pattern: str, report: str) -> str:
-    """The first group of the first match among what ffmpeg says of its input."""
+    """Return the first group of the first match in ffmpeg's report on its input."""
     found = re.search(pattern, re.split(r"^(?:Output #|Stream mapping)", report, maxsplit=1, flags=re.M)[0], re.M)
     return found[1] if found else ""
 

@@ -267,7 +267,7 @@ class VideoReader:
 
 
 def frames_ahead(info: VideoInfo) -> int:
-    """How many decoded frames of this size may wait for the consumer."""
+    """Maximum number of decoded frames of this size in the queue."""
     fewest, most = _AHEAD_FRAMES
     return max(fewest, min(most, _AHEAD_BYTES // (info.width * info.height * 3)))
 

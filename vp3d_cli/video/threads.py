@@ -53,13 +53,13 @@ class BoundedQueue(Generic[T]):
             return None
 
     def finish(self, error: BaseException | None) -> None:
-        """Say that no item follows, and what the producer ended with, if it failed."""
+        """Mark the end of the items, with the producer's error if it failed."""
         with self._changed:
             self._finished, self._error = True, error
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """Drop what waits; whoever puts more is not blocked."""
+        """Discard waiting items; further items are accepted without blocking."""
         with self._changed:
             self.cancelled = True
             self._items.clear()

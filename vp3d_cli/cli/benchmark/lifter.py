@@ -31,7 +31,7 @@ _WINDOWS = 1024
 
 @dataclass(frozen=True)
 class LifterBench:
-    """What a network did.
+    """Result of one network.
 
     Attributes:
         name: of the lifter, or its architecture where its parameters are random.

@@ -58,7 +58,7 @@ class Spent(NamedTuple):
         return Spent(self.wall - other.wall, self.cpu - other.cpu)
 
     def times(self, factor: float) -> Spent:
-        """So many times as much."""
+        """Return both times multiplied by ``factor``."""
         return Spent(self.wall * factor, self.cpu * factor)
 
 
@@ -77,7 +77,7 @@ class StageSpeed:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What a bench found.
+    """Result of the benchmark.
 
     Attributes:
         video: the clip.

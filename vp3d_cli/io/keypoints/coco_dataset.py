@@ -88,7 +88,7 @@ def _frame_numbers(source: Source, images: Mapping[int, Mapping[str, Any]]) -> d
 
 
 def _person_category(categories: Any) -> tuple[Any, Layout | None]:
-    """The id of the category with keypoints, and its layout; None where the file does not say."""
+    """Return id and layout of the category with keypoints; None if the file has none."""
     listed = [each for each in categories if isinstance(each, dict)] if isinstance(categories, list) else []
     with_keypoints = [each for each in listed if isinstance(each.get("keypoints"), list) and each["keypoints"]]
     persons = [each for each in with_keypoints if each.get("name") == "person"] or with_keypoints

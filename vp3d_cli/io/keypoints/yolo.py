@@ -124,7 +124,7 @@ def _lines(path: Path) -> list[tuple[int, str, NDArray[np.float64]]]:
 
 
 def _columns(source: Source, rows: list[NDArray[np.float64]], options: ReaderOptions) -> _Columns:
-    """What the columns are; each number of columns has one meaning for a given number of joints.
+    """Return the columns; their number has one meaning for a given number of joints.
 
     Raises:
         InputError: the lines have too few numbers, or some that do not fit the layout.

@@ -17,7 +17,7 @@ MOST_FPS = 10_000.0
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to write of a pose, and how.
+    """Export options: which parts of a pose are written, and how.
 
     Attributes:
         people: identities of those to write; empty for all.
@@ -87,5 +87,5 @@ class Exporter:
     beside: tuple[str, ...] = ()
 
     def files(self, path: Path) -> list[Path]:
-        """What writing to ``path`` may write: that, and the files beside it."""
+        """Files that an export to ``path`` may write: ``path`` and files beside it."""
         return [path, *(path.with_name(path.stem + ending) for ending in self.beside)]

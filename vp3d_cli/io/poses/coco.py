@@ -26,7 +26,7 @@ _PERSON = 1
 
 
 def write_coco(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:
-    """Write everyone of a pose; frames in which somebody is not in view have no entry.
+    """Write all people of a pose; frames in which a person is not in view have no entry.
 
     Raises:
         ConfigError: another frame rate is asked for: frames are those of the video.

@@ -16,7 +16,7 @@ from vp3d_cli.types import DoubleArray
 
 
 def write_json(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:
-    """Write everyone of a pose; null where somebody is not in view.
+    """Write all people of a pose; null where not in view.
 
     Raises:
         OutputError: the file exists and ``overwrite`` is not set, or it cannot be written.

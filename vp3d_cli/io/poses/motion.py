@@ -52,7 +52,7 @@ class RigMotion:
     parents: tuple[int, ...]
 
     def positions(self) -> DoubleArray:
-        """Where the joints are, (n, J, 3) metres."""
+        """Joint positions (n, J, 3) in metres."""
         return joint_positions(global_rotations(self.local, self.parents), self.offsets, self.root, self.parents)
 
     def quaternions(self) -> DoubleArray:

@@ -17,7 +17,7 @@ from vp3d_cli.pose import Pose3D
 
 
 def write_parquet(pose: Pose3D, path: Path, overwrite: bool = False, options: ExportOptions = DEFAULT_OPTIONS) -> None:
-    """Write everyone of a pose; coordinates are null where somebody is not in view.
+    """Write all people of a pose; coordinates are null where not in view.
 
     Raises:
         MissingDependencyError: pyarrow is not installed.

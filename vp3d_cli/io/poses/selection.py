@@ -74,7 +74,7 @@ def _cut(person: Person3D, first: int, stop: int) -> Person3D | None:
 
 
 def gap_warnings(pose: Pose3D, exporters: Sequence[Exporter]) -> list[str]:
-    """One sentence if people are out of view in formats that cannot say so."""
+    """Warning if people are out of view in formats that cannot mark it."""
     formats = ", ".join(exporter.name for exporter in exporters if not exporter.holds_gaps)
     missing = {person.track.person_id: pose.num_frames - _frames_in_view(person) for person in pose.people}
     gaps = ", ".join(f"person {number}: {count} of {pose.num_frames}" for number, count in missing.items() if count)

@@ -73,7 +73,7 @@ def read_people(annotations: Path, images: Path) -> list[LabelledPerson]:
 
 
 def _person_categories(annotations: Path, categories: list[dict[str, Any]]) -> set[Any] | None:
-    """Ids of the categories with COCO's 17 keypoints; None if the file does not say."""
+    """Ids of the categories with COCO's 17 keypoints; None if the file has none."""
     named = {entry["id"]: entry["keypoints"] for entry in categories if "keypoints" in entry}
     found = {number for number, names in named.items() if tuple(names) == COCO17.joints}
     if named and not found:

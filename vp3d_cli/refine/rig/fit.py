@@ -39,7 +39,7 @@ _SHORTEST_STAND_S = 0.08
 
 @dataclass(frozen=True)
 class View:
-    """What the camera saw of a person: :func:`fit_rig` takes from it which way their head faces.
+    """Image evidence of a person, from which :func:`fit_rig` takes the direction of the face.
 
     Attributes:
         keypoints: (t, K, 2) pixels; NaN where missing.

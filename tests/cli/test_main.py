@@ -152,8 +152,8 @@ def test_former_names_of_options_still_work(run_cli: RunCli, fake: FakePipeline)
     (call,) = fake.calls
     assert (call["settings"].chunk_minutes, call["settings"].tta) == (5.0, False)
     assert outcome.error_lines == [
-        "vp3d: notice: --segment is now called --chunk-minutes",
-        "vp3d: notice: --no-flip is now called --no-tta",
+        "vp3d: warning: --segment is now called --chunk-minutes",
+        "vp3d: warning: --no-flip is now called --no-tta",
     ]
     shown = run_cli("infer", "--help").stdout
     assert "--chunk-minutes" in shown

@@ -172,7 +172,7 @@ def test_one_frame(demo: Path, tmp_path: Path, ffmpeg: Callable[..., None]) -> N
         ({"intrinsics": (1.0, 1.0, 0.0, 0.0), "fov_deg": 60.0}, "not both"),
         ({"fov_deg": 200.0}, "field of view"),
         ({"layout": "coco17"}, "keypoint file"),
-        ({"device": "gpu"}, "unknown device 'gpu'; choose one of auto, cpu, cuda"),
+        ({"device": "tpu"}, "unknown device 'tpu'; choose one of auto, cpu, cuda"),
     ],
 )
 def test_settings_that_make_no_sense(values: dict[str, object], says: str) -> None:

@@ -30,14 +30,14 @@ _RENAMED = {
 
 
 def with_new_names(arguments: list[str]) -> list[str]:
-    """The arguments of a command with old names of options replaced, each with a notice on stderr."""
+    """The arguments of a command with old names of options replaced, each with a warning on stderr."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     renamed = list(arguments)
     for i, argument in enumerate(arguments[:end]):
         old, equals, value = argument.partition("=")
         if old in _RENAMED:
             renamed[i] = f"{_RENAMED[old]}{equals}{value}"
-            print(f"vp3d: notice: {old} is now called {_RENAMED[old]}", file=sys.stderr)
+            print_warning(f"{old} is now called {_RENAMED[old]}")
     return renamed
 
 

@@ -20,7 +20,7 @@ def render(
 ) -> None:
     """Draw the video with 2D skeletons and the people in 3D, side by side.
 
-    \\b
+    \b
     vp3d render pose.npz --video video.mp4 --out side.mp4
     vp3d render pose.npz --video video.mp4 --out side.gif --height 480
     """

@@ -91,7 +91,7 @@ def read_keypoints(
     """
     source = Source(path)
     if source.kind == "folder" and not any(source.path.iterdir()):
-        raise InputError(f"{source}: is an empty folder; give the folder with the keypoint files")
+        raise InputError(f"{source}: is an empty folder; give the folder that has the keypoint files")
     readers: dict[str, KeypointReader] = KEYPOINT_READERS.loaded()
     found = next((reader for reader in readers.values() if reader.matches(source)), None)
     if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -126,8 +127,9 @@ def test_export_command(run_cli: RunCli, tmp_path: Path) -> None:
     out = tmp_path / "open.onnx"
     outcome = run_cli("weights", "export", "open", "--format", "onnx", "--out", out)
     assert (outcome.code, outcome.stdout.strip()) == (0, str(out))
-    keypoints = np.random.default_rng(0).normal(size=(1, 40, 17, 3)).astype(np.float32)
-    network = load_lifter_file(find_lifter("open")[0])[0]
+    network: Any = load_lifter_file(find_lifter("open")[0])[0]
+    frames = network.config.receptive_field + 9
+    keypoints = np.random.default_rng(0).normal(size=(1, frames, 17, 3)).astype(np.float32)
     with torch.inference_mode():
         wanted = network(torch.from_numpy(keypoints)).numpy()
     (answer,) = load_model(out.read_bytes(), "open", "cpu", precision="f32").run(keypoints)

@@ -15,10 +15,10 @@ from poses import walking_pose
 
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.render.contact_sheet import NumberedPerson, contact_sheet
+from vp3d_cli.render.layouts import FrameRenderer
 from vp3d_cli.render.overlay2d import draw_skeleton, skeleton_bones
 from vp3d_cli.render.palette import mix, person_colors
 from vp3d_cli.render.shapes import blend, capsule_outlines, crop_around, even, resize_into
-from vp3d_cli.render.side_by_side import SideBySideRenderer
 from vp3d_cli.render.text import label, text_mask
 from vp3d_cli.skeletons import COCO17, H36M17
 from vp3d_cli.types import Frame
@@ -77,7 +77,7 @@ def test_bones_come_from_the_named_skeleton() -> None:
 
 def test_skeletons_lie_on_the_people() -> None:
     pose = walking_pose(1, 2)
-    drawn = SideBySideRenderer(pose, pose.video_size_wh, 720).draw(Frame(1, 1 / 30, grey()))
+    drawn = FrameRenderer(pose, pose.video_size_wh, 720).draw(Frame(1, 1 / 30, grey()))
     ankle = pose.keypoints_2d[0, 1, COCO17.index("left_ankle")] * 2 + 0.5
     x, y = np.rint(ankle).astype(int)
     np.testing.assert_array_equal(drawn[y, x], person_colors(1).left)

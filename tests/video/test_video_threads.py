@@ -132,7 +132,7 @@ def test_drawing_that_fails_leaves_no_thread_and_no_file(
     out = tmp_path / "pose.npz"
     infer(short_clip, out)
     pose = read_npz(out)
-    draw, calls = pictures.SideBySideRenderer.draw, []
+    draw, calls = pictures.FrameRenderer.draw, []
 
     def fail(*arguments: object) -> FrameBGR:
         calls.append(arguments)
@@ -140,7 +140,7 @@ def test_drawing_that_fails_leaves_no_thread_and_no_file(
             raise OutputError("cannot go on")
         return draw(*arguments) if broken == "draw" else np.zeros(0, np.uint8)  # type: ignore[arg-type]
 
-    target: type = pictures.SideBySideRenderer if broken == "draw" else VideoWriter
+    target: type = pictures.FrameRenderer if broken == "draw" else VideoWriter
     method: Callable[..., object] = fail
     monkeypatch.setattr(target, "draw" if broken == "draw" else "write", method)
     with pytest.raises(OutputError, match="cannot go on"):

@@ -26,8 +26,8 @@ from vp3d_cli.pipeline.detection import Progress
 from vp3d_cli.pipeline.summary import PersonSummary, summarize
 from vp3d_cli.pipeline.viewing import DEFAULT_VIDEO_HEIGHT, check_viewable, footage_of
 from vp3d_cli.pose import Pose3D
+from vp3d_cli.render.layouts import FrameRenderer
 from vp3d_cli.render.scene3d import Scene3D
-from vp3d_cli.render.side_by_side import SideBySideRenderer
 from vp3d_cli.render.viewer.page import Footage, viewer_element, viewer_style, whole_page
 from vp3d_cli.types import FrameBGR
 from vp3d_cli.video import VideoReader
@@ -316,7 +316,7 @@ def _pictures(pose: Pose3D, video: Path | None) -> Iterator[tuple[str, FrameBGR]
             yield caption, image
         elif video is not None:
             with VideoReader(video, max(0.0, time_s - 0.4 / pose.fps)) as reader:
-                renderer = SideBySideRenderer(pose, reader.info.size_wh, _PICTURE_HEIGHT)
+                renderer = FrameRenderer(pose, reader.info.size_wh, _PICTURE_HEIGHT)
                 yield caption, renderer.draw(next(reader))
 
 

@@ -61,7 +61,7 @@ def infer(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Find everyone in a video and write their motion in 3D.
+    """Turn a video of people into 3D motion.
 
     \b
     vp3d infer walk.mp4 --out walk.npz
@@ -158,7 +158,7 @@ def write_pose(paths: VideoOutputs, run: Options) -> None:
             deliver(files, out, paths.out)
         if render is not None and paths.render is not None:
             with StageProgress(run.quiet) as progress:
-                draw(pose, video, render, overwrite=run.overwrite, progress=progress)
+                draw(pose, video, render, overwrite=run.overwrite, progress=progress, warn=print_warning)
             deliver(files, render, paths.render)
     if not run.quiet:
         for warning in pose.provenance.get("warnings", ()):

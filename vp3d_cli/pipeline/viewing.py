@@ -13,7 +13,7 @@ from vp3d_cli.errors import ConfigError, InputError
 from vp3d_cli.io.atomic import check_target, replacing
 from vp3d_cli.pipeline.detection import Progress, no_progress
 from vp3d_cli.pose import Pose3D
-from vp3d_cli.render.side_by_side import check_pose_matches_video
+from vp3d_cli.render.layouts import check_pose_matches_video
 from vp3d_cli.render.viewer.page import Footage, viewer_page
 from vp3d_cli.types import DoubleArray
 from vp3d_cli.video import VideoReader, VideoWriter

@@ -32,7 +32,8 @@ def joint_confidence(track: Track2D) -> FloatArray:
     """
     scores = np.nan_to_num(track.in_skeleton(COCO17).scores)
     columns = [scores[:, [COCO17.index(k) for k in _SOURCES.get(name, (name,))]].mean(axis=1) for name in H36M17.joints]
-    return np.asarray(np.clip(np.stack(columns, axis=1), 0.0, 1.0), np.float32)
+    confidence: FloatArray = np.clip(np.stack(columns, axis=1), 0.0, 1.0).astype(np.float32)
+    return confidence
 
 
 def guessed_parts(track: Track2D) -> list[str]:
@@ -42,7 +43,7 @@ def guessed_parts(track: Track2D) -> list[str]:
         track: filled and with ``observed`` True only where a keypoint was seen.
     """
     body = track.in_skeleton(COCO17)
-    there = np.asarray(np.isfinite(body.keypoints).all(axis=2)).any(axis=1)
+    there = np.any(np.isfinite(body.keypoints), axis=(1, 2))
     sentences = []
     for part, joints in _BODY_PARTS.items():
         share = float(body.observed[there][:, joints].mean()) if there.any() else 1.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.render.overlay2d import draw_skeleton
-from vp3d_cli.render.palette import CAPTION, INK, SKY, mix, person_colors
+from vp3d_cli.render.palette import INK, LIGHT, mix, person_colors
 from vp3d_cli.render.shapes import even, resize_into
 from vp3d_cli.render.text import label, write
 from vp3d_cli.skeletons import COCO17
@@ -71,14 +71,14 @@ def contact_sheet(shots: Sequence[tuple[Frame, Sequence[NumberedPerson]]], *, wi
     gap, caption = max(2, round(tile_height * _GAP_SHARE)), max(14, round(tile_height * _CAPTION_SHARE))
     rows = math.ceil(len(shots) / columns)
     sheet = np.empty((even(gap + rows * (tile_height + caption + gap)), width, 3), np.uint8)
-    sheet[:] = SKY
+    sheet[:] = LIGHT.sky
     for i, (frame, people) in enumerate(shots):
         x = gap + (i % columns) * (tile_width + gap)
         y = gap + (i // columns) * (tile_height + caption + gap)
         area = sheet[y : y + tile_height, x : min(x + tile_width, width)]
         _draw_tile(area, frame, people)
         cap_px = 0.38 * caption
-        write(sheet, f"{frame.time_s:.2f} s", (x + 2, y + tile_height + round(0.31 * caption)), cap_px, CAPTION)
+        write(sheet, f"{frame.time_s:.2f} s", (x + 2, y + tile_height + round(0.31 * caption)), cap_px, LIGHT.caption)
     return sheet
 
 

@@ -21,7 +21,7 @@ _RADII_M = {
     "shoulder": 0.050, "elbow": 0.039, "wrist": 0.029,
 }  # fmt: skip
 _OTHER_RADIUS_M = 0.035
-_HEAD_RADIUS_M = 0.105
+HEAD_RADIUS_M = 0.105
 _HEAD_BONE = ("neck", "head")  # drawn as a head, not as a limb
 _MIN_RADIUS_PX = 1.6
 _GUESSED, _FADE = 0.2, 0.72  # confidence below which a joint was not seen, and the share of white in its limbs
@@ -95,13 +95,35 @@ class Figure:
             ends, radii = ends.copy(), radii.copy()
             low, high = ends[self._is_head, 0], ends[self._is_head, 1]
             length = np.linalg.norm(high - low, axis=-1, keepdims=True)
-            inset = np.minimum(_HEAD_RADIUS_M / np.maximum(length, 1e-6), 0.5)
-            radii[self._is_head] = _HEAD_RADIUS_M * np.array([0.86, 1.0])
+            inset = np.minimum(HEAD_RADIUS_M / np.maximum(length, 1e-6), 0.5)
+            radii[self._is_head] = HEAD_RADIUS_M * np.array([0.86, 1.0])
             ends[self._is_head] = np.stack([low + (high - low) * inset * 0.9, high - (high - low) * inset], axis=1)
         seen = np.flatnonzero(np.isfinite(ends).all(axis=(1, 2)))
         faded = np.zeros(len(ends), bool) if confidence is None else confidence[self._bones].min(axis=1) < _GUESSED
         colors = tuple(mix(self._colors[i], WHITE, _FADE) if faded[i] else self._colors[i] for i in seen.tolist())
         return Limbs(ends[seen], radii[seen], colors)
+
+
+def head_center(joints: Array, head: Sequence[int]) -> Array | None:
+    """Centre of the head as it is drawn.
+
+    Args:
+        joints: (J, 3) metres, world space.
+        head: indices of neck and head; of one joint if the skeleton has no more, empty if it has none.
+
+    Returns:
+        (3,) metres; the highest joint where the head is missing, None where all joints are.
+    """
+    known = [joints[i].astype(np.float64) for i in head if len(joints) and np.isfinite(joints[i]).all()]
+    if len(known) == 2:
+        neck, top = known
+        inset = min(HEAD_RADIUS_M / max(float(np.linalg.norm(top - neck)), 1e-6), 0.5)
+        center: Array = top - (top - neck) * inset
+        return center
+    seen = joints[np.isfinite(joints).all(axis=1)].astype(np.float64)
+    if not known and len(seen):
+        known = [seen[seen[:, 2].argmax()]]
+    return known[0] if known else None
 
 
 def draw_limbs(image: FrameBGR, view: View, bodies: Sequence[Limbs]) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vp3d_cli.render.palette import FLOOR, GRID, SKY, mix, person_colors
+from vp3d_cli.render.palette import LIGHT, Color, Theme, mix
 from vp3d_cli.render.shapes import SHIFT, capsule_outlines, fill, line, to_fixed
 from vp3d_cli.render.view import NEAR_M, View, ViewPath
 from vp3d_cli.types import FloatArray, FrameBGR
@@ -22,7 +22,7 @@ _SHADOW_BLUR_PX = 1.6  # at that resolution
 _SHADOW_DARK, _SHADOW_FAINT = 0.50, 0.16  # darkness below a foot on the floor and below a high body part
 _SHADOW_FADE_M = 0.7  # height at which a shadow has lost two thirds of the difference
 
-_TRAIL_S = 1.6
+TRAIL_S = 1.6  # length of a trail
 _TRAIL_SEGMENTS = 24
 _TRAIL_RADIUS_M = 0.035
 # A person higher than this above the floor gets a plumb line. It fades in, so that it does not flicker in jumps.
@@ -35,25 +35,26 @@ Array = NDArray[Any]
 class Floor:
     """Draws the background with the grid; cached while the camera does not move."""
 
-    def __init__(self, path: ViewPath) -> None:
+    def __init__(self, path: ViewPath, theme: Theme = LIGHT) -> None:
         self._path = path
+        self._theme = theme
         self._reach_m = max(3.0, 1.15 * path.radius_m + 1.5)
         self.step_m = _grid_step(4 * self._reach_m / _MAX_LINES)
         self._fade = self._floor_share()
         self._bare = self._bare_floor()
-        self._grid_color = np.full_like(self._bare, GRID)
+        self._grid_color = np.full_like(self._bare, theme.grid)
         self._painted: FrameBGR | None = None
 
     def background(self, frame: int) -> FrameBGR:
         """Background (H, W, 3) at a frame: sky, floor and grid. The caller must not change it."""
-        if self._painted is None or len(self._path.positions) > 1:
+        if self._painted is None or self._path.moves:
             self._painted = self._with_grid(self._path.at(frame))
         return self._painted
 
     def _floor_share(self) -> FloatArray:
         """Visibility of the floor, (H, W): 1 below the people, 0 from the horizon upwards.
 
-        The camera does not rotate or change its height, so this is the same for all frames.
+        The camera keeps its height and its tilt, so this is the same for all frames.
         """
         width, height = self._path.size_wh
         view = self._path.at(0)
@@ -62,13 +63,15 @@ class Floor:
         rays_world = np.concatenate([rays, np.ones_like(rays[..., :1])], -1) @ view.rotation
         down = -rays_world[..., 2]
         reach = np.where(down > 1e-4, view.position[2] / np.maximum(down, 1e-4), np.inf)
-        offset = reach[..., None] * rays_world[..., :2] - self._path.target[:2]
+        offset = reach[..., None] * rays_world[..., :2] - (view.rotation.T @ self._path.target)[:2]
         distance = np.hypot(offset[..., 0], offset[..., 1]) / (1.5 * self._reach_m)
         return np.where(np.isfinite(distance), np.exp(-(distance**2)), 0.0).astype(np.float32)
 
     def _bare_floor(self) -> FrameBGR:
         share = self._fade[:, :, None]
-        floor = np.asarray(SKY, np.float32) * (1 - share) + np.asarray(FLOOR, np.float32) * share
+        floor = (
+            np.asarray(self._theme.sky, np.float32) * (1 - share) + np.asarray(self._theme.floor, np.float32) * share
+        )
         # Dithering prevents visible bands between grey levels.
         noise = np.random.default_rng(0).random(self._fade.shape, np.float32)[:, :, None]
         return np.floor(floor + noise).clip(0, 255).astype(np.uint8)
@@ -82,7 +85,7 @@ class Floor:
 
     def _grid_lines(self, view: View) -> Array:
         """Ends of the grid lines, (N, 2, 2) pixels, clipped in front of the camera."""
-        center = view.position[:2] + self._path.target[:2]
+        center = view.position[:2] + (view.rotation.T @ self._path.target)[:2]
         half = 2 * self._reach_m
         lines = []
         for axis in range(2):
@@ -146,29 +149,28 @@ def draw_shadows(image: FrameBGR, view: View, bones: Array, radii: Array) -> Non
     part[:] = cv2.multiply(part, light, scale=1 / 255)
 
 
-def draw_trail(image: FrameBGR, view: View, roots: Array, ages_s: Array, person_id: int) -> None:
+def draw_trail(image: FrameBGR, view: View, roots: Array, freshness: Array, color: Color, floor: Color) -> None:
     """Draw the recent path of a person's root as a fading band on the floor.
 
     Args:
         image: (H, W, 3), changed in place.
         view: virtual camera.
         roots: (N, 3) metres, world space, oldest first; NaN interrupts the band.
-        ages_s: (N,) age of each position in seconds.
-        person_id: number of the person, which selects the colour.
+        freshness: (N,) 1 for now, 0 for the end of the trail.
+        color: of the person.
+        floor: colour of the floor, to which the band fades.
     """
     if len(roots) < 2:
         return
-    freshness = np.clip(1.0 - ages_s / _TRAIL_S, 0.0, 1.0)
     ends = np.stack([roots[:-1, :2], roots[1:, :2]], axis=1)
     widths = _TRAIL_RADIUS_M * (0.35 + 0.65 * np.stack([freshness[:-1], freshness[1:]], axis=1))
     outlines = capsule_outlines(ends, widths, _ARC_POINTS)
     pixels, _ = view.project(np.concatenate([outlines, np.zeros_like(outlines[..., :1])], -1))
-    color = person_colors(person_id).core
     for i in np.flatnonzero(np.isfinite(pixels).all(axis=(1, 2))):
-        fill(image, to_fixed(pixels[i]), mix(FLOOR, color, 0.75 * float(freshness[i + 1])))
+        fill(image, to_fixed(pixels[i]), mix(floor, color, 0.75 * float(freshness[i + 1])))
 
 
-def draw_plumb_line(image: FrameBGR, view: View, lowest: Array, person_id: int) -> None:
+def draw_plumb_line(image: FrameBGR, view: View, lowest: Array, color: Color, floor: Color) -> None:
     """Draw a faint vertical line from the lowest joint (3,) of a person in the air to the floor."""
     share = min(1.0, (float(lowest[2]) - _PLUMB_FROM_M) / _PLUMB_FADE_M)
     if share <= 0:
@@ -176,17 +178,17 @@ def draw_plumb_line(image: FrameBGR, view: View, lowest: Array, person_id: int) 
     pixels, _ = view.project(np.array([lowest, [lowest[0], lowest[1], 0.0]]))
     if np.isfinite(pixels).all():
         (x0, y0), (x1, y1) = pixels.tolist()
-        line(image, (x0, y0), (x1, y1), mix(FLOOR, person_colors(person_id).core, 0.4 * share), 1)
+        line(image, (x0, y0), (x1, y1), mix(floor, color, 0.4 * share), 1)
 
 
-def trail_frames(times_s: Array, frame: int) -> NDArray[np.intp]:
+def trail_frames(times_s: Array, frame: int, trail_s: float = TRAIL_S) -> NDArray[np.intp]:
     """Frames that a trail connects, oldest first, ending with ``frame``.
 
     High frame rates are subsampled, always at the same frames, so that the trail does not flicker.
     """
-    first = int(np.searchsorted(times_s, times_s[frame] - _TRAIL_S))
+    first = int(np.searchsorted(times_s, times_s[frame] - trail_s))
     period = (times_s[-1] - times_s[0]) / max(1, len(times_s) - 1)
-    stride = max(1, math.floor(_TRAIL_S / _TRAIL_SEGMENTS / period)) if period > 0 else 1
+    stride = max(1, math.floor(trail_s / _TRAIL_SEGMENTS / period)) if period > 0 else 1
     frames = np.arange(first, frame + 1)
     kept: NDArray[np.intp] = frames[(frames % stride == 0) | (frames == frame)]
     return kept

@@ -31,6 +31,7 @@ _FACE = ("nose", "eye", "ear", "eye_inner", "eye_outer", "mouth")
 _FACE_SHARE = 0.55  # face keypoints are close together, so they are drawn smaller
 _DETAIL = "face_or_hand"  # the face and hand keypoints of whole-body detectors are even closer
 _DETAIL_SHARE = 0.25
+_HEAD_SHARE = 0.1  # radius of the head over the diagonal of a standing body, from the middle of the face
 
 _OPAQUE = 0.98  # from this opacity on, draw without blending, which is faster
 _MAX_DASHES = 40
@@ -95,9 +96,27 @@ def draw_skeleton(
         _draw_point(image, points[j], rounds[j], style)
     inside = (keypoints[seen] >= 0) & (keypoints[seen] < [image.shape[1], image.shape[0]])
     if cap_px is not None and inside.all(axis=1).any():
-        left, top = keypoints[seen].min(axis=0).tolist()
-        right = float(keypoints[seen][:, 0].max())
-        label(image, str(person_id), ((left + right) / 2, top - 1.6 * cap_px), cap_px, palette.core)
+        x, y, radius = _head(keypoints, seen, tuple(joint_names))
+        label(image, str(person_id), (x, y - max(radius, 1.6 * cap_px)), cap_px, palette.core)
+
+
+def _head(keypoints: Array, seen: Array, joint_names: tuple[str, ...]) -> tuple[float, float, float]:
+    """Centre and radius of the head in pixels; of the top of the body where no keypoint of the head is seen."""
+    points = keypoints[seen]
+    size = float(np.hypot(*np.ptp(points, axis=0)))
+    head = [j for j in _head_joints(joint_names) if seen[j]]
+    if head:
+        x, y = keypoints[head].mean(axis=0).tolist()
+        return x, y, _HEAD_SHARE * size
+    return float(points[:, 0].min() + points[:, 0].max()) / 2, float(points[:, 1].min()), 0.0
+
+
+@lru_cache(maxsize=8)
+def _head_joints(joint_names: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the keypoints of the head, without the many small ones of the face."""
+    return tuple(
+        j for j, name in enumerate(joint_names) if name.endswith((*_FACE, "head")) and not name.startswith(_DETAIL)
+    )
 
 
 @lru_cache(maxsize=8)

@@ -60,10 +60,30 @@ _FAMILIES = tuple(
 
 WHITE: Color = (255, 255, 255)
 INK: Color = bgr("#1f2732")  # text and outlines
-SKY: Color = bgr("#f3f5f8")  # above the horizon, and where the floor fades out
-FLOOR: Color = bgr("#dde2e9")
-GRID: Color = bgr("#a9b4c2")
-CAPTION: Color = bgr("#5c6876")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of the 3D scene around the people, BGR.
+
+    Attributes:
+        sky: above the horizon, and where the floor fades out.
+        floor: below the people.
+        grid: lines on the floor.
+        caption: text.
+        tones: dots of the legend for left and right.
+    """
+
+    sky: Color
+    floor: Color
+    grid: Color
+    caption: Color
+    tones: tuple[Color, Color]
+
+
+LIGHT = Theme(bgr("#f3f5f8"), bgr("#dde2e9"), bgr("#a9b4c2"), bgr("#5c6876"), (bgr("#c7ced7"), bgr("#37414d")))
+DARK = Theme(bgr("#14181e"), bgr("#2a313b"), bgr("#4a5563"), bgr("#a3afbd"), (bgr("#d5dce5"), bgr("#5f6b7b")))
+THEMES = {"light": LIGHT, "dark": DARK}
 
 
 def person_colors(person_id: int) -> PersonColors:

@@ -79,16 +79,17 @@ def select_in_roi(tracks: Sequence[Track2D], roi_xywh: tuple[float, float, float
 def torso_share(track: Track2D) -> float:
     """Share of the frames in which a person is detected that show a shoulder and a hip."""
     body = track.in_skeleton(COCO17)
-    seen = np.asarray(np.isfinite(body.keypoints).all(axis=2)) & (body.scores >= _SEEN)
-    detected = np.asarray(np.isfinite(track.keypoints).all(axis=2)).any(axis=1)
-    torso = np.asarray(seen[:, _SHOULDERS].any(axis=1)) & np.asarray(seen[:, _HIPS].any(axis=1))
-    return float(torso[detected].mean()) if detected.any() else 0.0
+    seen = np.all(np.isfinite(body.keypoints), axis=2) & (body.scores >= _SEEN)
+    detected = np.any(np.isfinite(track.keypoints), axis=(1, 2))
+    torso = np.any(seen[:, _SHOULDERS], axis=1) & np.any(seen[:, _HIPS], axis=1)
+    return float(np.mean(torso[detected])) if detected.any() else 0.0
 
 
 def split_partial(tracks: Sequence[Track2D]) -> tuple[list[Track2D], list[Track2D]]:
     """People whose torso is seen often enough to lift them, and those of whom only parts are seen."""
-    whole = [track for track in tracks if torso_share(track) >= _LEAST_TORSO_SHARE]
-    return whole, [track for track in tracks if track not in whole]
+    is_whole = [torso_share(track) >= _LEAST_TORSO_SHARE for track in tracks]
+    whole, partial = ([t for t, flag in zip(tracks, is_whole, strict=True) if flag is kind] for kind in (True, False))
+    return whole, partial
 
 
 def _middles(track: Track2D) -> DoubleArray:

@@ -1,4 +1,4 @@
-"""Encode frames to an H.264 mp4 or a gif, with the source's timing and sound."""
+"""Encode frames to mp4 (H.264), webm (VP9) or gif, with the source's timing and sound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vp3d_cli.types import DoubleArray, FrameBGR
 from vp3d_cli.video.encoder import Encoder, add_sound, make_gif
 from vp3d_cli.video.probe import examine
 
-_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".gif"})
+_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".gif"})
 # Times closer than this are taken for a mistake; containers do not keep them apart.
 _SHORTEST_FRAME_S = 1e-4
 
@@ -35,7 +35,8 @@ class VideoWriter:
                 out.write(image)
 
     mp4, m4v, mov: H.264 yuv420p that plays before it is wholly loaded; an odd width or height grows by one pixel, a
-    repeat of the edge. gif: with a palette of its own, no sound, at most 50 fps; the format rounds times to 1/100 s.
+    repeat of the edge. webm: VP9, of which all times are rounded to 1/1000 s. gif: with a palette of its own, no sound,
+    at most 50 fps; the format rounds times to 1/100 s.
 
     Timing, constant or not, is exact to 1/90000 s. The raw frames go to ffmpeg as a Matroska stream (``encoder.py``),
     in which each has its own time, and ffmpeg is told to keep it; the first frame is at 0 in the output.
@@ -80,6 +81,7 @@ class VideoWriter:
         self._overwrite = overwrite
         _check_target(self.path, overwrite)
         self._for_gif = self.path.suffix.lower() == ".gif"
+        self._container = ".webm" if self.path.suffix.lower() == ".webm" else ".mp4"
         self._sound: tuple[Path, str] | None = None
         self._sound_start_s = audio_offset_s + (0.0 if self._times_s is None else float(self._times_s[0]))
         if audio_from is not None and not self._for_gif:
@@ -102,7 +104,7 @@ class VideoWriter:
             ) from None
         try:
             self._encoder = Encoder(
-                self.path, self._folder / "picture.mp4", self._even_wh, self._frame_s, for_gif=self._for_gif
+                self.path, self._picture(self._folder), self._even_wh, self._frame_s, for_gif=self._for_gif
             )
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -147,6 +149,10 @@ class VideoWriter:
         width, height = self._size_wh
         return (width, height) if self._for_gif else (width + width % 2, height + height % 2)
 
+    def _picture(self, folder: Path) -> Path:
+        """The file of the picture alone, before sound is added or a gif is made."""
+        return folder / f"picture{self._container}"
+
     def _time_s(self, index: int) -> float:
         return index * self._frame_s if self._times_s is None else float(self._times_s[index] - self._times_s[0])
 
@@ -154,14 +160,14 @@ class VideoWriter:
         if encoder.count == 0:
             raise OutputError(f"no frame was written to {self.path}, so there is no video; check the video's span")
         encoder.finish()
-        whole = folder / "picture.mp4"
+        picture = whole = self._picture(folder)
         if self._for_gif:
             whole = folder / "whole.gif"
-            make_gif(self.path, folder / "picture.mp4", 1 / self._frame_s, whole)
+            make_gif(self.path, picture, 1 / self._frame_s, whole)
         elif self._sound is not None:
-            whole = folder / "whole.mp4"
+            whole = folder / f"whole{self._container}"
             length_s = self._time_s(encoder.count - 1) + self._frame_s
-            add_sound(self.path, folder / "picture.mp4", *self._sound, (self._sound_start_s, length_s), whole)
+            add_sound(self.path, picture, *self._sound, (self._sound_start_s, length_s), whole)
         _check_target(self.path, self._overwrite)  # someone else may have written it meanwhile
         try:
             os.replace(whole, self.path)
@@ -171,7 +177,7 @@ class VideoWriter:
 
 def _check_target(path: Path, overwrite: bool) -> None:
     if path.suffix.lower() not in _SUFFIXES:
-        raise OutputError(f"cannot write {path}: a video's name must end in .mp4, .m4v, .mov or .gif")
+        raise OutputError(f"cannot write {path}: a video's name must end in .mp4, .m4v, .mov, .webm or .gif")
     check_target(path, overwrite)
 
 

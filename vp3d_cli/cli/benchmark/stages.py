@@ -25,7 +25,7 @@ from vp3d_cli.pipeline.infer import Motion, infer_video, lift_person, place_in_w
 from vp3d_cli.pipeline.run import Models, Run
 from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.pose import Pose3D
-from vp3d_cli.render.side_by_side import SideBySideRenderer
+from vp3d_cli.render.layouts import FrameRenderer
 from vp3d_cli.track import track_people
 from vp3d_cli.types import Frame, FrameBGR, Keypoints2D, VideoInfo
 from vp3d_cli.video import VideoReader, VideoWriter
@@ -187,7 +187,7 @@ def _one_round(
     seconds.setdefault("lift", []).append(stopwatch.spent)
     timed("ground", lambda: place_in_world(motions, times))
     pose = timed(END_TO_END, lambda: infer_video(video, settings, Run(Models(settings))))
-    renderer = SideBySideRenderer(pose, info.size_wh)
+    renderer = FrameRenderer(pose, info.size_wh)
     drawable = min(len(frames), _FRAMES_BYTES // (renderer.size_wh[0] * renderer.size_wh[1] * 3))
     drawn = timed("draw", lambda: [renderer.draw(frame) for frame in frames[:drawable]])
     timed("encode", lambda: _encode(drawn, renderer.size_wh, pose))

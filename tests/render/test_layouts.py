@@ -1,4 +1,4 @@
-"""Side-by-side video: layout, choice of frames, camera and scene."""
+"""Layouts of the rendered video, choice of frames, camera and scene."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from vp3d_cli.errors import ConfigError, InputError
 from vp3d_cli.pose import Pose3D
 from vp3d_cli.render.figure import Figure, draw_limbs
 from vp3d_cli.render.floor import Floor, draw_shadows, trail_frames
+from vp3d_cli.render.layouts import LAYOUTS, WITH_FOOTAGE, FrameRenderer, check_pose_matches_video
 from vp3d_cli.render.palette import person_colors
 from vp3d_cli.render.scene3d import Scene3D
-from vp3d_cli.render.side_by_side import SideBySideRenderer, check_pose_matches_video
 from vp3d_cli.render.view import choose_view, filming_rotation
 from vp3d_cli.skeletons import H36M17
 from vp3d_cli.types import Frame, FrameBGR, VideoInfo
@@ -54,7 +54,7 @@ def scene(pose: Pose3D, index: int, size_wh: tuple[int, int] = (320, 320)) -> Fr
 @pytest.mark.parametrize("height", [240, 251])
 def test_sizes_are_even_and_match_size_wh(size_wh: tuple[int, int], height: int) -> None:
     pose = walking_pose(1, 2, size_wh)
-    renderer = SideBySideRenderer(pose, size_wh, height)
+    renderer = FrameRenderer(pose, size_wh, height)
     width, drawn_height = renderer.size_wh
     assert width % 2 == 0
     assert drawn_height % 2 == 0
@@ -70,13 +70,13 @@ def test_footage_without_people_is_only_resized() -> None:
     for person in range(2):
         pose = without(pose, person, 1)
     image = np.random.default_rng(0).integers(0, 256, (180, 320, 3), np.uint8)
-    drawn = SideBySideRenderer(pose, (320, 180), 180).draw(Frame(1, 1 / 30, image))
+    drawn = FrameRenderer(pose, (320, 180), 180).draw(Frame(1, 1 / 30, image))
     np.testing.assert_array_equal(drawn[:, :320], image)
 
 
 def test_drawing_changes_neither_frame_nor_state() -> None:
     pose = walking_pose()
-    renderer = SideBySideRenderer(pose, pose.video_size_wh, 240)
+    renderer = FrameRenderer(pose, pose.video_size_wh, 240)
     frame = frame_of(pose, 5)
     first = renderer.draw(frame)
     renderer.draw(frame_of(pose, 12))
@@ -86,7 +86,7 @@ def test_drawing_changes_neither_frame_nor_state() -> None:
 
 def test_frames_are_matched_by_time_within_half_a_frame() -> None:
     pose = replace(walking_pose(1, 10), frame_times_s=2.0 + np.arange(10) / 30.0)
-    renderer = SideBySideRenderer(pose, pose.video_size_wh, 240)
+    renderer = FrameRenderer(pose, pose.video_size_wh, 240)
     for i, time_s in enumerate(pose.frame_times_s.tolist()):
         assert renderer.frame_at(time_s) == renderer.frame_at(time_s + 0.016) == renderer.frame_at(time_s - 0.016) == i
     for outside in (0.0, 1.98, 2.32, 100.0):
@@ -99,14 +99,14 @@ def test_frames_are_matched_by_time_within_half_a_frame() -> None:
 def test_a_gap_in_the_timestamps_is_not_filled() -> None:
     times_s = np.concatenate([np.arange(5), np.arange(50, 55)]) / 30.0
     pose = replace(walking_pose(1, 10), frame_times_s=times_s)
-    renderer = SideBySideRenderer(pose, pose.video_size_wh, 240)
+    renderer = FrameRenderer(pose, pose.video_size_wh, 240)
     assert renderer.frame_at(0.5) is None
     assert renderer.frame_at(50 / 30) == 5
 
 
 def test_a_pose_of_one_frame() -> None:
     pose = walking_pose(1, 1)
-    renderer = SideBySideRenderer(pose, pose.video_size_wh, 240)
+    renderer = FrameRenderer(pose, pose.video_size_wh, 240)
     assert renderer.covers(0.01)
     assert not renderer.covers(0.02)
     assert colored(renderer.draw(frame_of(pose, 0))).any()
@@ -115,11 +115,11 @@ def test_a_pose_of_one_frame() -> None:
 def test_a_pose_of_another_video_raises() -> None:
     pose = walking_pose(1, 10)
     with pytest.raises(InputError, match="640x360"):
-        SideBySideRenderer(pose, (360, 640))
+        FrameRenderer(pose, (360, 640))
     with pytest.raises(ConfigError, match="height"):
-        SideBySideRenderer(pose, (640, 360), height=10)
+        FrameRenderer(pose, (640, 360), height=10)
     with pytest.raises(InputError, match="320x180"):
-        SideBySideRenderer(pose, (640, 360)).draw(Frame(0, 0.0, grey((320, 180))))
+        FrameRenderer(pose, (640, 360)).draw(Frame(0, 0.0, grey((320, 180))))
     info = VideoInfo(Path("v.mp4"), 640, 360, 30.0, 10, 1 / 3)
     check_pose_matches_video(pose, info)
     check_pose_matches_video(pose, replace(info, frame_count=None, duration_s=None, fps=30000 / 1001))
@@ -129,6 +129,48 @@ def test_a_pose_of_another_video_raises() -> None:
     late = replace(pose, frame_times_s=pose.frame_times_s + 10)
     with pytest.raises(InputError, match=r"ends at 0\.33 s"):
         check_pose_matches_video(late, info)
+
+
+@pytest.mark.parametrize("size_wh", [(640, 360), (360, 640), (641, 359), (1280, 200), (90, 640)])
+@pytest.mark.parametrize("footage", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_has_an_even_size(layout: str, footage: bool, size_wh: tuple[int, int]) -> None:
+    pose = walking_pose(1, 2, size_wh)
+    if layout in WITH_FOOTAGE and not footage:
+        with pytest.raises(ConfigError, match="give the video"):
+            FrameRenderer(pose, size_wh, 240, layout=layout, footage=footage)
+        return
+    renderer = FrameRenderer(pose, size_wh, 242, layout=layout, footage=footage)
+    width, height = renderer.size_wh
+    assert (width % 2, height) == (0, 242)
+    assert renderer.draw_index(1, grey(size_wh) if footage else None).shape == (height, width, 3)
+
+
+def test_layouts_show_what_they_say() -> None:
+    pose = walking_pose(1, 3)
+    level = np.array([77, 77, 77])
+
+    def share_of_footage(layout: str) -> float:
+        renderer = FrameRenderer(pose, pose.video_size_wh, 240, layout=layout)
+        drawn = renderer.draw_index(1, grey(pose.video_size_wh, 77))
+        return float((drawn == level).all(axis=2).mean())
+
+    assert share_of_footage("overlay") > 0.85
+    assert 0.5 < share_of_footage("side") < 0.65
+    assert 0.2 < share_of_footage("grid") < 0.26
+    assert share_of_footage("3d") < 0.01
+
+
+def test_a_frame_without_footage_says_so_and_has_its_skeleton() -> None:
+    pose = walking_pose(1, 3)
+    drawn = FrameRenderer(pose, pose.video_size_wh, 240, layout="overlay").draw_index(1)
+    assert colored(drawn).any()
+    assert (drawn.max(axis=2) > 150)[:20, :120].any()  # the words
+
+
+def test_an_unknown_layout_raises() -> None:
+    with pytest.raises(ConfigError, match="unknown layout 'stack': use side, overlay, 3d, grid"):
+        FrameRenderer(walking_pose(1, 2), (640, 360), layout="stack")
 
 
 # The scene.

@@ -20,7 +20,7 @@ import numpy as np
 from vp3d_cli.detect.base import DetectorInfo
 from vp3d_cli.io.atomic import replacing
 from vp3d_cli.io.keypoints.base import KeypointReader
-from vp3d_cli.io.keypoints.instances import from_tracks
+from vp3d_cli.io.keypoints.instances import instances_from_tracks
 from vp3d_cli.io.keypoints.layouts import LAYOUTS
 from vp3d_cli.io.poses.base import Exporter
 from vp3d_cli.lift.base import LifterPlugin
@@ -51,7 +51,7 @@ def write(pose, path, overwrite, options=None):
 def matches(source): return source.path.suffix == ".toy"
 def read(source, options):
     points = np.loadtxt(source.path, ndmin=2).reshape(1, -1, 17, 2)
-    return from_tracks(points, None, LAYOUTS["coco17"], [1])
+    return instances_from_tracks(points, None, LAYOUTS["coco17"], [1])
 
 DETECTOR = DetectorInfo("toy", "sees one walker", "MIT", lambda device: ToyDetector())
 LIFTER = LifterPlugin("toy", "knows one walk", "MIT", lambda device: ToyLifter())

@@ -23,7 +23,7 @@ from vp3d_cli.types import BoolArray, DoubleArray, FloatArray, Track2D, check_sh
 
 @dataclass(frozen=True, eq=False)
 class Rig:
-    """A person's skeleton with bones of constant length, and how its joints turn in t frames.
+    """A person's rig: bones of constant length, and the joint rotations in t frames.
 
     In the rest pose, a T-pose, all rotations are the identity: z up, facing -y, the left side at +x, so that the axes
     of each joint are those of the world. :mod:`vp3d_cli.kinematics` computes positions from it.
@@ -57,6 +57,8 @@ class Person3D:
         joints_world: (t, J, 3) metres, z up, floor at z = 0.
         rig: the same motion as joint rotations of a skeleton with constant bone lengths; None if not computed.
         times_s: (t,) the video's own timestamps, seconds; set by the pose that the person belongs to.
+        confidence: (t, J) confidence of the 3D joints, 0..1: below 0.2 a joint was not seen, but guessed from the rest
+            of the body; None if not computed.
     """
 
     track: Track2D
@@ -65,12 +67,15 @@ class Person3D:
     joints_world: FloatArray
     rig: Rig | None = None
     times_s: DoubleArray | None = None
+    confidence: FloatArray | None = None
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {"t": len(self.track)}
         check_shape("joints", self.joints, ("t", "J", 3), sizes)
         check_shape("root", self.root, ("t", 3), sizes)
         check_shape("joints_world", self.joints_world, ("t", "J", 3), sizes)
+        if self.confidence is not None:
+            check_shape("confidence", self.confidence, ("t", "J"), sizes)
         if self.rig is not None:
             check_shape("rotations", self.rig.rotations, ("t", "J", 4), sizes)
 
@@ -102,14 +107,14 @@ class Person3D:
         return f"Person3D(id {self.id}, {frames}, joints {self.joints.shape}, keypoints {self.keypoints.shape})"
 
     def row_of(self, frame: int) -> int | None:
-        """Which of the t frames a frame of the video is; None if it is none of them."""
+        """Index of a frame of the video among the t frames; None if it is not one of them."""
         row = frame - self.track.first
         return row if 0 <= row < len(self.track) else None
 
 
 @dataclass(frozen=True)
 class PoseArray:
-    """An array of a pose for all frames: where each person's part of it is, and what stands for missing."""
+    """Description of a pose array over all frames: the field of each person, and the value for missing."""
 
     part: Callable[[Person3D], NDArray[Any]]
     shape: tuple[int | str, ...]
@@ -183,7 +188,7 @@ class Pose3D:
         return iter(self.people)
 
     def __getitem__(self, index: int) -> Person3D:
-        """A person by place, 0 for the main person; see :meth:`person` for one by identity."""
+        """A person by index, 0 for the main person; see :meth:`person` for one by identity."""
         return self.people[index]
 
     def __bool__(self) -> bool:
@@ -261,12 +266,12 @@ class Pose3D:
 
     @property
     def num_people(self) -> int:
-        """P."""
+        """P, the number of people."""
         return len(self.people)
 
     @property
     def num_frames(self) -> int:
-        """T."""
+        """T, the number of frames."""
         return len(self.frame_times_s)
 
     @property
@@ -308,6 +313,23 @@ class Pose3D:
     def observed(self) -> BoolArray:
         """(P, T, K) False where the 2D point was filled in."""
         return self._array("observed")
+
+    @cached_property
+    def confidence_3d(self) -> FloatArray | None:
+        """(P, T, J) confidence of the 3D joints; None if it was not computed for anyone."""
+        if all(person.confidence is None for person in self.people):
+            return None
+        return np.stack(list(self.confidence_rows()))
+
+    def confidence_rows(self) -> Iterator[FloatArray]:
+        """One person after the other, (T, J), of the confidence of the 3D joints; NaN if it was not computed."""
+        joints = len(self.joint_names_3d)
+        for person in self.people:
+            own = person.confidence
+            if own is None:
+                yield np.full((self.num_frames, joints), np.nan, np.float32)
+            else:
+                yield over_all(own.astype(np.float32), person.track.first, self.num_frames, 0)
 
     def rows(self, name: str) -> Iterator[NDArray[Any]]:
         """One person after the other, (T, ...), of an array such as ``"joints_3d"``."""

@@ -1,4 +1,4 @@
-"""What passes between the stages: frozen dataclasses, checked when made.
+"""Data that the stages exchange: frozen dataclasses, checked on construction.
 
 Dimensions: T frames, t of which one person is in view for, P people in all, N people in one frame, J
 joints in 3D, K keypoints in 2D.
@@ -26,7 +26,7 @@ BoolArray = NDArray[np.bool_]
 
 
 class Shaped(Protocol):
-    """An array, or what stands for one."""
+    """An array, or an object with the shape of one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ class VideoInfo:
         path: the file or folder.
         width, height: pixels as displayed, rotation metadata applied.
         fps: mean frame rate, frames per second; never rounded.
-        frame_count: frames that the container declares; None where it does not know.
+        frame_count: frames that are shown; None for a file that is too big to be read whole for it.
         duration_s: seconds; None where the container does not know.
         rotation_deg: rotation that was applied to show frames upright: 0, 90, 180 or 270, clockwise.
         codec: four letters or name of the codec, ``"images"`` for a folder.
@@ -103,7 +103,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Keypoints2D:
-    """The people whom a detector sees in one frame.
+    """The detected people of one frame.
 
     Attributes:
         boxes_xyxy: (N, 4) pixels.

@@ -71,6 +71,13 @@ class WeightFile:
         """Whether the file exists on this machine."""
         return self.path.is_file()
 
+    @property
+    def state(self) -> str:
+        """``ok`` for a file on this machine; else ``not fetched yet`` or ``not part of the package``."""
+        if self.present:
+            return "ok"
+        return "not part of the package" if self.separate else "not fetched yet"
+
 
 def weights_dir() -> Path:
     """Folder of vp3d's weights: in the package, else ``weights/`` of the source checkout.

@@ -59,7 +59,7 @@ def test_every_setting_has_an_option() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [  # settings, the same as options, what is said of them
-    ({"height_m": 9.0}, {"height": 9.0}, "{height_m} must be between 0.3 and 3 metres, got 9.0"),
+    ({"height_m": 9.0}, {"height": "9.0"}, "{height_m} must be between 0.3 and 3 metres, got 9.0"),
     ({"max_people": 0}, {"max_people": 0}, "{max_people} must be at least 1, got 0"),
     ({"detect_every": 0}, {"detect_every": 0}, "{detect_every} must be at least 1, got 0"),
     (
@@ -127,10 +127,10 @@ def test_commands_name_the_flag(run_cli: RunCli, command: list[str], says: str) 
     ("old", "new"),
     [("--segment", "--chunk-minutes"), ("--patience", "--cluster-timeout"), ("--segment=-1", "--chunk-minutes")],
 )
-def test_old_names_of_options_work_with_a_notice(run_cli: RunCli, old: str, new: str) -> None:
+def test_old_names_of_options_work_with_a_warning(run_cli: RunCli, old: str, new: str) -> None:
     value = [] if "=" in old else ["-1"]
     outcome = run_cli("batch", "clips", "--out", "poses", old, *value)
     assert outcome.code == 2
-    assert outcome.error_lines[0] == f"vp3d: notice: {old.partition('=')[0]} is now called {new}"
+    assert outcome.error_lines[0] == f"vp3d: warning: {old.partition('=')[0]} is now called {new}"
     assert new in outcome.stderr.split("\n", 1)[1]
     assert old.partition("=")[0] not in run_cli("batch", "--help").stdout

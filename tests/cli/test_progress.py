@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from vp3d_cli.cli.common import clock, format_table
-from vp3d_cli.cli.files import format_facts
 from vp3d_cli.cli.progress import StageProgress, format_summary
 from vp3d_cli.pipeline.summary import PersonSummary, Summary
 
@@ -18,14 +17,6 @@ def test_format_table() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3725, "1:02:05")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
-
-
-def test_format_facts_indents_what_is_inside() -> None:
-    lines = format_facts({"a_b": None, "people": [{"id": 1, "seen": 2.5}], "made": {"by": "vp3d", "fast": True}})
-    assert [line.split() for line in lines] == [
-        ["a", "b", "-"], ["people", "id", "1,", "seen", "2.5"], ["made"], ["by", "vp3d"], ["fast", "yes"],
-    ]  # fmt: skip
-    assert lines[3].startswith("  ")
 
 
 def test_progress_without_a_terminal_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,8 +76,8 @@ def test_errors_name_what_was_asked_for(run_cli: RunCli, monkeypatch: pytest.Mon
     monkeypatch.setenv("FAIL_AT", "20")
     command = ("infer", "memory://lab/clips/walk.mp4", "--out", "memory://lab/walk.npz", *OPTIONS)
     outcome = run_cli(*command)
-    assert "the 18 frames before are kept in walk.npz.partial-detections.npz" in outcome.error_lines[-1]
+    assert "the 18 frames before are kept in walk.npz.detections.npz" in outcome.error_lines[-1]
     outcome = run_cli(*command)
     assert outcome.code == 0
     assert "had the first 18 frames" in outcome.stderr
-    assert not Path("walk.npz.partial-detections.npz").exists()
+    assert not Path("walk.npz.detections.npz").exists()

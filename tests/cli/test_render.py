@@ -31,7 +31,7 @@ def test_all_options_together(run_cli: RunCli, pose: Path) -> None:
     out = pose.with_name("frames")
     done = run_cli(
         "render", pose, "--out", out, "--layout", "grid", "--camera", "turntable", "--theme", "dark", "--trail", 0,
-        "--person", "2,1", "--compare", pose, "--height", 120, "--fps", 15, "--quiet",
+        "--person", 2, "--person", 1, "--compare", pose, "--height", 120, "--fps", 15, "--quiet",
     )  # fmt: skip
     assert (done.code, done.stdout, done.stderr) == (0, f"{out}\n", "")
     assert sorted(path.name for path in out.iterdir()) == ["00000.png", "00002.png", "00004.png"]
@@ -45,8 +45,6 @@ def test_all_options_together(run_cli: RunCli, pose: Path) -> None:
         (["--layout", "stack"], "'stack' is not one of"),
         (["--camera", "drone"], "'drone' is not one of"),
         (["--theme", "pink"], "'pink' is not one of"),
-        (["--person", "x"], "invalid numbers 'x'"),
-        (["--person", "1,,2"], "invalid numbers '1,,2'"),
         (["--fps", "0"], "must be a positive number"),
         (["--fps", "nan"], "must be a positive number"),
         (["--trail", "-1"], "--trail"),

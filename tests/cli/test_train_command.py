@@ -54,6 +54,8 @@ def test_keypoint_files_beside_motion(run_cli: RunCli, tmp_path: Path) -> None:
         (["--out", "run"], 2, "give one recipe"),
         (["pose-27", "--recipe", "pose-27", "--out", "run"], 2, "give one recipe"),
         (["pose-27"], 2, "--out"),
+        (["pose-27", "--out", "run", "--motion", "a.npz", "--minutes", "0"], 2, "must be a positive number"),
+        (["pose-27", "--out", "run", "--motion", "a.npz", "--minutes", "nan"], 2, "must be a positive number"),
         (["pose-27", "--out", "run"], 1, "there is no data"),
         (["pose-27", "--out", "run", "--motion", "a.npz", "--data", "b"], 1, "both"),
         (["paper-h36m", "--out", "run", "--motion", "a.npz"], 1, "needs a data set"),

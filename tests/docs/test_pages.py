@@ -48,6 +48,16 @@ def test_files_that_are_named_exist(page: Path) -> None:
         assert (ROOT / name).exists(), f"{name}: no such file"
 
 
+def test_the_map_of_the_code_names_what_is_there() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "vp3d_cli"
+    for name in re.findall(r"`([a-z][\w/]*/(?:\w+\.py)?)`", text):
+        assert (ROOT / name).exists() or (package / name).exists(), f"{name}: no such file"
+    for folder in package.iterdir():
+        if (folder / "__init__.py").exists():
+            assert f"| `{folder.name}/` |" in text, f"the table of packages lacks {folder.name}/"
+
+
 def test_every_page_is_in_the_navigation_once() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\n\n")[0]
     named = re.findall(r"([\w/]+\.md)$", navigation, re.MULTILINE)

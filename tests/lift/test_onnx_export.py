@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from conftest import RunCli
 
+from tests.lift.test_lifters import CASES, lifter_file
 from tests.lift.test_temporal import SMALL, as_if_trained, inputs_for
 from vp3d_cli.errors import ConfigError, WeightsError
 from vp3d_cli.lift.checkpoint import LifterInfo, load_lifter_file, save_lifter
@@ -118,3 +121,28 @@ def test_parameters_that_do_not_fit(tmp_path: Path) -> None:
     save_lifter(path, as_if_trained(config), strange)
     with pytest.raises(ConfigError, match=r"architecture temporal: .*colour"):
         Lifter(path, "cpu")
+
+
+def test_export_command(run_cli: RunCli, tmp_path: Path) -> None:
+    out = tmp_path / "open.onnx"
+    outcome = run_cli("weights", "export", "open", "--format", "onnx", "--out", out)
+    assert (outcome.code, outcome.stdout.strip()) == (0, str(out))
+    network: Any = load_lifter_file(find_lifter("open")[0])[0]
+    frames = network.config.receptive_field + 9
+    keypoints = np.random.default_rng(0).normal(size=(1, frames, 17, 3)).astype(np.float32)
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(keypoints)).numpy()
+    (answer,) = load_model(out.read_bytes(), "open", "cpu", precision="f32").run(keypoints)
+    assert np.abs(answer - wanted).max() < 1e-4
+    again = run_cli("weights", "export", "open", "--format", "onnx", "--out", out)
+    assert again.code == 1
+    assert "--overwrite" in again.stderr
+    assert run_cli("weights", "export", "open", "--format", "tflite", "--out", out).code == 2
+
+
+def test_only_temporal_lifters_are_exported(run_cli: RunCli, tmp_path: Path) -> None:
+    dense = lifter_file(tmp_path, *next(case for case in CASES if case[0] == "dense"))
+    outcome = run_cli("weights", "export", dense, "--format", "onnx", "--out", tmp_path / "dense.onnx")
+    assert outcome.code == 1
+    assert "is a dense network; only temporal ones can be written as ONNX" in outcome.stderr
+    assert not (tmp_path / "dense.onnx").exists()

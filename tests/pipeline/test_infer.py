@@ -16,7 +16,7 @@ from running import find_keypoints, infer
 from tests.motions import ARCHIVE_JOINTS, walk
 from vp3d_cli import metrics
 from vp3d_cli.camera import Intrinsics, project
-from vp3d_cli.errors import ConfigError, InputError, NobodyFoundError, WeightsError
+from vp3d_cli.errors import ConfigError, NobodyFoundError, VideoError, WeightsError
 from vp3d_cli.io.poses.npz import read_npz
 from vp3d_cli.lift.lifter import load_lifter
 from vp3d_cli.pipeline import api
@@ -172,7 +172,7 @@ def test_one_frame(demo: Path, tmp_path: Path, ffmpeg: Callable[..., None]) -> N
         ({"intrinsics": (1.0, 1.0, 0.0, 0.0), "fov_deg": 60.0}, "not both"),
         ({"fov_deg": 200.0}, "field of view"),
         ({"layout": "coco17"}, "keypoint file"),
-        ({"device": "gpu"}, "unknown device 'gpu'; choose one of auto, cpu, cuda"),
+        ({"device": "tpu"}, "unknown device 'tpu'; choose one of auto, cpu, cuda"),
     ],
 )
 def test_settings_that_make_no_sense(values: dict[str, object], says: str) -> None:
@@ -180,9 +180,25 @@ def test_settings_that_make_no_sense(values: dict[str, object], says: str) -> No
         InferSettings(**values)  # type: ignore[arg-type]
 
 
-def test_a_part_of_a_video_with_foreign_keypoints(short_clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--start"):
-        infer(short_clip, settings=InferSettings(keypoints=str(tmp_path), start_s=0.1))
+@pytest.mark.parametrize("format", ["vp3d", "coco"])
+def test_a_part_of_a_video_with_keypoints_of_a_file(short_clip: Path, tmp_path: Path, format: str) -> None:
+    """The frames of the part are those of the file at the same times, whatever tool wrote it."""
+    file = tmp_path / "keypoints"
+    api.detect_to_file(short_clip, file, InferSettings(), Run(Models(InferSettings())), format=format)
+    whole, part = (
+        pipeline.detect_people(short_clip, settings, Run(Models(settings)))
+        for settings in (
+            InferSettings(keypoints=str(file)),
+            InferSettings(keypoints=str(file), start_s=0.1, end_s=0.3),
+        )
+    )
+    inside = [i for i, time_s in enumerate(whole.frame_times_s) if 0.1 - 1e-6 <= time_s < 0.3 - 1e-6]
+    assert 0 < len(inside) < len(whole)
+    np.testing.assert_array_equal(part.frame_times_s, whole.frame_times_s[inside])
+    for own, index in zip(part, inside, strict=True):
+        np.testing.assert_array_equal(own.keypoints, whole[index].keypoints)
+    with pytest.raises(VideoError, match="has no frame at or after 99 s"):
+        infer(short_clip, settings=InferSettings(keypoints=str(file), start_s=99.0))
 
 
 def walking_track(fps: float, seconds: float = 2.5) -> tuple[Track2D, DoubleArray, DoubleArray]:

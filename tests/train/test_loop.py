@@ -134,6 +134,7 @@ def test_bfloat16_stays_close(archive: Path, tmp_path: Path) -> None:
         ("train", {"batch": 9999, "pool": 256}, "pool"),
         ("train", {"stepps": 5}, "unknown stepps"),
         ("train", {"optimizer": "sgd"}, "optimizer must be one of muon, adamw, adam-amsgrad"),
+        ("train", {"minutes": -1.0}, "minutes must be at least 0"),
         ("train", {"epochs": 3}, "train.epochs needs a data set"),
         ("train", {"epoch_decay": 1.5}, "epoch_decay must be in"),
         ("dataset", {"folder": "data"}, "both .* are given; give --motion PATH, or --data"),
@@ -215,3 +216,56 @@ def test_recipes_are_valid(archive: Path) -> None:
                 read_config(path, {"data": {"motion": [str(archive)]}})
     with pytest.raises(ConfigError, match="no recipe"):
         find_recipe("pose-28")
+
+
+class Clock:
+    """Time that goes on by ``tick`` seconds whenever it is read."""
+
+    def __init__(self, tick: float) -> None:
+        self.now, self._tick = 1000.0, tick
+
+    def __call__(self) -> float:
+        self.now += self._tick
+        return self.now
+
+
+def test_a_run_of_minutes_ends_by_the_clock(archive: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    config = small(archive, train={"minutes": 1.0, "steps": 5, "validate_every": 4})
+    run = tmp_path / "run"
+    result = train(config, run, clock=Clock(2.0), on_step=lambda step, steps, _: seen.append((step, steps)))
+    rows = read_log(result.log)
+    assert result.finished
+    last = seen[-1][0]
+    assert 5 < last < 15  # a step reads the clock three times
+    assert seen[-1] == (last, last)
+    assert int(rows[-1]["step"]) == last
+    assert [int(row["step"]) for row in rows[:-1]] == [4 * (i + 1) for i in range(len(rows) - 1)]
+    assert 60 <= float(rows[-1]["seconds"]) < 70
+    assert result.best.is_file()
+    assert result.last.is_file()
+    again = train(config, run, resume=True, clock=Clock(2.0))
+    assert again.finished
+    assert len(read_log(again.log)) == len(rows)  # nothing is left to do
+
+
+def test_a_resumed_run_of_minutes_uses_the_time_that_is_left(archive: Path, tmp_path: Path) -> None:
+    config, run = small(archive, train={"minutes": 1.0, "validate_every": 100}), tmp_path / "run"
+
+    def interrupt(step: int, steps: int, loss: float) -> None:
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    whole: list[int] = []
+    train(config, tmp_path / "whole", clock=Clock(2.0), on_step=lambda step, *_: whole.append(step))
+    assert not train(config, run, clock=Clock(2.0), on_step=interrupt).finished
+    used = torch.load(run / "state.pt", weights_only=True)["seconds"]
+    assert 0 < used < 60
+    steps: list[int] = []
+    result = train(config, run, resume=True, clock=Clock(2.0), on_step=lambda step, *_: steps.append(step))
+    assert result.finished
+    assert steps == whole[5:]
+    assert 60 <= float(read_log(result.log)[-1]["seconds"]) < 70
+    longer = small(archive, train={"minutes": 1.5, "validate_every": 100})
+    assert train(longer, run, resume=True, clock=Clock(2.0)).finished
+    assert float(read_log(result.log)[-1]["seconds"]) >= 90

@@ -12,8 +12,9 @@ from torch import nn
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 from vp3d_cli.paper.networks.recurrent import RecurrentConfig, RecurrentModel
+from vp3d_cli.train.config import parse_config
 from vp3d_cli.train.networks import PoseAndTrajectory
-from vp3d_cli.train.optimization import MuonWithAdamW
+from vp3d_cli.train.optimization import MuonWithAdamW, Schedule
 
 
 def test_hidden_matrices_move_as_with_the_muon_of_pytorch_and_the_rest_as_with_adamw() -> None:
@@ -159,3 +160,25 @@ def test_a_restored_muon_goes_on_exactly() -> None:
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     assert torch.equal(run(5, interrupted=False), run(5, interrupted=True))
+
+
+def test_a_schedule_of_minutes_follows_the_time_and_not_the_steps() -> None:
+    loop = {"minutes": 10.0, "decay_share": 0.5, "warmup_steps": 2, "learning_rate": 1e-3, "steps": 5}
+    schedule = Schedule.of(parse_config({"data": {"motion": ["m.npz"]}, "train": loop}, "test"), None)
+    assert schedule.learning_rate(0, 0.0) == pytest.approx(5e-4)
+    assert [schedule.learning_rate(1000, s) for s in (0, 300, 450, 600, 700)] == pytest.approx([1e-3, 1e-3, 5e-4, 0, 0])
+    assert [schedule.progress(1000, s) for s in (0, 300, 600)] == pytest.approx([0, 0.5, 1])
+    assert [schedule.steps_in_all(100, s) for s in (0, 300, 600)] == [100, 200, 100]
+    assert schedule.validates(7, 600.0)
+    assert not schedule.validates(7, 599.0)
+    model = TemporalModel(TemporalConfig(widths=(3,), channels=8))
+    schedule.prepare(torch.optim.Adam(model.parameters()), model, 77, 300.0)
+    momenta = [module.momentum for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    assert momenta == pytest.approx([0.01] * len(momenta))
+
+
+def test_a_schedule_of_steps_does_not_look_at_the_time() -> None:
+    config = parse_config({"data": {"motion": ["m.npz"]}, "train": {"steps": 50, "decay_share": 0.4}}, "test")
+    schedule = Schedule.of(config, None)
+    assert schedule.learning_rate(40, 1e6) == schedule.learning_rate(40)
+    assert (schedule.steps_in_all(40, 1e6), schedule.progress(25, 1e6)) == (50, 0.5)

@@ -12,10 +12,10 @@ from motions import write_archive
 from vp3d_cli.camera import project
 from vp3d_cli.errors import ConfigError
 from vp3d_cli.lift.input_rule import Edges
-from vp3d_cli.skeletons import COCO_LIMBS, H36M17, H36M_LIMBS
+from vp3d_cli.skeletons import COCO17, COCO_LIMBS, H36M17, H36M_LIMBS
 from vp3d_cli.train.mocap.motion import MotionClip, read_motion
 from vp3d_cli.train.synthesis.engine import DataEngine, EngineSettings, Windows
-from vp3d_cli.train.synthesis.noise import NoiseSettings
+from vp3d_cli.train.synthesis.noise import DetectorNoise, NoiseSettings
 
 # Motions as they are, seen without error.
 PLAIN = EngineSettings(recombined=0.0, spliced=0.0, turned=0.0, speed_sigma=0.0, cut=0.0)
@@ -115,6 +115,38 @@ def test_noise_is_larger_where_confidence_is_lower(clips: list[MotionClip]) -> N
     moving = windows.keypoints - windows.clean_keypoints
     off = (moving - moving.mean(1, keepdim=True)).norm(dim=-1) / size[..., None]
     assert off[windows.scores < 0.4].median() > 1.5 * off[windows.scores > 0.8].median()
+
+
+def test_a_turning_bias_is_constant_in_pelvis_axes_and_mirrored() -> None:
+    noise = DetectorNoise(NoiseSettings(turning=2.0), 9, 30.0, torch.device("cpu"))
+    bias = noise.turning_bias(4000, torch.Generator().manual_seed(1))
+    assert bias is not None
+    assert bias.shape == (4000, 1, 17, 3)
+    torch.testing.assert_close(bias[:, :, list(COCO17.flip_order)] * torch.tensor([-1.0, 1.0, 1.0]), bias)
+    hip, nose = COCO17.index("left_hip"), COCO17.index("nose")
+    assert bias[:, 0, hip].std(0).tolist() == pytest.approx([0.05] * 3, rel=0.1)
+    assert (bias[:, 0, nose, 0] == 0).all()
+    assert bias[:, 0, nose, 1:].std(0).tolist() == pytest.approx([0.02] * 2, rel=0.1)
+    assert bias.mean(0).abs().max() < 0.004
+
+
+def test_a_turning_bias_moves_the_keypoints_of_the_detector_only(clips: list[MotionClip]) -> None:
+    turning = dataclasses.replace(SILENT, scale=1.0, scale_sigma=0.0, clean=0.0, turning=4.0)
+    windows, without = draw(clips, noise=turning), draw(clips, noise=dataclasses.replace(turning, turning=0.0))
+    size = windows.clean_keypoints.std(dim=2).norm(dim=-1)
+    hips = [COCO17.index("left_hip"), COCO17.index("right_hip")]
+
+    def constant_error(drawn: Windows) -> float:
+        off = (drawn.keypoints - drawn.clean_keypoints)[:, :, hips].mean(1).norm(dim=-1) / size.mean(1)[:, None]
+        return float(off.median())
+
+    assert constant_error(windows) > 2 * constant_error(without)
+    clean = dataclasses.replace(turning, clean=1.0)
+    still = draw(clips, noise=clean)
+    inside = ((still.clean_keypoints > 0) & (still.clean_keypoints < still.size_wh[:, None, None])).all(dim=-1)
+    torch.testing.assert_close(still.keypoints[inside], still.clean_keypoints[inside])
+    with pytest.raises(ConfigError, match="turning must not be negative"):
+        NoiseSettings(turning=-1.0)
 
 
 def test_the_seed_decides(clips: list[MotionClip]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,18 @@ import pytest
 
 from tests.clips import CODECS, FPS, corners, make_clip, run_ffmpeg
 from vp3d_cli.errors import VideoError
-from vp3d_cli.video import VideoReader, probe_video
+from vp3d_cli.video import VideoReader, find_ffmpeg, probe_video
+
+
+def programs() -> list[str]:
+    """Each ffmpeg of this machine: that of the package, and the system's."""
+    bundled, system = find_ffmpeg(), shutil.which("ffmpeg")
+    return [bundled] if system in (None, bundled) else [bundled, str(system)]
+
+
+@pytest.fixture(autouse=True, params=programs(), ids=lambda path: Path(path).name)
+def _each_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VP3D_FFMPEG", request.param)
 
 
 def refusal(path: Path, start_s: float = 0.0, end_s: float | None = None) -> str:

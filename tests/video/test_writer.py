@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -365,6 +366,39 @@ with VideoReader({str(source)!r}) as video, VideoWriter({str(tmp_path / "out.mp4
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             assert str(tmp_path).encode() not in entry.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_killed_writer_leaves_no_process_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+    script = (
+        "import sys, numpy as np\n"
+        "from vp3d_cli.video import VideoWriter\n"
+        f"with VideoWriter({str(tmp_path / 'out.mp4')!r}, (160, 120), fps=25) as out:\n"
+        "    for number in range(10**6):\n"
+        "        out.write(np.zeros((120, 160, 3), np.uint8))\n"
+        "        if number == 3: print('writing', flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        process.send_signal(signal.SIGKILL)
+    (left,) = tmp_path.iterdir()
+    deadline = time.monotonic() + 30
+    while processes_naming(str(left)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes_naming(str(left)) == []
+    save(tmp_path / "next.mp4", [0.0])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["next.mp4"]
+
+
+def processes_naming(text: str) -> list[str]:
+    """Command lines of processes that have a text in them."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(entry.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return [line for line in found if text in line]
 
 
 def test_matroska_elements_say_their_size() -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vp3d_cli.cli import options
-from vp3d_cli.cli.checks import check_models
 from vp3d_cli.cli.common import Quiet, format_table, print_error, print_warning, printable
+from vp3d_cli.cli.preflight import check_models
 from vp3d_cli.errors import ConfigError, InputError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the commands share: option types, and how errors, warnings and tables are printed.
+"""Shared by the commands: option types, and printing of errors, warnings and tables.
 
 Results (paths, tables, JSON) go to stdout; progress, summaries, warnings and errors to stderr.
 """
@@ -30,14 +30,14 @@ _RENAMED = {
 
 
 def with_new_names(arguments: list[str]) -> list[str]:
-    """The arguments of a command with old names of options replaced, each with a notice on stderr."""
+    """The arguments of a command with old names of options replaced, each with a warning on stderr."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     renamed = list(arguments)
     for i, argument in enumerate(arguments[:end]):
         old, equals, value = argument.partition("=")
         if old in _RENAMED:
             renamed[i] = f"{_RENAMED[old]}{equals}{value}"
-            print(f"vp3d: notice: {old} is now called {_RENAMED[old]}", file=sys.stderr)
+            print_warning(f"{old} is now called {_RENAMED[old]}")
     return renamed
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from vp3d_cli.cli import options
-from vp3d_cli.cli.checks import check_models, check_video
 from vp3d_cli.cli.common import Overwrite, Quiet, print_warning
+from vp3d_cli.cli.preflight import check_models, check_video
 
 
 @options.with_settings

@@ -177,7 +177,8 @@ def _weights() -> Iterator[Check]:
         if problem is not None:
             yield Check(f"weights {entry.name}", "FAIL", problem)
         elif not entry.present:
-            yield Check(f"weights {entry.name}", "note", "not fetched yet; the first use fetches them")
+            how = "see weights/README.md in the source code" if entry.separate else "the first use fetches them"
+            yield Check(f"weights {entry.name}", "note", f"{entry.state}; {how}")
         else:
             yield Check(f"weights {entry.name}", "ok", f"sha256 {entry.sha256[:12]}... verified")
 

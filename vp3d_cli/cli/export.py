@@ -10,7 +10,7 @@ import typer
 
 from vp3d_cli.cli.common import Overwrite, Quiet, format_table, print_warning
 from vp3d_cli.cli.options import parse_seconds
-from vp3d_cli.cli.outputs import STEM, place
+from vp3d_cli.cli.output_paths import STEM, output_path
 from vp3d_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def target_of(pose: Path, out: str, suffix: str) -> Path:
     """
     if out.lower().endswith(suffix):
         return Path(out.replace(STEM, pose.stem))
-    return Path(str(place(pose, out, (suffix,))))
+    return Path(str(output_path(pose, out, (suffix,))))
 
 
 def make_options(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vp3d_cli.cli import options
-from vp3d_cli.cli.checks import check_models, check_video
 from vp3d_cli.cli.common import Overwrite, Quiet, print_error, print_warning
-from vp3d_cli.cli.outputs import Job, plan_jobs
+from vp3d_cli.cli.output_paths import VideoOutputs, plan_outputs
+from vp3d_cli.cli.preflight import check_models, check_video
 from vp3d_cli.cli.remote_files import LocalFiles
 from vp3d_cli.errors import ConfigError, Vp3dError
 from vp3d_cli.jobs.storage import Place, to_place
@@ -76,7 +76,7 @@ def infer(
     Prints the path of each file that it wrote. Exit status 3 means that nobody was found.
     """
     if settings.keypoints is not None and len(videos) > 1:
-        raise typer.BadParameter("belongs to one video; give one at a time", param_hint="--keypoints")
+        raise typer.BadParameter("works for one video; give one video at a time", param_hint="--keypoints")
     if format not in _KEYPOINT_SUFFIXES:
         raise typer.BadParameter(f"{format!r} is none of {', '.join(_KEYPOINT_SUFFIXES)}", param_hint="--format")
     if render is not None and (keypoints_only or preview is not None):
@@ -84,16 +84,16 @@ def infer(
     places = [to_place(video) for video in videos]
     try:
         if preview is not None:
-            jobs = plan_jobs(places, preview, None, (".png",))
+            outputs = plan_outputs(places, preview, None, (".png",))
         else:
             suffixes = [_KEYPOINT_SUFFIXES[format]] if keypoints_only else pose_suffixes(out)
-            jobs = plan_jobs(places, out, render, suffixes)
+            outputs = plan_outputs(places, out, render, suffixes)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
     check_models(settings, lifting=preview is None and not keypoints_only)
     run = Options(settings, command=str(context.obj), quiet=quiet, overwrite=overwrite, keypoint_format=format)
-    work = preview_job if preview is not None else keypoints_job if keypoints_only else pose_job
-    run_jobs(jobs, run, work)
+    work = write_preview if preview is not None else write_keypoints if keypoints_only else write_pose
+    process_all(outputs, run, work)
 
 
 def pose_suffixes(out: str) -> list[str]:
@@ -107,7 +107,7 @@ def pose_suffixes(out: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    """What holds for all videos of one call."""
+    """Options that all videos of one call share."""
 
     settings: InferSettings
     command: str
@@ -116,21 +116,21 @@ class Options:
     keypoint_format: str
 
 
-def run_jobs(jobs: list[Job], run: Options, work: Callable[[Job, Options], None]) -> None:
-    """Run the videos one after another; one that fails does not stop the others."""
-    if len(jobs) == 1:
-        work(jobs[0], run)
+def process_all(outputs: list[VideoOutputs], run: Options, work: Callable[[VideoOutputs, Options], None]) -> None:
+    """Process the videos one after another; one that fails does not stop the others."""
+    if len(outputs) == 1:
+        work(outputs[0], run)
         return
     failures: list[tuple[Place, Vp3dError]] = []
-    for number, job in enumerate(jobs, start=1):
+    for number, paths in enumerate(outputs, start=1):
         if not run.quiet:
-            print(f"[{number}/{len(jobs)}] {job.video}", file=sys.stderr)
+            print(f"[{number}/{len(outputs)}] {paths.video}", file=sys.stderr)
         try:
-            work(job, run)
+            work(paths, run)
         except Vp3dError as error:
-            failures.append((job.video, error))
+            failures.append((paths.video, error))
             if not run.quiet:
-                print(f"[{number}/{len(jobs)}] failed", file=sys.stderr)
+                print(f"[{number}/{len(outputs)}] failed", file=sys.stderr)
     for _, failure in failures:
         print_error(failure)
     if failures:
@@ -138,54 +138,54 @@ def run_jobs(jobs: list[Job], run: Options, work: Callable[[Job, Options], None]
         raise typer.Exit(codes.pop() if len(codes) == 1 else 1)
 
 
-def pose_job(job: Job, run: Options) -> None:
+def write_pose(paths: VideoOutputs, run: Options) -> None:
     """Infer one video, draw it if asked to, and print what was written."""
     with LocalFiles() as files:
-        out = files.target(job.out, run.overwrite)
-        render = None if job.render is None else files.target(job.render, run.overwrite)
-        video = files.copy_in(job.video)
+        out = files.target(paths.out, run.overwrite)
+        render = None if paths.render is None else files.target(paths.render, run.overwrite)
+        video = files.copy_in(paths.video)
         check_video(video, run.settings)
         from vp3d_cli.cli.progress import StageProgress, format_summary
         from vp3d_cli.pipeline import api
         from vp3d_cli.pipeline.drawing import render as draw
         from vp3d_cli.pipeline.summary import summarize
 
-        with pipeline_run(video, files, job, run) as pipeline:
+        with pipeline_run(video, files, paths, run) as pipeline:
             pose = api.infer_to_file(video, out, run.settings, pipeline, overwrite=run.overwrite)
-        if out == job.out:
+        if out == paths.out:
             print(*pipeline.written, sep="\n", flush=True)
         else:
-            deliver(files, out, job.out)
-        if render is not None and job.render is not None:
+            deliver(files, out, paths.out)
+        if render is not None and paths.render is not None:
             with StageProgress(run.quiet) as progress:
                 draw(pose, video, render, overwrite=run.overwrite, progress=progress, warn=print_warning)
-            deliver(files, render, job.render)
+            deliver(files, render, paths.render)
     if not run.quiet:
         for warning in pose.provenance.get("warnings", ()):
             print_warning(warning)
-        print(format_summary(job.video.name, summarize(pose)), file=sys.stderr)
+        print(format_summary(paths.video.name, summarize(pose)), file=sys.stderr)
 
 
-def keypoints_job(job: Job, run: Options) -> None:
-    """Write the 2D keypoints of the tracked people of one video, and print where."""
+def write_keypoints(paths: VideoOutputs, run: Options) -> None:
+    """Write the 2D keypoints of the tracked people of one video, and print the path."""
     with LocalFiles() as files:
-        out = files.target(job.out, run.overwrite)
-        video = files.copy_in(job.video)
+        out = files.target(paths.out, run.overwrite)
+        video = files.copy_in(paths.video)
         check_video(video, run.settings)
         from vp3d_cli.pipeline import api
 
-        with pipeline_run(video, files, job, run) as pipeline:
+        with pipeline_run(video, files, paths, run) as pipeline:
             format, overwrite = run.keypoint_format, run.overwrite
             warnings = api.detect_to_file(video, out, run.settings, pipeline, format=format, overwrite=overwrite)
-        deliver(files, out, job.out)
+        deliver(files, out, paths.out)
     if not run.quiet:
         for warning in warnings:
             print_warning(warning)
 
 
 @contextmanager
-def pipeline_run(video: Path, files: LocalFiles, job: Job, run: Options) -> Iterator[Run]:
-    """What the pipeline gets besides video and settings; Ctrl-C says what is kept, also of a video done in chunks.
+def pipeline_run(video: Path, files: LocalFiles, paths: VideoOutputs, run: Options) -> Iterator[Run]:
+    """The run of the pipeline for one video; Ctrl-C names the cache that is kept, also for a video in chunks.
 
     Raises:
         KeyboardInterrupt: with this as its message.
@@ -202,9 +202,9 @@ def pipeline_run(video: Path, files: LocalFiles, job: Job, run: Options) -> Iter
         planned.extend(chunks)
         return detect_chunks(chunks, report)
 
-    source = files.source(job.video)
+    source = files.source(paths.video)
     provenance = {"command": run.command, **({} if source is None else {"video": source})}
-    cache = files.keep(job.out) or cache_path(Path(str(job.out)))
+    cache = files.keep(paths.out) or cache_path(Path(str(paths.out)))
     try:
         with StageProgress(run.quiet) as progress:
             yield Run(Models(run.settings), progress, cache, map_chunks, provenance)
@@ -213,20 +213,20 @@ def pipeline_run(video: Path, files: LocalFiles, job: Job, run: Options) -> Iter
 
 
 def deliver(files: LocalFiles, file: Path, place: Place) -> None:
-    """Bring a result to its place, and print where."""
+    """Send a result to its place, and print the path."""
     files.copy_out(file, place)
     print(place, flush=True)
 
 
-def preview_job(job: Job, run: Options) -> None:
-    """Draw the contact sheet of one video, and print where."""
+def write_preview(paths: VideoOutputs, run: Options) -> None:
+    """Draw the contact sheet of one video, and print its path."""
     with LocalFiles() as files:
-        out = files.target(job.out, run.overwrite)
-        video = files.copy_in(job.video)
+        out = files.target(paths.out, run.overwrite)
+        video = files.copy_in(paths.video)
         check_video(video, run.settings)
         from vp3d_cli.cli.progress import StageProgress
         from vp3d_cli.pipeline.drawing import preview
 
         with StageProgress(run.quiet) as progress:
             preview(video, out, settings=run.settings, progress=progress, overwrite=run.overwrite)
-        deliver(files, out, job.out)
+        deliver(files, out, paths.out)

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from vp3d_cli.cli import options
-from vp3d_cli.cli.checks import check_models
 from vp3d_cli.cli.common import Overwrite, Quiet, print_warning
+from vp3d_cli.cli.preflight import check_models
 from vp3d_cli.errors import InputError
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vp3d_cli.cli import options
-from vp3d_cli.cli.checks import check_models
 from vp3d_cli.cli.common import AsJson, Quiet, format_table, one_line
+from vp3d_cli.cli.preflight import check_models
 
 if TYPE_CHECKING:
     from vp3d_cli.cli.progress import StageProgress

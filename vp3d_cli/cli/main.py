@@ -28,13 +28,13 @@ from vp3d_cli.cli import (
     batch,
     data,
     detect,
+    detectors,
     evaluate,
     export,
-    files,
     infer,
+    info,
     lift,
     machine,
-    models,
     plot,
     render,
     report,
@@ -42,6 +42,7 @@ from vp3d_cli.cli import (
     train,
     train_detector,
     view,
+    weights,
 )
 from vp3d_cli.cli.common import print_error, with_new_names
 from vp3d_cli.cli.console import console
@@ -142,14 +143,14 @@ app.command("lift")(lift.lift)
 app.command("batch")(batch.batch)
 app.command("render")(render.render)
 app.command("export")(export.export)
-app.command("info")(files.info)
+app.command("info")(info.info)
 app.command("view")(view.view)
 app.command("report")(report.report)
 app.command("angles")(angles.angles)
 app.command("analyze")(analyze.analyze)
 app.command("plot")(plot.plot)
-app.command("detectors")(models.detectors)
-app.add_typer(models.weights_app, name="weights")
+app.command("detectors")(detectors.detectors)
+app.add_typer(weights.weights_app, name="weights")
 app.add_typer(data.data_app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

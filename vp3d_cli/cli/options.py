@@ -1,4 +1,4 @@
-"""The options of the settings, shared by all commands that turn a video into motion."""
+"""Options for the inference settings, shared by all commands that use them."""
 
 from __future__ import annotations
 
@@ -18,40 +18,44 @@ if TYPE_CHECKING:
 # Annotations of commands are read when they are defined, and this class loads numpy.
 Settings: TypeAlias = "InferSettings"
 
-Detector = Annotated[str, typer.Option(help="Finds the people; see: vp3d detectors.")]
-Lifter = Annotated[str, typer.Option(help="Weights that turn 2D into 3D; see: vp3d weights list.")]
+Detector = Annotated[str, typer.Option(help="Detector of people and keypoints; list: vp3d detectors.")]
+Lifter = Annotated[str, typer.Option(help="Weights that lift 2D to 3D; list: vp3d weights list.")]
 Trajectory = Annotated[
     str | None,
-    typer.Option(metavar="NAME|FILE", help="Weights for the root's path.  [default: fit the pose]", show_default=False),
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Weights of a root trajectory model.  [default: fit the pose to its keypoints]",
+        show_default=False,
+    ),
 ]
-MaxPeople = Annotated[
-    int | None, typer.Option(min=1, help="Keep the main people only; 1 for one.  [default: all found]")
-]
+MaxPeople = Annotated[int | None, typer.Option(min=1, help="Most people to keep, main people first.  [default: all]")]
 Person = Annotated[
     str | None,
     typer.Option(metavar="NUMBER|WORD", help="One person: number, largest, central or longest.", show_default=False),
 ]
 Roi = Annotated[
     str | None,
-    typer.Option(metavar="X,Y,W,H", help="Only people who are mostly in this part of the image.", show_default=False),
+    typer.Option(metavar="X,Y,W,H", help="Only people who are mostly in this region, pixels.", show_default=False),
+]
+KeepPartial = Annotated[
+    bool, typer.Option("--keep-partial", help="Also lift people whose torso is hardly seen; most of them is guessed.")
 ]
 Start = Annotated[str, typer.Option(metavar="TIME", help="Begin here: seconds, or 1:23.5.")]
 End = Annotated[str | None, typer.Option(metavar="TIME", help="Stop here.  [default: the end]", show_default=False)]
 CameraIntrinsics = Annotated[
-    str | None, typer.Option(metavar="FX,FY,CX,CY", help="Of the camera, in pixels; or give --fov.", show_default=False)
+    str | None,
+    typer.Option(metavar="FX,FY,CX,CY", help="Camera intrinsics, pixels; or give --fov.", show_default=False),
 ]
 Fov = Annotated[
     float | None, typer.Option(help="Field of view of the longer side, degrees.  [default: 60]", show_default=False)
 ]
-Smooth = Annotated[str, typer.Option(metavar="STRENGTH|off", help="A number, more is smoother; off for raw.")]
+Smooth = Annotated[str, typer.Option(metavar="STRENGTH|off", help="Smoothing strength: 1 is usual, more is smoother.")]
 DetectEvery = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Look for people in every Nth frame only; faster, less exact.")
+    int, typer.Option(min=1, metavar="N", help="Run the detector on every Nth frame: faster, less exact.")
 ]
 ChunkMinutes = Annotated[
     float | None,
-    typer.Option(
-        metavar="MINUTES", help="Cut a long video in chunks and detect them at the same time.", show_default=False
-    ),
+    typer.Option(metavar="MINUTES", help="Detect chunks of this length in parallel.", show_default=False),
 ]
 Height = Annotated[
     str | None,
@@ -68,10 +72,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, gpu or npu.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]", show_default=False)]
 Keypoints = Annotated[
     Path | None,
-    typer.Option(metavar="FILE|FOLDER", help="2D keypoints of another tool, not a detector's.", show_default=False),
+    typer.Option(metavar="FILE|FOLDER", help="2D keypoints from a file, in place of a detector.", show_default=False),
 ]
 Layout = Annotated[
-    str | None, typer.Option(help="Order of those keypoints, where the file does not say.", show_default=False)
+    str | None, typer.Option(help="Keypoint layout, such as coco17, where the file does not say.", show_default=False)
 ]
 JointMap = Annotated[
     Path | None,
@@ -79,7 +83,9 @@ JointMap = Annotated[
 ]
 
 KeypointsOnly = Annotated[bool, typer.Option("--keypoints-only", help="Write 2D keypoints only.")]
-KeypointFormat = Annotated[str, typer.Option(help="Of --keypoints-only: vp3d, coco or videopose3d.", metavar="NAME")]
+KeypointFormat = Annotated[
+    str, typer.Option(help="Format for --keypoints-only: vp3d, coco or videopose3d.", metavar="NAME")
+]
 
 
 def make_settings(
@@ -90,6 +96,7 @@ def make_settings(
     max_people: MaxPeople = None,
     person: Person = None,
     roi: Roi = None,
+    keep_partial: KeepPartial = False,
     start: Start = "0",
     end: End = None,
     intrinsics: CameraIntrinsics = None,
@@ -107,7 +114,7 @@ def make_settings(
     """Settings from the command line; the parameters are the options of each command :func:`with_settings`.
 
     Raises:
-        typer.BadParameter: a value makes no sense, or two contradict each other.
+        typer.BadParameter: a value is invalid, or two contradict each other.
     """
     start_s = parse_seconds("--start", start)
     end_s = None if end is None else parse_seconds("--end", end)
@@ -130,6 +137,7 @@ def make_settings(
             max_people=max_people,
             person=person,
             roi=region,
+            keep_partial=keep_partial,
             start_s=start_s,
             end_s=end_s,
             intrinsics=camera,

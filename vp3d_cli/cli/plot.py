@@ -22,14 +22,14 @@ def plot(
     pose: PoseFile,
     out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.", show_default=False)],
     what: Annotated[
-        str, typer.Option(metavar="NAMES", help="Some of these, with commas between.")
+        str, typer.Option(metavar="NAMES", help="Plots to draw, separated by commas.")
     ] = "angles,heights,speeds,contacts,confidence",
     angle_names: Annotated[
         str | None,
         typer.Option(
             "--angles",
             metavar="NAMES",
-            help="Names with commas between.  [default: flexions of the limbs, tilt of the trunk]",
+            help="Angle names, separated by commas.  [default: flexions of the limbs, tilt of the trunk]",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""What a person sees while vp3d works: a bar for each stage, and a summary at the end; all on stderr."""
+"""Progress bars for the stages, and the summary at the end; both are printed to stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG_INTERVAL_S = 15.0  # between two lines of one stage where stderr is a file
 
 
 class _RateColumn(ProgressColumn):
-    """Frames (or other units) done of all, and how many per second."""
+    """Column with the frames (or other units) done, the total, and the rate."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _RateColumn(ProgressColumn):
 
 
 class StageProgress:
-    """Shows how far each stage is; pass it as ``progress`` to :func:`vp3d_cli.pipeline.api.infer`.
+    """Shows the progress of each stage; pass it as ``progress`` to :func:`vp3d_cli.pipeline.api.infer`.
 
     Bars with rate and time left on a terminal; elsewhere a line when a stage begins, every 15 seconds, and when it
     ends; nothing at all with ``quiet``. A context manager.
@@ -75,7 +75,7 @@ class StageProgress:
             self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        """Take a report of the pipeline: ``done`` of ``total`` frames (None if not known) are through ``stage``."""
+        """Show that ``done`` of ``total`` frames (None if not known) have passed ``stage``."""
         if self._quiet:
             return
         if self._bars is None:
@@ -87,7 +87,7 @@ class StageProgress:
 
 
 class _LoggedStage:
-    """One stage where stderr is no terminal: a line when it begins and when it ends, seldom one between."""
+    """Progress of one stage without a terminal: a line at its start, every 15 seconds, and at its end."""
 
     def __init__(self, title: str, unit: str) -> None:
         self._title = title
@@ -115,7 +115,7 @@ class _LoggedStage:
 
 
 def format_summary(name: str, summary: Summary) -> str:
-    """What was found in a video, as lines to print: a heading, and a row for each person.
+    """Format the summary of a video: a heading, and a table with a row for each person.
 
     Args:
         name: of the video.

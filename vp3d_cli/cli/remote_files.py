@@ -1,4 +1,4 @@
-"""Lets ``vp3d infer`` work with videos and results at URLs: copies of the ones, and local files for the others."""
+"""Videos and results at URLs for ``vp3d infer``: copied to local files before the work, and sent after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vp3d_cli.jobs.storage import Place, fetch, publish, refresh
 
 
 class LocalFiles(AbstractContextManager["LocalFiles"]):
-    """Local files for the URLs of one job; paths are left as they are. A context manager.
+    """Local files for the URLs of one video and its outputs; paths are left as they are. A context manager.
 
     Errors that pass through it name what the user named.
     """
@@ -36,7 +36,7 @@ class LocalFiles(AbstractContextManager["LocalFiles"]):
             raise type(error)(message) from error
 
     def copy_in(self, place: Place) -> Path:
-        """The file or folder, or a copy of it.
+        """Local path of a video: its own, or that of a copy.
 
         Raises:
             InputError: it cannot be copied.
@@ -48,10 +48,10 @@ class LocalFiles(AbstractContextManager["LocalFiles"]):
         return copy
 
     def target(self, place: Place, overwrite: bool) -> Path:
-        """Where to write what :meth:`copy_out` brings to a place.
+        """Local path to write a result to, which :meth:`copy_out` then sends to its place.
 
         Raises:
-            OutputError: it is there and may not be replaced, or could not be written.
+            OutputError: it exists and may not be replaced, or cannot be written.
         """
         if isinstance(place, Path):
             check_target(place, overwrite)
@@ -63,7 +63,7 @@ class LocalFiles(AbstractContextManager["LocalFiles"]):
         return local
 
     def copy_out(self, local: Path, place: Place) -> None:
-        """Bring a whole file to its place.
+        """Send a finished file to its place.
 
         Raises:
             OutputError: it cannot be sent.
@@ -72,11 +72,11 @@ class LocalFiles(AbstractContextManager["LocalFiles"]):
             publish(local, place, place.parent / ".vp3d-partial")
 
     def source(self, place: Place) -> str | None:
-        """What results say where a copied video is from; None for one that was not copied."""
+        """URL of a video that was copied, for the provenance; None for a local one."""
         return None if isinstance(place, Path) else str(place)
 
     def keep(self, place: Place) -> Path | None:
-        """Where to keep detections for a result at a URL, should the detector fail: in the current folder."""
+        """Cache of detections for a result at a URL, in the current folder; None for a local result."""
         if isinstance(place, Path):
             return None
         from vp3d_cli.pipeline.detection_cache import cache_path

@@ -48,7 +48,7 @@ def render(
         Layout | None, typer.Option(help="What to draw.  [default: side; 3d without --video]", show_default=False)
     ] = None,
     person: Annotated[
-        str | None, typer.Option(metavar="N,...", help="Draw only the people of these numbers.", show_default=False)
+        list[int] | None, typer.Option(metavar="NUMBER", help="Only this person; may be repeated.", show_default=False)
     ] = None,
     camera: Annotated[Camera, typer.Option(help="Camera of the 3D view.")] = Camera.AUTO,
     compare: Annotated[
@@ -73,7 +73,6 @@ def render(
     vp3d render pose.npz --video video.mp4 --out side.mp4
     vp3d render pose.npz --out 3d.gif --camera turntable
     """
-    numbers = [] if person is None else parse_numbers("--person", person)
     if fps is not None and not 0 < fps < float("inf"):
         raise typer.BadParameter("must be a positive number", param_hint="--fps")
     if video is None and layout in (Layout.SIDE, Layout.OVERLAY):
@@ -93,18 +92,10 @@ def render(
     warnings: list[str] = []
     with StageProgress(quiet) as progress:
         drawing.render(
-            motion, video, out, height=height, fps=fps, layout=layout and layout.value, people=numbers,
+            motion, video, out, height=height, fps=fps, layout=layout and layout.value, people=person or (),
             camera=camera.value, theme=theme.value, trail_s=trail, compare=other, overwrite=overwrite,
             progress=progress, warn=warnings.append,
         )  # fmt: skip
     for warning in warnings:
         print_warning(warning)
     print(out)
-
-
-def parse_numbers(option: str, text: str) -> list[int]:
-    """Numbers of people out of ``1`` or ``1,3``."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"invalid numbers {text!r}: use one (1) or several (1,3)", param_hint=option) from None

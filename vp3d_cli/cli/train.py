@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -69,6 +70,12 @@ def train(
             show_default=False,
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="End after so many minutes of training, instead of the recipe's steps or epochs.", show_default=False
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
     start_from: Annotated[
         str | None,
@@ -93,6 +100,7 @@ def train(
     vp3d train pose-27 --motion mocap.npz --out runs/pose-27
     vp3d train pose-27 --motion mocap.npz --out runs/pose-27 --resume
     vp3d train my.toml --motion bvh/ --out runs/mine --set train.steps=2000 --device cuda
+    vp3d train pose-27 --motion mocap.npz --out runs/short --minutes 8
     vp3d train pose-27 --motion mocap.npz --unlabelled keypoints/ --out runs/mine
     vp3d train paper-h36m --data data/ --out runs/h36m
 
@@ -105,6 +113,10 @@ def train(
     if subset is not None:
         section, name = ("dataset", "subset") if data is not None else ("data", "labelled")
         overrides.setdefault(section, {})[name] = subset
+    if minutes is not None:
+        if not 0 < minutes < math.inf:
+            raise typer.BadParameter(f"must be a positive number, got {minutes:g}", param_hint="--minutes")
+        overrides.setdefault("train", {})["minutes"] = minutes
     from vp3d_cli.train.config import read_config
     from vp3d_cli.train.recipes import find_recipe
 

@@ -1,4 +1,4 @@
-"""Detections of a whole video, and their file: what a detector found in each frame, before tracking.
+"""Detections of a video and their file: the people of each frame, before tracking.
 
 A detections file is a numpy archive of schema ``vp3d-detections/1``: ``np.load(path, allow_pickle=False)``. T frames,
 M people in all of them, K keypoints.
@@ -60,7 +60,7 @@ _SHAPES: dict[str, tuple[str | int, ...]] = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """What a detector found in each of the T frames of a video, before tracking.
+    """Detections of the T frames of a video, before tracking.
 
     Iterates over frames: ``for people in detections``, ``detections[12]``, ``detections[:100]``.
 
@@ -137,7 +137,7 @@ class Detections:
 
     @property
     def skeleton(self) -> Skeleton:
-        """Which joints the keypoints are."""
+        """The skeleton of the keypoints."""
         return next((people.skeleton for people in self.frames if len(people)), COCO17)
 
     @property
@@ -188,7 +188,7 @@ class Detections:
 
 
 def join_detections(parts: Sequence[Detections]) -> Detections:
-    """Put the detections of consecutive parts of one video together.
+    """Join the detections of consecutive parts of one video.
 
     Raises:
         InputError: they come from different detectors or weights.
@@ -212,7 +212,7 @@ def join_detections(parts: Sequence[Detections]) -> Detections:
 
 
 def _rising(times: DoubleArray) -> DoubleArray:
-    """Times as they are; a frame that is not later than the one before, as broken muxers write, is moved behind it."""
+    """Times that increase: a frame that is not later than the one before, from a broken muxer, is moved behind it."""
     for i in np.flatnonzero(np.diff(times) <= 0) + 1:
         times[i] = max(times[i], times[i - 1] + 1e-3)
     return times

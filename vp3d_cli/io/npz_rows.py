@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.d
     try:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(header)
-    except (SyntaxError, RecursionError, MemoryError, TypeError, IndexError, OverflowError):
+    except (SyntaxError, TokenError, RecursionError, MemoryError, TypeError, IndexError, OverflowError):
         raise ValueError("a header that is not numpy's") from None
     count = math.prod(shape)
     if min(shape, default=0) < 0 or (count and not dtype.itemsize and count > 1):

@@ -1,4 +1,4 @@
-"""Data frames for people who have pandas or polars."""
+"""Conversion to data frames of pandas or polars."""
 
 from __future__ import annotations
 

@@ -85,6 +85,7 @@ class Job:
     needed: tuple[str, ...]
     attempts: int = 0
     seconds: float = 0.0
+    began: float = 0.0
     chunks: list[int] = field(default_factory=list)
     frames: int = 0
     left: int = 0
@@ -191,7 +192,7 @@ class Loop:
             lock.check()
         for kind in job.needed:
             _check_room(job.item.roots[kind])
-        job.attempts += 1
+        job.attempts, job.began = job.attempts + 1, time.monotonic()
         job.chunks, job.failure = [], None
         self._listener.started(job.item)
         setup, video, keep = self._setup, job.item.input.path, job.item.keep_file
@@ -288,6 +289,7 @@ class Loop:
 
     def _settle(self, job: Job, status: str, outcome: Outcome) -> None:
         item = job.item
+        seconds = time.monotonic() - job.began if job.chunks else outcome.seconds  # chunks are done at the same time
         row = BatchRow(
             video=str(item.input.path),
             place=str(item.input.place),
@@ -295,7 +297,7 @@ class Loop:
             reason=outcome.error,
             seconds=job.seconds,
             frames=outcome.frames,
-            frames_per_second=outcome.frames / outcome.seconds if outcome.frames and outcome.seconds else None,
+            frames_per_second=outcome.frames / seconds if outcome.frames and seconds else None,
             people=outcome.people,
             attempts=job.attempts,
             results=tuple(str(target) for kind, target in item.targets.items() if kind not in job.needed),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vp3d_cli.errors import ConfigError, WeightsError
+from vp3d_cli.io.atomic import check_target, replacing
 from vp3d_cli.lift.checkpoint import Task, check_shapes, load_lifter_file, read_lifter_file
 from vp3d_cli.lift.input_rule import MIN_CONFIDENCE, LifterInput, decode_root, normalize
 from vp3d_cli.lift.onnx_export import expected_shapes, temporal_to_onnx
@@ -197,6 +198,30 @@ def _torch_network(path: Path, device: str) -> tuple[Network, Any]:
         return result
 
     return run, model.config
+
+
+def export_onnx(name: str, out: Path, *, overwrite: bool = False) -> None:
+    """Write a temporal lifter as an ONNX model with what its file says about itself as metadata.
+
+    Args:
+        name: name or file of a lifter.
+        out: file to write.
+        overwrite: replace it if it exists.
+
+    Raises:
+        ConfigError: the lifter is of another architecture.
+        OutputError: the file cannot be written.
+        WeightsError: unknown, missing or damaged lifter.
+    """
+    check_target(out, overwrite)
+    path = find_lifter(name)[0]
+    state, info = read_lifter_file(path)
+    if info.architecture != "temporal":
+        raise ConfigError(f"{name} is a {info.architecture} network; only temporal ones can be written as ONNX")
+    config = _temporal_config(info.config)
+    check_shapes(expected_shapes(config), {key: array.shape for key, array in state.items()}, path)
+    with replacing(out, overwrite) as file:
+        file.write(temporal_to_onnx(state, config, info.as_metadata()))
 
 
 def load_lifter(name: str = DEFAULT_LIFTER, device: str = "auto", task: Task = "pose") -> Lifter:

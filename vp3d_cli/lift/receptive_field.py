@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vp3d_cli.errors import ConfigError, ShapeError
+from vp3d_cli.skeletons import COCO17, H36M17
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,9 +69,9 @@ class TemporalConfig(WindowConfig):
 
     widths: tuple[int, ...] = (3, 3, 3)
     channels: int = 1024
-    in_joints: int = 17
+    in_joints: int = COCO17.num_joints
     in_features: int = 2
-    out_joints: int = 17
+    out_joints: int = H36M17.num_joints
     dropout: float = 0.25
     causal: bool = False
 

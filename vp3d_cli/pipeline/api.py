@@ -1,4 +1,4 @@
-"""The public functions around the pipeline: load models once, then call them on videos, detections or arrays."""
+"""Public functions: inference on videos, detections or arrays, with models that are loaded once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Pipeline:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Let go of the models."""
+        """Release the models."""
         self._models = Models(self.settings)
 
     def infer(
@@ -204,7 +204,7 @@ def read(path: str | Path) -> Pose3D | Detections:
 def infer_to_file(
     video: str | Path, out: str | Path | None, settings: InferSettings, run: Run, *, overwrite: bool = False
 ) -> Pose3D:
-    """What :func:`infer` does, with a run of the caller's own: models, progress, cache, provenance."""
+    """As :func:`infer`, for a caller who has a run: models, progress, cache, provenance."""
     if out is not None:
         check_pose_target(Path(out), overwrite)
     with _cache_of_nobody(run):
@@ -236,7 +236,7 @@ def detect_to_file(
         overwrite: replace ``out`` if it exists.
 
     Returns:
-        What the user should know, one sentence each.
+        Warnings for the user, one sentence each.
 
     Raises:
         As :func:`infer`.
@@ -262,7 +262,7 @@ def detect_to_file(
 
 @contextmanager
 def _cache_of_nobody(run: Run) -> Iterator[None]:
-    """Delete the cache of a video in which nobody is: there is nothing to go on with."""
+    """Delete the cache when nobody was found: there is nothing to resume."""
     try:
         yield
     except NobodyFoundError:

@@ -1,4 +1,4 @@
-"""A long video in chunks: people are detected chunk by chunk, then tracked and lifted over the whole video.
+"""Detection in chunks: a long video is detected chunk by chunk, then tracked and lifted as a whole.
 
 :func:`plan_chunks` cuts the time line between frames, :func:`detect_chunk` does one chunk anywhere (a :class:`Chunk`
 and its :class:`~vp3d_cli.io.detections.Detections` can be pickled), :func:`detect_in_chunks` does all and joins them.
@@ -30,7 +30,7 @@ from vp3d_cli.video.probe import read_frame_times
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a video in which people are detected on their own.
+    """A part of a video that is detected by itself.
 
     Attributes:
         video: file or folder of images.
@@ -56,7 +56,7 @@ class Chunk:
 
     @property
     def frame_range(self) -> FrameRange:
-        """The frames that the detector sees, those for warming up included."""
+        """The frames of the chunk, warm-up frames included."""
         every = self.settings.detect_every
         return FrameRange(self.video, self.warm_up_s, self.end_s, every, self.first, self.frames, self.sha256)
 
@@ -117,7 +117,7 @@ def plan_chunks(video: str | Path, settings: InferSettings, cache: Path | None =
 def detect_chunk(
     chunk: Chunk, report: Progress = no_progress, detector: Detector | None = None, *, resumed: bool = True
 ) -> Detections:
-    """Detect everyone in one chunk of a video, or take what an earlier run has kept of it.
+    """Detect everyone in one chunk of a video, or read its cache.
 
     Args:
         chunk: of :func:`plan_chunks`.
@@ -189,7 +189,7 @@ def detect_in_chunks(chunks: Sequence[Chunk], report: Progress, map_chunks: MapC
 
 
 def kept_note(chunks: Sequence[Chunk]) -> str:
-    """What to tell the user of a video that is not done: where detections of its chunks are; empty if nowhere."""
+    """Message for the user of an unfinished video: where the caches of its chunks are; empty if there are none."""
     for chunk in chunks:
         if chunk.cache is not None and is_cache_of(chunk.cache, chunk.frame_range):
             return (
@@ -200,5 +200,5 @@ def kept_note(chunks: Sequence[Chunk]) -> str:
 
 
 def _before(times: DoubleArray, index: int, start_s: float) -> float:
-    """A time between a frame and the one before it, where no rounding makes a frame change sides."""
+    """The time half way between a frame and the one before, safe from rounding."""
     return start_s if index == 0 else float(times[index - 1] + times[index]) / 2

@@ -26,12 +26,12 @@ Progress = Callable[[str, int, int | None], None]  # stage, frames done, frames 
 
 
 def no_progress(stage: str, done: int, total: int | None) -> None:
-    """Report to nobody."""
+    """Ignore progress reports."""
 
 
 @dataclass
 class _Batch:
-    """Frames that follow each other; the detector runs on some of them at once.
+    """A batch of consecutive frames; the detector runs on some of them in one call.
 
     Attributes:
         new_shot: whether its first frame begins a new camera shot.
@@ -53,7 +53,7 @@ class _Batch:
             self.detect_last()
 
     def detect_last(self) -> None:
-        """Have the detector run on the last frame."""
+        """Select the last frame for detection."""
         if self._last is not None:
             self.places.append(len(self.times) - 1)
             self.images.append(self._last)
@@ -61,7 +61,7 @@ class _Batch:
 
 
 def _batches(frames: Iterable[Frame], every: int, first: int, detector: Detector) -> Iterator[_Batch]:
-    """Divide frames into batches: as many images as the detector likes, of one shot, the last one of it included."""
+    """Group frames into batches of the detector's batch size, each within one camera shot."""
     shots, batch, begin_shot = CutDetector(), _Batch(), True
     for index, frame in enumerate(frames):
         if shots.update(frame.image):
@@ -80,7 +80,7 @@ def _batches(frames: Iterable[Frame], every: int, first: int, detector: Detector
 
 
 class _Record:
-    """What was detected so far; correct at any time, wherever Ctrl-C comes."""
+    """The detections so far; consistent at any time, also when Ctrl-C interrupts."""
 
     def __init__(self, detector: Detector, first: int, every: int, info: VideoInfo | None) -> None:
         self._detector, self._first, self._every, self._info = detector, first, every, info
@@ -113,7 +113,7 @@ class _Record:
         self.frames += len(batch.times)
 
     def detections(self, complete: bool) -> Detections:
-        """Everything up to the last batch that is whole."""
+        """The detections of all finished batches."""
         done, (at, state) = list(self._done), self._state
         starts, count = [], 0
         frames: list[Keypoints2D] = []
@@ -156,7 +156,7 @@ def detect_frames(
     checkpoint: Callable[[Detections, BaseException | None], None] = lambda detections, why: None,
     checkpoint_s: float = float("inf"),
 ) -> Detections:
-    """Run the detector over frames of one video, in order; a frame is dropped as soon as it was seen.
+    """Run the detector over the frames of one video, in order; frames are not kept.
 
     Args:
         frames: of the whole video or of a part, all of one size.
@@ -194,7 +194,7 @@ def detect_frames(
 
 
 def keypoints_from_file(reader: VideoReader, settings: InferSettings, report: Progress) -> Detections:
-    """Read keypoints from a file; the video gives the time of each frame, and is otherwise not looked at.
+    """Read keypoints from a file, in place of a detector; the video gives the time of each frame.
 
     The file covers the whole video; returned is the part that the settings ask for.
 
@@ -260,7 +260,7 @@ def _foreign_keypoints(reader: VideoReader, settings: InferSettings, report: Pro
 
 
 def _own_detections(reader: VideoReader, file: str, report: Progress) -> Detections:
-    """Detections that vp3d wrote, of this very video."""
+    """Detections that vp3d wrote for this video."""
     detections = read_detections(file)
     if detections.video_size_wh != reader.info.size_wh:
         made_for, has = ("x".join(map(str, wh)) for wh in (detections.video_size_wh, reader.info.size_wh))
@@ -293,7 +293,7 @@ def expected_frames(info: VideoInfo, settings: InferSettings) -> int | None:
 
 
 def _over_all_frames(track: Track2D, at: np.ndarray[Any, np.dtype[np.intp]]) -> Track2D:
-    """A track of the frames ``at`` as one of all; between them nothing is known."""
+    """A track over all frames from one over the frames ``at``; keypoints between them are missing."""
     own = at[track.frames]
     first, rows = int(own[0]), own - own[0]
     frames, joints = int(rows[-1]) + 1, track.skeleton.num_joints

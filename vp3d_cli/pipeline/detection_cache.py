@@ -1,4 +1,4 @@
-"""Interrupted runs: what was detected is kept in a detections file beside the result, and the next run goes on there.
+"""Cache of detections: an interrupted run keeps them in a file beside the result, and the next run resumes there.
 
 The cache is written now and then while the detector runs, when it fails or is stopped, and when all is detected until
 the result is written. It says which video, detector, weights and frames it belongs to, and is deleted with success.
@@ -37,23 +37,23 @@ _CHECKPOINT_S = 60.0  # so much work, or a tenth of all so far, is lost at most 
 
 
 def cache_path(out: str | Path) -> Path:
-    """Where detections are kept until ``out`` is written."""
+    """Path of the cache for the result ``out``."""
     return Path(f"{out}{SUFFIX}")
 
 
 def chunk_folder(cache: Path) -> Path:
-    """Where the detections of chunks are kept, beside the file ``cache`` for a video in one piece."""
+    """Folder of the caches of chunks, beside the cache of the whole video."""
     return cache.with_suffix("") if cache.suffix else cache.with_name(f"{cache.name}.chunks")
 
 
 def cache_files(cache: Path) -> list[Path]:
-    """All files in which detections are kept: ``cache`` itself, and those of chunks."""
+    """All cache files of a video: ``cache`` itself, and those of its chunks."""
     return [*([cache] if cache.is_file() else []), *sorted(chunk_folder(cache).glob("chunk-*.npz"))]
 
 
 @dataclass(frozen=True)
 class FrameRange:
-    """Frames that are detected in one go: those of a video, or of a chunk of it.
+    """A range of frames that one call of the detector loop covers: a video, or a chunk of it.
 
     Attributes:
         video: file or folder of images.
@@ -74,7 +74,7 @@ class FrameRange:
 
 
 class DetectionCache:
-    """The detections file of a range of frames, while the result is not written yet.
+    """The cache file of a range of frames.
 
     Args:
         path: of the file.
@@ -87,7 +87,7 @@ class DetectionCache:
         self._detector = {"name": detector.name, "sha256": detector.sha256}
 
     def load(self) -> Detections | None:
-        """What an earlier run has kept; None if there is none, or it is of other frames or another detector."""
+        """Detections of an earlier run; None if there are none, or they are of other frames or another detector."""
         if not self.path.is_file():
             return None
         try:
@@ -97,7 +97,7 @@ class DetectionCache:
         return kept if kept.progress is not None and kept.progress.get("key") == self._key() else None
 
     def save(self, detections: Detections, *, complete: bool) -> None:
-        """Keep what was detected, in place of what was kept before.
+        """Write the detections so far, in place of those before.
 
         Raises:
             OutputError: the file cannot be written.
@@ -125,7 +125,7 @@ def _key_of(frames: FrameRange) -> dict[str, Any]:
 
 
 def is_cache_of(path: Path, frames: FrameRange) -> bool:
-    """Whether a file has detections of these frames; whether of the same weights, only a loaded detector can tell."""
+    """Whether a file holds detections of these frames; its detector is not compared."""
     try:
         key = dict((read_detections(path).progress or {}).get("key", {}))
         key.pop("detector", None)
@@ -135,7 +135,7 @@ def is_cache_of(path: Path, frames: FrameRange) -> bool:
 
 
 def delete_cache(cache: Path | None) -> None:
-    """Delete what was kept, chunks included; that there is nothing is no matter."""
+    """Delete the cache files of a video and its chunks, if there are any."""
     if cache is None:
         return
     folder = chunk_folder(cache)
@@ -156,7 +156,7 @@ def detect_resumably(
     always: bool = False,
     resumed: bool = True,
 ) -> Detections:
-    """Run the detector over a video, from where an earlier run ended.
+    """Run the detector over a video, starting where an earlier run ended.
 
     Args:
         frames: what to detect people in.
@@ -242,7 +242,7 @@ def _detect(
 
 
 def _try_to_keep(cache: DetectionCache, found: Detections, *, complete: bool) -> list[str]:
-    """Write the cache; what to tell the user of it."""
+    """Write the cache; returns a message for the user."""
     try:
         cache.save(found, complete=complete)
     except (OutputError, OSError) as error:
@@ -254,7 +254,7 @@ def _try_to_keep(cache: DetectionCache, found: Detections, *, complete: bool) ->
 
 
 class _Replay:
-    """A detector that gives what is known of the first frames, and then goes on from its state after them."""
+    """A detector that returns cached detections of the first frames, and then continues from its saved state."""
 
     def __init__(self, detector: Detector, earlier: Detections, first: int, state: Mapping[str, Any]) -> None:
         self.name, self.sha256, self.batch_size = detector.name, detector.sha256, 1
@@ -274,7 +274,7 @@ class _Replay:
         return self._detector.detect(frames)
 
     def state(self) -> dict[str, Any] | None:
-        """The state of the detector; while known frames are replayed, that after them."""
+        """The state of the detector; during replay, the state after the cached frames."""
         if self._state is not None or not isinstance(self._detector, StatefulDetector):
             return self._state
         return self._detector.state()
@@ -290,20 +290,20 @@ class _Replay:
 
 
 def _warm_up(earlier: Detections) -> int:
-    """The frame from which to read again, so that detector and shot boundaries know what they knew."""
+    """The frame to resume at, early enough to restore the state of detector and shot detection."""
     times = earlier.frame_times_s
     warm = max([int(np.searchsorted(times, times[-1] - WARM_UP_S)), *earlier.shot_starts])
     return int(np.flatnonzero(earlier.detected[: warm + 1])[-1])
 
 
 def _resume_at_s(earlier: Detections, start_s: float) -> float:
-    """A time between the frame to begin with and the one before it, where no rounding makes a frame change sides."""
+    """The time to resume at: half way between that frame and the one before, safe from rounding."""
     first = _warm_up(earlier)
     return start_s if first == 0 else float(earlier.frame_times_s[first - 1] + earlier.frame_times_s[first]) / 2
 
 
 def _join(earlier: Detections, rest: Detections, first: int) -> Detections:
-    """What was detected before frame ``len(earlier)``, and from there on; ``rest`` begins at frame ``first``."""
+    """Join cached detections with new ones; ``rest`` begins at frame ``first`` and overlaps ``earlier``."""
     own = len(earlier) - first
     if len(rest) <= own:  # it failed again, before it got any further
         return earlier

@@ -28,8 +28,8 @@ from vp3d_cli.render.layouts import FrameRenderer, check_layout, check_pose_matc
 from vp3d_cli.render.scene3d import SceneStyle
 from vp3d_cli.types import Frame, FrameBGR, Track2D
 from vp3d_cli.video import VideoReader, VideoWriter
-from vp3d_cli.video.handover import InBackground
 from vp3d_cli.video.image_folder import ImageFolderWriter, check_image_folder
+from vp3d_cli.video.threads import BackgroundWorker
 
 _PREVIEW_FRAMES = 12
 _HEIGHT, _GIF_HEIGHT = 720, 288  # of a result, pixels
@@ -101,7 +101,7 @@ def render(
     with (
         _pictures(pose, video, layout, renderer, wanted) as pictures,
         writer,
-        InBackground(writer.write, ahead=_DRAWN_AHEAD) as encoding,
+        BackgroundWorker(writer.write, ahead=_DRAWN_AHEAD) as encoding,
     ):
         for done, (index, image) in enumerate(pictures, start=1):
             without_footage += image is None
@@ -203,7 +203,7 @@ def preview(
     overwrite: bool = False,
     models: Models | None = None,
 ) -> Path:
-    """Draw one PNG with frames of the video in which everyone carries their number, to choose people by.
+    """Draw a contact sheet (PNG): frames of the video in which each person has their number.
 
     Args:
         video, settings, progress, overwrite, models: as for :func:`vp3d_cli.pipeline.api.infer`.
@@ -230,7 +230,7 @@ def preview(
 
 
 def _numbered(track: Track2D, frame: int) -> list[NumberedPerson]:
-    """The person, if the detector saw them in a frame."""
+    """The person with number and box, if detected in this frame."""
     row = frame - track.first
     if not (0 <= row < len(track) and track.present[row]):
         return []

@@ -27,13 +27,14 @@ from vp3d_cli.pipeline.settings import InferSettings
 from vp3d_cli.pose import Person3D, Pose3D
 from vp3d_cli.preprocess import MAX_GAP_S, fill_gaps, resample, smooth, smooth_joints, uniform_times
 from vp3d_cli.refine.bone_lengths import refine_bone_lengths
+from vp3d_cli.refine.confidence import guessed_parts, joint_confidence
 from vp3d_cli.refine.floor import AssumedHeight
 from vp3d_cli.refine.reprojection import refine_reprojection
 from vp3d_cli.refine.rig import add_rigs
-from vp3d_cli.refine.shots import to_world_by_shot
 from vp3d_cli.refine.trajectory import fit_trajectory, smooth_trajectory
+from vp3d_cli.refine.world import to_world_by_shot
 from vp3d_cli.skeletons import COCO17, H36M17, LIMB_JOINTS, Skeleton
-from vp3d_cli.track import select_in_roi, select_people
+from vp3d_cli.track import select_in_roi, select_people, split_partial
 from vp3d_cli.types import DoubleArray, FloatArray, Track2D
 from vp3d_cli.video import VideoReader
 
@@ -81,7 +82,7 @@ def lift_detections(detections: Detections, settings: InferSettings, run: Run, s
     started = time.perf_counter() if started is None else started
     times, size_wh = detections.frame_times_s, detections.video_size_wh
     intrinsics = settings.camera(size_wh).as_tuple()
-    tracks = track_and_select(detections, settings)
+    tracks, notes = track_liftable(detections, settings)
     check_skeleton(tracks[0].skeleton)
 
     motions: list[Motion] = []
@@ -103,20 +104,49 @@ def lift_detections(detections: Detections, settings: InferSettings, run: Run, s
         joint_names_2d=tracks[0].skeleton.joints,
     )
     pose = add_rigs(pose)
+    guessed = [sentence for motion in motions for sentence in guessed_parts(motion.track)]
+    detections = dataclasses.replace(detections, warnings=(*detections.warnings, *notes, *guessed))
     seconds = time.perf_counter() - started
     return dataclasses.replace(pose, provenance=provenance_of_pose(detections, settings, run, seconds))
 
 
 def track_and_select(detections: Detections, settings: InferSettings) -> list[Track2D]:
     """Stage 2: one track for every person, and of those the people whom the settings ask for."""
-    tracks, size_wh = tracks_of(detections), detections.video_size_wh
+    return _selected(tracks_of(detections), detections, settings)[: settings.max_people]
+
+
+def track_liftable(detections: Detections, settings: InferSettings) -> tuple[list[Track2D], list[str]]:
+    """The people of :func:`track_and_select` whose torso is seen, and what the user should know about the others.
+
+    A person asked for by number and, with ``keep_partial``, everyone is lifted.
+
+    Raises:
+        NobodyFoundError: nobody was found, nobody whom the settings ask for, or nobody with a visible torso.
+    """
+    tracks = tracks_of(detections)
+    whole, partial = split_partial(tracks)
+    asked_for = settings.person is not None and settings.person.strip().isdigit()
+    if settings.keep_partial or asked_for or not partial:
+        return _selected(tracks, detections, settings)[: settings.max_people], []
+    if not whole:
+        raise NobodyFoundError(
+            f"{detections.video or 'keypoints'}: only parts of people were seen, never a shoulder and a hip for long; "
+            "--keep-partial lifts them all the same"
+        )
+    numbers = ", ".join(str(track.person_id) for track in partial)
+    note = f"not lifted, because their torso is hardly seen: {numbers} (--keep-partial lifts them too)"
+    return _selected(whole, detections, settings)[: settings.max_people], [note]
+
+
+def _selected(tracks: list[Track2D], detections: Detections, settings: InferSettings) -> list[Track2D]:
+    """Of some tracks those that are in the region and are the person asked for."""
     if not tracks:
         raise NobodyFoundError(f"{detections.video}: nobody was found in {len(detections)} frames")
     if settings.roi is not None:
         tracks = select_in_roi(tracks, settings.roi)
     if settings.person is not None:
-        tracks = select_people(tracks, settings.person, size_wh)
-    return tracks[: settings.max_people]
+        tracks = select_people(tracks, settings.person, detections.video_size_wh)
+    return tracks
 
 
 class Motion(NamedTuple):
@@ -193,7 +223,13 @@ def place_in_world(
         heights=heights,
     )
     return tuple(
-        Person3D(motion.track, motion.joints * scale[:, None, None], motion.root * scale[:, None], joints)
+        Person3D(
+            motion.track,
+            motion.joints * scale[:, None, None],
+            motion.root * scale[:, None],
+            joints,
+            confidence=np.where(np.isfinite(joints).all(axis=-1), joint_confidence(motion.track), np.float32(0)),
+        )
         for motion, joints, scale in zip(motions, placed, scales, strict=True)
     )
 

@@ -1,4 +1,4 @@
-"""What one run of the pipeline has besides video and settings: models, progress, cache, provenance."""
+"""One run of the pipeline: its models, progress report, cache and provenance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vp3d_cli.plugins import LIFTERS
 
 
 class Models:
-    """Detector, lifter and trajectory model; serves one video at a time.
+    """The models of a run: detector, lifter and trajectory model, each loaded on first use.
 
     Args:
         settings: which models, on which device.
@@ -32,12 +32,12 @@ class Models:
 
     @cached_property
     def detector(self) -> Detector:
-        """Finds people; raises what :func:`vp3d_cli.detect.base.load_detector` does."""
+        """The detector; raises what :func:`vp3d_cli.detect.base.load_detector` does."""
         return load_detector(self._settings.detector, self._settings.device)
 
     @cached_property
     def lifter(self) -> Lifter:
-        """Lifts keypoints to 3D; raises what :func:`vp3d_cli.lift.lifter.load_lifter` does."""
+        """The lifter; raises what :func:`vp3d_cli.lift.lifter.load_lifter` does."""
         name, device = self._settings.lifter, self._settings.device
         if name in LIFTERS:
             found: Lifter = LIFTERS.get(name).load(device)
@@ -46,14 +46,14 @@ class Models:
 
     @cached_property
     def trajectory(self) -> Lifter | None:
-        """Estimates the root's path, if the settings name a model for it."""
+        """The root trajectory model; None if the settings name none."""
         name = self._settings.trajectory
         return None if name is None else load_lifter(name, self._settings.device, "trajectory")
 
 
 @dataclass
 class Run:
-    """What one run has besides video and settings.
+    """One run of the pipeline, apart from its video and settings.
 
     Attributes:
         models: of the settings.
@@ -74,12 +74,12 @@ class Run:
 
 
 def fingerprint_of(video: str) -> dict[str, Any]:
-    """Size, modification time and sha256 of a video, by which it is known again; empty where there is none."""
+    """Size, modification time and sha256 of a video, which identify it; empty where there is no file."""
     return fingerprint(Path(video)) if video and Path(video).exists() else {}
 
 
 def provenance_of(detections: Detections, settings: InferSettings, run: Run) -> dict[str, Any]:
-    """Where keypoints come from: version, video with its sha256, detector with its sha256, settings, warnings."""
+    """Provenance of keypoints: version, video with its sha256, detector with its sha256, settings, warnings."""
     video = detections.video
     return {
         "version": version("vp3d"),
@@ -93,7 +93,7 @@ def provenance_of(detections: Detections, settings: InferSettings, run: Run) -> 
 
 
 def provenance_of_pose(detections: Detections, settings: InferSettings, run: Run, seconds: float) -> dict[str, Any]:
-    """Where a pose comes from: that of its keypoints, lifters with their sha256, assumptions, timing."""
+    """Provenance of a pose: that of its keypoints, lifters with their sha256, assumptions, timing."""
     seconds += run.provenance.get("earlier_seconds", 0.0)
     models = {"lifter": run.models.lifter, "trajectory": run.models.trajectory}
     return {

@@ -1,4 +1,4 @@
-"""What a user may choose when a video is turned into motion."""
+"""Inference settings: what a user may choose."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def naming(text: str, name: Callable[[str], str]) -> str:
 
 @dataclass(frozen=True)
 class InferSettings:
-    """What a user may choose.
+    """Settings of inference.
 
     Attributes:
         detector, lifter: names in their registries, or the path of a lifter file.
@@ -49,6 +49,7 @@ class InferSettings:
         max_people: keep the main people only; None for all.
         person: one person: their number, or ``largest``, ``central`` or ``longest``.
         roi: left, top, width, height in pixels: only people who are mostly in there.
+        keep_partial: also lift people of whom a shoulder and a hip are hardly ever seen, such as heads behind a wall.
         start_s, end_s: part of the video, seconds of its own time.
         intrinsics: fx, fy, cx, cy in pixels; wins over ``fov_deg``.
         fov_deg: field of view along the longer side; None takes 60 degrees.
@@ -77,6 +78,7 @@ class InferSettings:
     max_people: int | None = None
     person: str | None = None
     roi: tuple[float, float, float, float] | None = None
+    keep_partial: bool = False
     start_s: float = 0.0
     end_s: float | None = None
     intrinsics: tuple[float, float, float, float] | None = None
@@ -119,13 +121,13 @@ class InferSettings:
         return Intrinsics.from_fov(DEFAULT_FOV_DEG if self.fov_deg is None else self.fov_deg, size_wh)
 
     def height_of(self, person: int, main: int | None = None) -> tuple[float, bool]:
-        """Body height of a person in metres, and whether the user gave it; ``main`` numbers the main person."""
+        """Body height of a person in metres, and whether the user gave it; ``main`` is the main person's number."""
         if isinstance(self.height_m, Mapping):
             return self.height_m.get(person, USUAL_HEIGHT_M), person in self.height_m
         return self.height_m or USUAL_HEIGHT_M, self.height_m is not None and person == main
 
     def assumptions(self) -> dict[str, Any]:
-        """What is taken for granted because the user did not say; recorded in the result."""
+        """Assumed values that the user did not give; recorded in the result."""
         height = USUAL_HEIGHT_M if self.height_m is None else self.height_m
         assumed: dict[str, Any] = {"height_m": height, "camera": "does not move"}
         if self.intrinsics is None:

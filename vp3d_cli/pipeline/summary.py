@@ -1,4 +1,4 @@
-"""Facts of a pose that fit on a screen."""
+"""Summary of a pose: people, frames and speed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Summary:
 
 
 def summarize(pose: Pose3D) -> Summary:
-    """Facts of a pose that fit on a screen."""
+    """Summary of a pose: people, frames and speed."""
     times = pose.frame_times_s
     period = float(np.median(np.diff(times))) if len(times) > 1 else 1.0 / pose.fps
     people = []

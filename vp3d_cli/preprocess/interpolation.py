@@ -75,7 +75,8 @@ def fill_gaps(track: Track2D, times_s: NDArray[np.floating], *, max_gap_s: float
     - A keypoint that is missing, dropped or below ``LOW_CONFIDENCE`` is filled. A spline interpolates its position
       relative to the parent joint (trunk and head: relative to the body), so that a hidden wrist moves with its arm.
       In long gaps the spline follows the detections of low confidence.
-    - Filled keypoints have ``observed`` False. Their confidence falls with the time to the nearest reliable keypoint.
+    - Filled keypoints, and those below ``LOW_CONFIDENCE``, have ``observed`` False: they were not seen.
+      The confidence of filled ones falls with the time to the nearest reliable keypoint.
     - A joint that is never reliable while the person is in view (legs behind a table) stays as detected.
     - Absences of the whole person up to ``max_gap_s`` are filled. In longer ones, and before the first and after the
       last frame of the person, all keypoints are NaN with confidence 0.
@@ -111,7 +112,7 @@ def fill_gaps(track: Track2D, times_s: NDArray[np.floating], *, max_gap_s: float
     keypoints[corrected.jumps] = np.nan
     scores[corrected.jumps] = 0.0
     filled = _fill(keypoints, scores, times, in_view, track.skeleton)
-    observed = ~filled & np.isfinite(keypoints).all(axis=-1)
+    observed = ~filled & np.isfinite(keypoints).all(axis=-1) & (scores >= LOW_CONFIDENCE)
     return _result(track, keypoints, scores, observed)
 
 

@@ -37,7 +37,7 @@ _STEP_SD_M = 0.03  # variation of the ankle height during contact
 # Each person adds an unknown plane height to the fit; this limit bounds the cost.
 _MOST_WALKERS = 50
 _DEPTH_SD = 0.04  # relative error of the distance of a footprint
-_PLANE_SD = 0.1  # of the height of a person's plane relative to the common floor: body height and scale
+_PLANE_SD = 0.15  # of the height of a person's plane relative to the common floor: body height and scale
 _OTHER_LEVEL = 6.0  # cost of a person on another level than the common floor
 # Pitches from which the fit starts, radians from the body axes: far from the optimum people on one floor look like
 # people on different levels, whom the robust loss ignores.

@@ -24,6 +24,7 @@ _OTHER_RADIUS_M = 0.035
 HEAD_RADIUS_M = 0.105
 _HEAD_BONE = ("neck", "head")  # drawn as a head, not as a limb
 _MIN_RADIUS_PX = 1.6
+_GUESSED, _FADE = 0.2, 0.72  # confidence below which a joint was not seen, and the share of white in its limbs
 
 # Light comes from the upper left: limbs get lighter in that direction, layer by layer.
 _LIGHT_PX = np.array([-0.36, -0.50])
@@ -83,8 +84,11 @@ class Figure:
             if names[a] in ("hip", "thorax") and not joint_names[a].startswith(("left_", "right_")):
                 self._radii[i, 0] = min(self._radii[i, 0], radii[b])
 
-    def limbs(self, joints: Array) -> Limbs:
-        """Limbs of a body with joints (J, 3) in world space, without limbs that have a NaN end."""
+    def limbs(self, joints: Array, confidence: Array | None = None) -> Limbs:
+        """Limbs of a body with joints (J, 3) in world space, without limbs that have a NaN end.
+
+        Limbs with an end below ``_GUESSED`` in ``confidence`` (J,) are faded: they were not seen.
+        """
         ends = joints[self._bones].astype(np.float64)
         radii = self._radii
         if self._is_head.any():
@@ -95,7 +99,8 @@ class Figure:
             radii[self._is_head] = HEAD_RADIUS_M * np.array([0.86, 1.0])
             ends[self._is_head] = np.stack([low + (high - low) * inset * 0.9, high - (high - low) * inset], axis=1)
         seen = np.flatnonzero(np.isfinite(ends).all(axis=(1, 2)))
-        colors = tuple(self._colors[i] for i in seen.tolist())
+        faded = np.zeros(len(ends), bool) if confidence is None else confidence[self._bones].min(axis=1) < _GUESSED
+        colors = tuple(mix(self._colors[i], WHITE, _FADE) if faded[i] else self._colors[i] for i in seen.tolist())
         return Limbs(ends[seen], radii[seen], colors)
 
 

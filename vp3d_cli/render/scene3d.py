@@ -48,7 +48,10 @@ class SceneStyle:
 
 @dataclass(frozen=True)
 class _Actor:
-    """Someone in the scene: t frames from ``first`` on, with joints (t, J, 3) in world space, metres."""
+    """Someone in the scene: t frames from ``first`` on, with joints (t, J, 3) in world space, metres.
+
+    ``confidence`` is (t, J), or None if not known.
+    """
 
     first: int
     joints: FloatArray
@@ -56,11 +59,17 @@ class _Actor:
     color_id: int
     badge: str
     head: tuple[int, ...]
+    confidence: FloatArray | None = None
 
     def at(self, frame: int) -> FloatArray:
         """Joints (J, 3) at a frame of the pose, or (0, 3) where out of view."""
         row = frame - self.first
         return self.joints[row] if 0 <= row < len(self.joints) else np.zeros((0, 3), np.float32)
+
+    def limbs(self, frame: int) -> Limbs:
+        """Limbs at a frame in which the person is in view."""
+        confidence = None if self.confidence is None else self.confidence[frame - self.first]
+        return self.figure.limbs(self.at(frame), confidence)
 
 
 class Scene3D:
@@ -114,7 +123,7 @@ class Scene3D:
         present = [actor for actor in self._actors if np.isfinite(actor.at(frame)).any()]
         if self._style.trail_s > 0:
             self._draw_trails(image, view, frame, present)
-        bodies = [actor.figure.limbs(actor.at(frame)) for actor in present]
+        bodies = [actor.limbs(frame) for actor in present]
         if bodies:
             ends = np.concatenate([body.ends for body in bodies])
             draw_shadows(image, view, ends, np.concatenate([body.radii for body in bodies]))
@@ -184,9 +193,8 @@ def half_frame_s(pose: Pose3D) -> float:
 
 def _actor(pose: Pose3D, person: Person3D) -> _Actor:
     figure = Figure(person.id, pose.joint_names_3d, pose.parents_3d)
-    return _Actor(
-        person.track.first, person.joints_world, figure, person.id, str(person.id), _head_joints(pose.joint_names_3d)
-    )
+    head = _head_joints(pose.joint_names_3d)
+    return _Actor(person.track.first, person.joints_world, figure, person.id, str(person.id), head, person.confidence)
 
 
 def _compared_actors(compare: Pose3D, pose: Pose3D, people: Sequence[Person3D]) -> list[_Actor]:
@@ -196,11 +204,16 @@ def _compared_actors(compare: Pose3D, pose: Pose3D, people: Sequence[Person3D]) 
     for person in people:
         rows = [None if frame is None else person.row_of(frame) for frame in frames]
         joints = np.full((len(rows), *person.joints_world.shape[1:]), np.nan, np.float32)
-        there = [i for i, row in enumerate(rows) if row is not None]
-        joints[there] = person.joints_world[[row for row in rows if row is not None]]
+        there, known = [i for i, row in enumerate(rows) if row is not None], [row for row in rows if row is not None]
+        joints[there] = person.joints_world[known]
+        confidence = None
+        if person.confidence is not None:
+            confidence = np.zeros(joints.shape[:2], np.float32)
+            confidence[there] = person.confidence[known]
         color_id = person.id + _COMPARED_COLORS
         figure = Figure(color_id, compare.joint_names_3d, compare.parents_3d)
-        actors.append(_Actor(0, joints, figure, color_id, f"{person.id}b", _head_joints(compare.joint_names_3d)))
+        head = _head_joints(compare.joint_names_3d)
+        actors.append(_Actor(0, joints, figure, color_id, f"{person.id}b", head, confidence))
     return actors
 
 

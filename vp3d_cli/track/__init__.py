@@ -4,8 +4,8 @@
 ``select_in_roi`` select from its result.
 """
 
-from vp3d_cli.track.selection import select_in_roi, select_people
+from vp3d_cli.track.selection import select_in_roi, select_people, split_partial
 from vp3d_cli.track.shot_boundaries import CutDetector
 from vp3d_cli.track.tracker import track_people
 
-__all__ = ["CutDetector", "select_in_roi", "select_people", "track_people"]
+__all__ = ["CutDetector", "select_in_roi", "select_people", "split_partial", "track_people"]

@@ -1,4 +1,4 @@
-"""Selection of tracked people: the options --person and --roi."""
+"""Selection of tracked people: the options --person, --roi and --keep-partial."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vp3d_cli.errors import ConfigError, NobodyFoundError
+from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray, Track2D
+
+# A person is lifted if a shoulder and a hip are seen in this share of the frames in which they are detected; without a
+# torso nothing tells where the body is and how it turns.
+_LEAST_TORSO_SHARE = 0.25
+_SEEN = 0.2  # confidence of a keypoint that was seen
+_SHOULDERS = [COCO17.index("left_shoulder"), COCO17.index("right_shoulder")]
+_HIPS = [COCO17.index("left_hip"), COCO17.index("right_hip")]
 
 
 def select_people(tracks: Sequence[Track2D], which: int | str, size_wh: tuple[int, int]) -> list[Track2D]:
@@ -66,6 +74,22 @@ def select_in_roi(tracks: Sequence[Track2D], roi_xywh: tuple[float, float, float
             f"nobody is in the region x={x:g} y={y:g} w={width:g} h={height:g} for most of their time"
         )
     return kept
+
+
+def torso_share(track: Track2D) -> float:
+    """Share of the frames in which a person is detected that show a shoulder and a hip."""
+    body = track.in_skeleton(COCO17)
+    seen = np.all(np.isfinite(body.keypoints), axis=2) & (body.scores >= _SEEN)
+    detected = np.any(np.isfinite(track.keypoints), axis=(1, 2))
+    torso = np.any(seen[:, _SHOULDERS], axis=1) & np.any(seen[:, _HIPS], axis=1)
+    return float(np.mean(torso[detected])) if detected.any() else 0.0
+
+
+def split_partial(tracks: Sequence[Track2D]) -> tuple[list[Track2D], list[Track2D]]:
+    """People whose torso is seen often enough to lift them, and those of whom only parts are seen."""
+    is_whole = [torso_share(track) >= _LEAST_TORSO_SHARE for track in tracks]
+    whole, partial = ([t for t, flag in zip(tracks, is_whole, strict=True) if flag is kind] for kind in (True, False))
+    return whole, partial
 
 
 def _middles(track: Track2D) -> DoubleArray:

@@ -27,7 +27,8 @@ class CutDetector:
     """Detects hard cuts: frames that begin a new camera shot.
 
     It must get every frame in order. Dissolves and fades do not count as cuts, nor does a jump in time within one
-    camera view, where the background stays.
+    camera view, where the background stays. Frames of one colour (a flash, a dropped or black frame) are passed over:
+    the frame after them is compared with the one before.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,8 @@ class CutDetector:
             Whether this frame begins a new shot; False for the first frame.
         """
         now = _thumbnail(image)
+        if not now.any():
+            return False
         last, self._last = self._last, now
         if last is None:
             return False

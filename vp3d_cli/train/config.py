@@ -156,14 +156,15 @@ class LoopConfig:
     """``[train]``: training loop, optimizer and batches.
 
     Attributes:
-        steps: optimizer steps in all, unless ``epochs`` is set.
+        steps: optimizer steps in all, unless ``epochs`` or ``minutes`` is set.
+        minutes: training time with validation, instead of ``steps`` and ``epochs``; the schedule follows it. 0: off.
         epochs: passes over a data set; generated data has no epochs and is trained on for ``steps``.
         batch: windows per step; in semi-supervised training, half of them are unlabelled.
         outputs: output frames per window.
         stride: frames from one output to the next. 1 runs the dilated form. More (a product of the first widths of a
             temporal model) makes the outputs less similar and skips computation that no output needs.
         learning_rate, warmup_steps, decay_share: linear warm-up, constant, then linear decay to zero over the last
-            ``decay_share`` of the steps.
+            ``decay_share`` of the steps or minutes.
         epoch_decay: additional factor of the learning rate after every epoch.
         optimizer: ``muon`` (with AdamW for all but hidden matrices), ``adamw``, or ``adam-amsgrad`` (the paper's).
         weight_decay: weight decay of Muon and AdamW.
@@ -181,6 +182,7 @@ class LoopConfig:
     """
 
     steps: int = 20000
+    minutes: float = 0.0
     epochs: int = 0
     batch: int = 1024
     outputs: int = 1
@@ -205,7 +207,7 @@ class LoopConfig:
     def __post_init__(self) -> None:
         least = {
             **dict.fromkeys(("steps", "batch", "outputs", "stride", "pool", "reuse", "validation_windows"), 1),
-            **dict.fromkeys(("epochs", "validate_every", "warmup_steps"), 0),
+            **dict.fromkeys(("minutes", "epochs", "validate_every", "warmup_steps"), 0),
         }
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
@@ -282,9 +284,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_config(
-    path: Path | None,
-    overrides: Mapping[str, Any] | None = None,
-    on_note: Callable[[str], None] | None = None,
+    path: Path | None, overrides: Mapping[str, Any] | None = None, on_note: Callable[[str], None] | None = None
 ) -> TrainConfig:
     """Read a TOML file and apply overrides.
 

@@ -62,6 +62,7 @@ def train(
     on_step: Callable[[int, int, float], None] | None = None,
     on_validation: Callable[[dict[str, float]], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> TrainResult:
     """Train a lifter.
 
@@ -69,12 +70,13 @@ def train(
         config: configuration of the run.
         out: folder for ``best.safetensors``, ``last.safetensors``, ``state.pt`` and ``log.csv``.
         device: ``cpu`` or ``cuda``.
-        resume: continue from ``state.pt``; the result is that of an uninterrupted run.
+        resume: continue from ``state.pt``; the result is that of an uninterrupted run, unless runs end after minutes.
         start_from: lifter file whose weights a new run starts from, see
             :func:`vp3d_cli.train.networks.initialize_from`.
-        on_step: called with (step, steps, loss).
+        on_step: called with (step, steps, loss); ``steps`` is an estimate if the run ends after minutes.
         on_validation: called with each row of the log.
         on_note: called with each remark about the data, one sentence each.
+        clock: time in seconds, from any start.
 
     Raises:
         ConfigError, InputError: the configuration or the data are unusable.
@@ -88,22 +90,22 @@ def train(
     if on_note is not None:
         for note in data.notes:
             on_note(note)
-    run = _Run(config, data, out, device)
+    run = _Run(config, data, out, device, clock)
     run.initialize(state, start_from)
     with stop_requested() as stopped, _out_of_memory(config.train):
-        while run.step < run.schedule.steps and not stopped():
+        while not run.finished and not stopped():
             batch, unlabelled = run.draw_batch()
             loss = run.update(batch, unlabelled)
             run.update_average(batch, unlabelled)
             if on_step is not None:
-                on_step(run.step, run.schedule.steps, loss)
-            if run.schedule.validates(run.step):
+                on_step(run.step, run.schedule.steps_in_all(run.step, run.used_s), loss)
+            if run.schedule.validates(run.step, run.used_s):
                 row = run.validate_and_save()
                 if on_validation is not None:
                     on_validation(row)
         if stopped():
             run.save()
-    return TrainResult(run.best_path, run.last_path, run.log_path, run.best, run.step >= run.schedule.steps)
+    return TrainResult(run.best_path, run.last_path, run.log_path, run.best, run.finished)
 
 
 class _Run:
@@ -111,6 +113,7 @@ class _Run:
 
     Attributes:
         step: steps that are done.
+        used_s: seconds of training and validation after the last step, with those before an interruption.
         best: lowest score of any validation.
         schedule: number of steps, learning rate and validation steps.
         best_path, last_path, log_path: see :class:`TrainResult`.
@@ -118,13 +121,16 @@ class _Run:
 
     schedule: Schedule
 
-    def __init__(self, config: TrainConfig, data: TrainingData, out: Path, device: str) -> None:
+    def __init__(
+        self, config: TrainConfig, data: TrainingData, out: Path, device: str, clock: Callable[[], float]
+    ) -> None:
         self._config, self._loop, self._data, self._out, self._device = config, config.train, data, out, device
         self._dtype = torch.float64 if self._loop.precision == "float64" else torch.float32
         self._autocast = _uses_bfloat16(self._loop, device)
         self.best_path, self.last_path = out / "best.safetensors", out / "last.safetensors"
         self.log_path = out / "log.csv"
-        self.step, self.best = 0, float("inf")
+        self.step, self.best, self.used_s = 0, float("inf"), 0.0
+        self._clock = clock
         self._loss_sum, self._loss_count, self._data_s = 0.0, 0, 0.0
 
     def initialize(self, state: Mapping[str, Any] | None, start_from: Path | None) -> None:
@@ -141,7 +147,7 @@ class _Run:
             self._model.load_state_dict(state["model"])
             self._average.load_state_dict(state["average"])
             self._optimizer.load_state_dict(state["optimizer"])
-            self.step, self.best = state["step"], state["best"]
+            self.step, self.best, self.used_s = state["step"], state["best"], state.get("seconds", 0.0)
         self._out.mkdir(parents=True, exist_ok=True)
         net: Any = self._model.config
         with _out_of_memory(self._loop):
@@ -149,21 +155,32 @@ class _Run:
         self.schedule = Schedule.of(self._config, self._sources.labelled.epoch)
         if state is not None:
             torch.set_rng_state(state["rng"])
-        self._started = time.perf_counter()
+        self._started, self._used_before_s = self._clock(), self.used_s
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or all minutes are over."""
+        return self.schedule.progress(self.step, self.used_s) >= 1
+
+    def _measure_time(self) -> float:
+        """Return the seconds since this process started training, and update :attr:`used_s`."""
+        seconds = self._clock() - self._started
+        self.used_s = self._used_before_s + seconds
+        return seconds
 
     def draw_batch(self) -> tuple[Batch, UnlabelledBatch | None]:
         """Draw the labelled windows of a step and, after the warm-up, the unlabelled ones."""
-        before = time.perf_counter()
+        before = self._clock()
         batch = to_precision(self._sources.labelled.batch(self.step), self._dtype)
         unlabelled = None
         if self._sources.unlabelled is not None and self.step >= self.schedule.warmup:
             unlabelled = to_precision(self._sources.unlabelled.batch(self.step), self._dtype)
-        self._data_s += time.perf_counter() - before
+        self._data_s += self._clock() - before
         return batch, unlabelled
 
     def update(self, batch: Batch, unlabelled: UnlabelledBatch | None) -> float:
         """Update the weights from a batch and return its loss."""
-        self.schedule.prepare(self._optimizer, self._model, self.step)
+        self.schedule.prepare(self._optimizer, self._model, self.step, self.used_s)
         self._model.train()
         loss = self._objective.loss(self._model, batch, unlabelled, self._autocast)
         if not torch.isfinite(loss):
@@ -173,6 +190,7 @@ class _Run:
         self._optimizer.step()
         self.step += 1
         self._loss_sum, self._loss_count = self._loss_sum + loss.item(), self._loss_count + 1
+        self._measure_time()
         return loss.item()
 
     def update_average(self, batch: Batch, unlabelled: UnlabelledBatch | None) -> None:
@@ -186,8 +204,8 @@ class _Run:
         """Validate the averaged weights, save everything, and return the row of the log."""
         errors = self._objective.validate(self._average, self._labelled_validation(), self._unlabelled_validation())
         row = {"step": float(self.step), "loss": self._loss_sum / self._loss_count, **errors}
-        row["seconds"] = time.perf_counter() - self._started
-        row["data_share"] = self._data_s / row["seconds"]
+        row["data_share"] = self._data_s / self._measure_time()
+        row["seconds"] = self.used_s
         append_row(self.log_path, row)
         improved = row["score"] < self.best
         self.best = min(self.best, row["score"])
@@ -216,6 +234,7 @@ class _Run:
             "rng": torch.get_rng_state(),
             "step": self.step,
             "best": self.best,
+            "seconds": self.used_s,
             **self._sources.labelled.state(),
         }
         write_state(self._out / "state.pt", state)
@@ -257,10 +276,10 @@ def _read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
         raise TrainingError(
             f"{path} has state version {state.get('version')}, this vp3d reads {STATE_VERSION}; start a new run"
         )
-    # Parsed, so that options which older versions did not have take their defaults. The number of steps may change: a
-    # run may be ended sooner or later than planned.
+    # Parsed, so that options which older versions did not have take their defaults. The length may change: a run may
+    # be ended sooner or later than planned.
     before, now = parse_config(state["config"], str(path)).as_dict(), config.as_dict()
-    for name in ("steps", "epochs"):
+    for name in ("steps", "epochs", "minutes"):
         before["train"][name] = now["train"][name]
     if before != now:
         changed = [k for k, v in now.items() if before.get(k) != v]

@@ -171,11 +171,13 @@ def _parts(values: Tensor, parts: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Number of steps, learning rates and validation steps of a run.
+    """Length, learning rates and validation steps of a run, which ends after a number of steps or minutes.
+
+    Methods that take ``used_s``, the seconds of training so far, need it for a run that ends after minutes.
 
     Attributes:
         loop: configuration of the loop.
-        steps: optimizer steps in all.
+        steps: optimizer steps in all; the step at which a run of minutes would end is unknown.
         windows: labelled windows in an epoch; None for generated data.
         batch: labelled windows in a step.
         warmup: steps without unlabelled windows.
@@ -201,29 +203,44 @@ class Schedule:
         """Return the epoch in which a step starts."""
         return 0 if self.windows is None else step * self.batch // self.windows
 
-    def validates(self, step: int) -> bool:
+    def progress(self, step: int, used_s: float = 0.0) -> float:
+        """Return the share of the steps or minutes that is done, from 0; 1 or more at the end."""
+        return used_s / (60 * self.loop.minutes) if self.loop.minutes else step / self.steps
+
+    def steps_in_all(self, step: int, used_s: float = 0.0) -> int:
+        """Return the number of steps at the end, which is an estimate in a run that ends after minutes."""
+        if not self.loop.minutes:
+            return self.steps
+        done = self.progress(step, used_s)
+        return max(step, round(step / done)) if 0 < done < 1 else step
+
+    def validates(self, step: int, used_s: float = 0.0) -> bool:
         """Return whether the run validates after so many steps."""
-        if step == self.steps:
+        if self.progress(step, used_s) >= 1:
             return True
         if self.loop.validate_every:
             return step % self.loop.validate_every == 0
         return self.epoch(step) > self.epoch(step - 1)
 
-    def learning_rate(self, step: int) -> float:
+    def learning_rate(self, step: int, used_s: float = 0.0) -> float:
         """Return the learning rate of a step, with warm-up, linear decay and epoch decay."""
         loop = self.loop
         rising = min(1.0, (step + 1) / max(loop.warmup_steps, 1))
         falling = min(1.0, (self.steps - step) / max(loop.decay_share * self.steps, 1))
+        if loop.minutes:
+            left = max(0.0, 1 - self.progress(step, used_s))
+            falling = min(1.0, left / max(loop.decay_share, 1e-9))
         return float(loop.learning_rate * min(rising, falling) * loop.epoch_decay ** self.epoch(step))
 
-    def prepare(self, optimizer: TrainingOptimizer, model: nn.Module, step: int) -> None:
+    def prepare(self, optimizer: TrainingOptimizer, model: nn.Module, step: int, used_s: float = 0.0) -> None:
         """Set the learning rate, and the momentum of every batch norm, for a step."""
         for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+            group["lr"] = self.learning_rate(step, used_s)
         first, last = self.loop.batch_norm_momentum
+        progress = min(self.progress(step, used_s), 1.0)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d):
-                module.momentum = first * (last / first) ** (step / self.steps)
+                module.momentum = first * (last / first) ** progress
 
 
 @torch.no_grad()

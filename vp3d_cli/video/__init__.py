@@ -1,7 +1,7 @@
 """Videos in and out: facts of a file, its frames with their true times, and encoding.
 
 Read ``reader.py`` first. ``probe.py`` reads what a file says of itself and ``packets.py`` which frames it has,
-``decode.py`` decodes (OpenCV, an ffmpeg pipe, or a folder of ``images.py``), ``handover.py`` is the queue between
+``decode.py`` decodes (OpenCV, an ffmpeg pipe, or a folder of ``images.py``), ``threads.py`` has the queue between
 threads, ``writer.py`` and ``encoder.py`` encode, ``ffmpeg.py`` finds and runs ffmpeg.
 """
 

@@ -77,8 +77,8 @@ class Encoder:
         """
         self.count = 0
         self._target = target
-        # A file, not a pipe: nobody need read along, and there are few words at this level.
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
+        # A file, not a pipe: nothing has to read it while ffmpeg runs.
+        self._message_file = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
         is_webm = written_to.suffix == ".webm"
         codec = _VP9 if is_webm else _H264_FOR_GIF if for_gif else _H264
         only = {"protocol_whitelist": "pipe", "format_whitelist": "matroska"}
@@ -93,7 +93,7 @@ class Encoder:
             **program.keep_timing_option(program.find_ffmpeg()),
         )
         self._process = program.start(
-            program.command(encode), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._words
+            program.command(encode), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._message_file
         )
         try:
             self._send(stream_header(size_wh, frame_s))
@@ -120,12 +120,12 @@ class Encoder:
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()
-        _check(self._target, self._process.returncode, self._last_words())
+        _check(self._target, self._process.returncode, self._messages())
 
     def stop(self) -> None:
-        """End ffmpeg, wherever it is."""
+        """End ffmpeg at once."""
         program.stop(self._process)
-        self._words.close()
+        self._message_file.close()
 
     def _send(self, data: bytes | memoryview) -> None:
         left = memoryview(data)
@@ -134,11 +134,11 @@ class Encoder:
                 left = left[self._process.stdin.write(left) :]
         except OSError:  # a broken pipe: ffmpeg is gone
             self._process.wait()
-            raise _failed(self._target, self._process.returncode, self._last_words()) from None
+            raise _failed(self._target, self._process.returncode, self._messages()) from None
 
-    def _last_words(self) -> bytes:
-        self._words.seek(0)
-        return self._words.read()
+    def _messages(self) -> bytes:
+        self._message_file.seek(0)
+        return self._message_file.read()
 
 
 def add_sound(
@@ -198,16 +198,16 @@ def _run(target: Path, arguments: list[str]) -> None:
     _check(target, ran.returncode, ran.stderr)
 
 
-def _check(target: Path, returncode: int, words: bytes) -> None:
+def _check(target: Path, returncode: int, messages: bytes) -> None:
     # Some versions end with status 0 although the last write found the disk full.
-    if returncode != 0 or b"No space left" in words:
-        raise _failed(target, returncode, words)
+    if returncode != 0 or b"No space left" in messages:
+        raise _failed(target, returncode, messages)
 
 
-def _failed(target: Path, returncode: int, words: bytes) -> OutputError:
-    if b"No space left" in words:
+def _failed(target: Path, returncode: int, messages: bytes) -> OutputError:
+    if b"No space left" in messages:
         return OutputError(f"cannot write {target}: no space left on its disk; free some, or write elsewhere")
-    why = program.reason(words, returncode)
+    why = program.reason(messages, returncode)
     return OutputError(f"cannot write {target}: ffmpeg failed ({why}); check its folder, or write elsewhere")
 
 

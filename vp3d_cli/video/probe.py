@@ -32,10 +32,10 @@ _MAX_NAME = 255
 
 @dataclass(frozen=True)
 class Media:
-    """A video and what its decoder needs to know beyond :class:`VideoInfo`.
+    """A video: its :class:`VideoInfo` and what its decoder needs to know besides.
 
     Attributes:
-        info: what everyone may know.
+        info: the public facts.
         images: the files of a folder of images in order; empty for a video file.
         container: names of ffmpeg's demuxer.
         first_time_s: presentation time of the first frame, 0 at the start of the file.
@@ -74,7 +74,7 @@ def probe_video(path: str | Path, *, image_fps: float = DEFAULT_IMAGE_FPS) -> Vi
 
 
 def examine(path: str | Path, *, image_fps: float = DEFAULT_IMAGE_FPS) -> Media:
-    """The same as :func:`probe_video`, with what decoding needs."""
+    """Facts of a video as :func:`probe_video` gives them, and what decoding needs besides."""
     if not (math.isfinite(image_fps) and image_fps > 0):
         raise ConfigError(f"image_fps must be a positive number of frames per second, got {image_fps}")
     path = Path(path)
@@ -202,8 +202,10 @@ def _no_picture(path: Path, report: str, ran: subprocess.CompletedProcess[bytes]
             f"{path} is incomplete: its index (moov atom) is missing, so nothing of it can be decoded; "
             "copy or record it again"
         )
-    if size := re.search(r"Picture size (\d+)x(\d+) exceeds", report):
-        check_size(path, int(size[1]), int(size[2]))
+    stated = re.search(r"^ +Stream #0:\d+.*: Video: .*?, (\d+)x(\d+)[ ,]", report, re.M)
+    for size in (re.search(r"Picture size (\d+)x(\d+) exceeds", report), stated):
+        if size is not None and int(size[1]) * int(size[2]):
+            check_size(path, int(size[1]), int(size[2]))
     container = _container(report)
     if container and not _first(_VIDEO, report):
         what = "sound but no picture" if _first(_AUDIO, report) else "no picture"

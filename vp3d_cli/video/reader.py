@@ -15,10 +15,10 @@ from types import TracebackType
 from vp3d_cli.errors import ConfigError, VideoError
 from vp3d_cli.types import Frame, VideoInfo
 from vp3d_cli.video.decode import TimedFrames, ffmpeg_frames, image_frames, open_first, opencv_frames
-from vp3d_cli.video.handover import Handover
 from vp3d_cli.video.images import DEFAULT_IMAGE_FPS
 from vp3d_cli.video.packets import is_whole_gif, read_avi_length, read_packets
 from vp3d_cli.video.probe import examine, frame_times
+from vp3d_cli.video.threads import BoundedQueue
 
 # Decoded frames that may wait for the consumer: enough for a detector's next batch at 1080p (6 MB a frame), and few
 # enough at 4K.
@@ -87,8 +87,8 @@ class VideoReader:
         self._start_s = start_s
         self._end_s = math.inf if end_s is None else end_s
         if self.info.duration_s is not None and start_s >= self.info.duration_s + _DURATION_SLACK_S:
-            raise self._nothing_there(f"it is {self.info.duration_s:g} s long")
-        self._ahead = Handover[Frame](frames_ahead(self.info))
+            raise self._no_frame_error(f"it is {self.info.duration_s:g} s long")
+        self._ahead = BoundedQueue[Frame](frames_ahead(self.info))
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> VideoReader:
@@ -104,8 +104,8 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """End the thread and any ffmpeg, as leaving the ``with`` statement does; no further frame is delivered."""
-        self._ahead.leave()
+        """End the thread and any ffmpeg, as the end of the ``with`` statement does."""
+        self._ahead.cancel()
         if self._thread is not None:
             self._thread.join()
 
@@ -147,7 +147,7 @@ class VideoReader:
             for time_s, picture in frames:
                 last_s = max(last_s, time_s)
                 decoded.append(time_s)
-                if time_s >= self._end_s - _TIME_TOLERANCE_S or self._ahead.left:
+                if time_s >= self._end_s - _TIME_TOLERANCE_S or self._ahead.cancelled:
                     break
                 if time_s < self._start_s - _TIME_TOLERANCE_S:
                     continue
@@ -160,10 +160,10 @@ class VideoReader:
                 index += 1
             else:
                 ended = True
-        if not self._ahead.left:
+        if not self._ahead.cancelled:
             self._find_missing(decoded, ended)
         if index == 0:
-            raise self._nothing_there(f"its last frame is at {last_s:g} s")
+            raise self._no_frame_error(f"its last frame is at {last_s:g} s")
         if out_of_order:
             self.warnings.append(
                 f"{self.info.path}: {out_of_order} frames have times that do not increase; "
@@ -253,7 +253,7 @@ class VideoReader:
             what = f"({complaint[:100]}): frames are missing in the result"
             self.warnings.append(f"{self.info.path} is damaged {what}{where}")
 
-    def _nothing_there(self, how_long: str) -> VideoError:
+    def _no_frame_error(self, how_long: str) -> VideoError:
         span = f"at or after {self._start_s:g} s"
         if math.isfinite(self._end_s):
             span = f"from {self._start_s:g} s to {self._end_s:g} s"

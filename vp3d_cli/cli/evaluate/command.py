@@ -115,7 +115,7 @@ def evaluate(
         typer.Option(help="Field of view in degrees, instead of the calibration.", show_default=False),
     ] = None,
     smooth: options.Smooth = "1",
-    height: options.Height = "1.7",
+    height: options.Height = None,
     tta: options.Tta = True,
     device: options.Device = "auto",
     json_out: Annotated[

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from vp3d_cli.detect.torch_tools import few
 from vp3d_cli.errors import WeightsError
+from vp3d_cli.skeletons import COCO17
 
-JOINTS = 17
+JOINTS = COCO17.num_joints
 # Approximate standard deviation of a heat-map with a peak of 255. The scale of the last batch norm starts there; from 1
 # it would take thousands of steps to grow.
 _OUTPUT_SPREAD = 10.0

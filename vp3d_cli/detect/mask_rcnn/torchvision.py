@@ -15,6 +15,7 @@ from vp3d_cli.detect.detector_weights import find_detector_weights
 from vp3d_cli.detect.torch_tools import read_checkpoint
 from vp3d_cli.errors import ConfigError, MissingDependencyError, WeightsError
 from vp3d_cli.runtime.devices import torch_device
+from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import FloatArray, FrameBGR, Keypoints2D
 from vp3d_cli.weights import sha256_of
 
@@ -73,7 +74,7 @@ def _to_keypoints(output: dict[str, Any]) -> Keypoints2D:
     return Keypoints2D(
         output["boxes"].astype(np.float32).reshape(-1, 4),
         output["keypoints"][..., :2].astype(np.float32).reshape(-1, 17, 2),
-        confidence(output["keypoints_scores"].reshape(-1, 17)),
+        confidence(output["keypoints_scores"].reshape(-1, COCO17.num_joints)),
         np.clip(output["scores"], 0, 1).astype(np.float32),
     )
 
@@ -138,7 +139,7 @@ def load(
         weights=None,
         weights_backbone=None,
         num_classes=2,
-        num_keypoints=17,
+        num_keypoints=COCO17.num_joints,
         box_score_thresh=min_score,
         box_detections_per_img=max_people,
         min_size=short_side,

@@ -1,4 +1,4 @@
-"""2D keypoints that other tools made, read in place of a detector; and ours, written for other tools.
+"""Reading and writing of 2D keypoint files: those of other tools, and ours in formats of other tools.
 
 A format is a module with a :class:`~vp3d_cli.io.keypoints.base.KeypointReader` and a line in :mod:`vp3d_cli.plugins`.
 It is recognised by the content of the file, not by its name; the layout is the file's own or the user's, never guessed
@@ -39,11 +39,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class KeypointWriter:
-    """A format that can be written.
+    """A keypoint format that can be written.
 
     Attributes:
         name: what ``--format`` takes.
-        title: one line for people.
+        title: description on one line.
         suffix: the usual ending of its files.
         write: writes to a stream, and returns what the format lost, one line each.
     """
@@ -71,7 +71,7 @@ def read_keypoints(
     layout: str | None = None,
     joint_map: Mapping[str, str] | str | Path | None = None,
 ) -> KeypointFile:
-    """Read 2D keypoints that another tool, or vp3d, made.
+    """Read the 2D keypoints of another tool, or of vp3d.
 
     Args:
         path: file, or folder of files.
@@ -115,11 +115,11 @@ def write_keypoints(
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """Write 2D keypoints.
+    """Write a file of 2D keypoints.
 
     Args:
-        path: where to.
-        tracks: everyone; none is allowed.
+        path: file to write.
+        tracks: the people; may be empty.
         frame_times_s: (T,) seconds, of all frames of the video.
         fps: frames per second.
         size_wh: image size, pixels.

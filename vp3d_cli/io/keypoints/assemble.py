@@ -1,4 +1,4 @@
-"""From a file's people, in its own numbering, to keypoints for each frame of the video.
+"""Conversion of the instances of a file to detections for each frame of the video.
 
 One set of rules for every format:
 
@@ -38,7 +38,7 @@ _MAX_FRAMES = 10_000_000  # four days at 30 frames per second
 
 @dataclass(frozen=True)
 class KeypointFile:
-    """2D keypoints read from a file, in the form that a detector gives.
+    """2D keypoints read from a file, in the same form as those of a detector.
 
     Attributes:
         detections: everyone in each frame, pixels; as many frames as the video has, where it is known.
@@ -47,7 +47,7 @@ class KeypointFile:
         format: the file's format.
         fps: the frame rate that the file states.
         size_wh: the image size that the file states, pixels.
-        warnings: what the user should know, one line each.
+        warnings: warnings for the user, one line each.
         frame_times_s: (T,) seconds, where the file has them.
     """
 
@@ -72,7 +72,7 @@ class KeypointFile:
 
 
 def assemble(path: object, raw: Instances, format_name: str, video: VideoInfo | None) -> KeypointFile:
-    """Bring a file's people into the form that a detector gives, and check them against the video.
+    """Convert instances to detections for each frame, and check them against the video.
 
     Args:
         path: the file, for messages.
@@ -159,7 +159,7 @@ def _boxes(raw: Instances) -> FloatArray:
 
 
 def _number_frames(path: object, raw: Instances, video: VideoInfo | None, notes: list[str]) -> None:
-    """Make frame numbers count from 0.
+    """Renumber frames so that they count from 0.
 
     Tools that count from 1, and image sequences that start anywhere, are told by the video: their last number, or
     the span of their numbers, is its frame count.
@@ -182,7 +182,7 @@ def _number_frames(path: object, raw: Instances, video: VideoInfo | None, notes:
 
 
 def _fit_length(path: object, raw: Instances, video: VideoInfo | None, notes: list[str]) -> int:
-    """Frames of the result: the video's, if the file fits it."""
+    """Number of frames of the result: that of the video, if the file fits it."""
     last = int(raw.frames.max(initial=-1)) + 1
     length = max(last, raw.num_frames or 0)
     count = video.frame_count if video is not None else None

@@ -1,4 +1,4 @@
-"""What a keypoint reader is: one file format of 2D keypoints that other tools write."""
+"""Interface of a keypoint reader, for one file format of 2D keypoints."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vp3d_cli.io.keypoints.source import Source
 
 @dataclass(frozen=True)
 class KeypointReader:
-    """A format of 2D keypoints that can be read.
+    """A keypoint format that can be read.
 
     Attributes:
-        name: what results state.
-        title: one line for people.
-        matches: whether a file or folder is of this format, by its content.
-        read: its people; raises :class:`vp3d_cli.errors.InputError` where the file is damaged.
+        name: name of the format in results.
+        title: description on one line, for messages.
+        matches: tells whether a file or folder has this format, by its content.
+        read: reads the people; raises :class:`vp3d_cli.errors.InputError` where the file is damaged.
     """
 
     name: str

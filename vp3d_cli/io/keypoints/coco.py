@@ -75,17 +75,17 @@ def read(source: Source, options: ReaderOptions) -> Instances:
 
 
 def check_entry(where: object, entry: Any) -> None:
-    """Check that an entry of a result list has what every entry has.
+    """Check that an entry of a result list has an image and keypoints.
 
     Raises:
-        InputError: it has not.
+        InputError: it lacks one of them.
     """
     if not _is_result(entry):
         raise InputError(f"{where}: has no image_id or no keypoints; write the file again")
 
 
 def frame_number(where: object, image_id: object) -> int:
-    """The frame that an ``image_id`` means: a number, or the last number in a file name such as ``12.jpg``.
+    """Frame number of an ``image_id``: a number, or the last number in a file name such as ``12.jpg``.
 
     Raises:
         InputError: there is none.

@@ -42,13 +42,14 @@ def read(source: Source, options: ReaderOptions) -> Instances:
     people = InstancesBuilder()
     for i, entry in enumerate(source.document["annotations"]):
         where = f"{source}: annotation {i}"
-        if not isinstance(entry, dict) or entry.get("image_id") not in frames:
+        image = parse_frame(where, entry.get("image_id")) if isinstance(entry, dict) else -1
+        if image not in frames:
             raise InputError(f"{where}: belongs to no image in the file; write the file again")
         if not entry.get("keypoints") or (category is not None and entry.get("category_id", category) != category):
             continue
         people.add(
             where,
-            frames[entry["image_id"]],
+            frames[image],
             parse_keypoints(where, entry["keypoints"]),
             box_xyxy=parse_box(where, entry.get("bbox"), is_xywh=True),
             score=parse_number(where, entry.get("score"), "score"),
@@ -68,7 +69,7 @@ def _images(source: Source) -> dict[int, Mapping[str, Any]]:
         if not isinstance(image, dict) or "id" not in image:
             raise InputError(f"{source}: image {i} has no id; write the file again")
         images[parse_frame(f"{source}: image {i}", image["id"])] = image
-    if len({image.get("video_id") for image in images.values()}) > 1:
+    if len({str(image.get("video_id")) for image in images.values()}) > 1:
         raise InputError(f"{source}: its images are of several videos; give a file for one video")
     return images
 

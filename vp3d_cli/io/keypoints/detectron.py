@@ -51,7 +51,7 @@ def read(source: Source, options: ReaderOptions) -> Instances:
 
 
 def _frames(source: Source, listed: Any, name: str) -> list[Any]:
-    """The persons of each frame, out of the arrays of all classes."""
+    """The array of the class person for each frame."""
     if not isinstance(listed, np.ndarray) or listed.ndim == 0:
         raise InputError(f"{source}: {name} is not a list of frames; make the file again")
     return [frame[_PERSON] if len(frame) > _PERSON else [] for frame in map(_as_list, listed)]

@@ -20,11 +20,11 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """What the caller knows besides the file.
+    """Options of a keypoint reader: what the caller knows besides the file.
 
     Attributes:
         video: the video that the keypoints belong to.
-        layout: what the user says the layout is.
+        layout: name of the layout, where the user gives one.
         joint_map: body part -> COCO keypoint, or a TOML or JSON file of it.
     """
 
@@ -40,10 +40,10 @@ class ReaderOptions:
 
 @dataclass(frozen=True)
 class WriteRequest:
-    """What to write.
+    """Keypoints to write, and facts of their video.
 
     Attributes:
-        path: where to; the stream that writers get is a temporary file beside it.
+        path: file to write; the stream that writers get is a temporary file beside it.
         tracks: P people with T frames each.
         frame_times_s: (T,) seconds.
         fps: frames per second.
@@ -63,7 +63,7 @@ class WriteRequest:
 
 @dataclass
 class Instances:
-    """M people, one row for each person in each frame, as the file has them.
+    """M person instances: one row for each person in each frame, as in the file.
 
     Attributes:
         frames: (M,) frame numbers, in any order.
@@ -79,7 +79,7 @@ class Instances:
             frames are counted from 0.
         fps, size_wh, frame_times_s: what the file says of its video.
         has_scores: False for formats without confidence (``scores`` is 1 then).
-        notes: what the user should know.
+        notes: warnings for the user.
     """
 
     frames: IntArray
@@ -101,7 +101,7 @@ class Instances:
         return len(self.frames)
 
     def select(self, rows: NDArray[Any]) -> None:
-        """Keep these rows only."""
+        """Keep only these rows."""
         self.frames, self.points, self.scores = self.frames[rows], self.points[rows], self.scores[rows]
         self.boxes_xyxy, self.person_scores = self.boxes_xyxy[rows], self.person_scores[rows]
         self.ids = None if self.ids is None else self.ids[rows]
@@ -165,7 +165,7 @@ class InstancesBuilder:
     def build(
         self, path: object, options: ReaderOptions, *, stated: Layout | None = None, implied: Sequence[str] = ()
     ) -> Instances:
-        """Everyone added so far, in the layout that :func:`choose_layout` finds.
+        """Build the instances from all people added so far, in the layout that :func:`choose_layout` finds.
 
         Raises:
             InputError: no layout fits.
@@ -191,7 +191,7 @@ _NO_BOX = (float("nan"),) * 4
 
 
 def no_instances(layout: Layout) -> Instances:
-    """A file in which nobody was found."""
+    """Instances of a file without people."""
     joints = layout.num_joints
     return Instances(
         frames=np.zeros(0, np.int64),
@@ -208,7 +208,7 @@ def no_instances(layout: Layout) -> Instances:
 def instances_from_tracks(
     points: NDArray[Any], scores: NDArray[Any] | None, layout: Layout, ids: Sequence[int]
 ) -> Instances:
-    """People given as arrays over time, one row for each person and frame with at least one position.
+    """Instances from arrays over time: one row for each person and frame with at least one keypoint.
 
     Args:
         points: (P, T, J, 2) pixels, NaN or (0, 0) where missing.

@@ -1,4 +1,4 @@
-"""Layouts: which joint each keypoint of a file is.
+"""Keypoint layouts: the joint that each keypoint of a file stands for.
 
 A layout is named by the file, by its format, or by the user; never by a number of joints alone, since COCO and
 Human3.6M both have 17. Geometry never chooses a layout, but it may refuse one: :func:`layout_problem`.
@@ -20,11 +20,11 @@ from vp3d_cli.types import DoubleArray, FloatArray
 
 @dataclass(frozen=True)
 class Layout:
-    """An order of joints.
+    """A keypoint layout: an order of joints.
 
     Attributes:
-        name: what results state and ``--layout`` takes.
-        title: what people call it.
+        name: name in results and for ``--layout``.
+        title: usual name, for messages.
         joints: J names; those of COCO are spelled as in :data:`~vp3d_cli.skeletons.COCO17`.
     """
 
@@ -34,12 +34,12 @@ class Layout:
 
     @property
     def num_joints(self) -> int:
-        """J."""
+        """J, the number of joints."""
         return len(self.joints)
 
     @cached_property
     def skeleton(self) -> Skeleton:
-        """The joints with what each hangs on."""
+        """The joints with their parents and bones."""
         return skeleton_of(self.name, self.joints)
 
     def indices(self, *joints: str) -> list[int]:
@@ -82,7 +82,7 @@ def list_layouts() -> str:
 def choose_layout(
     path: object, num_joints: int, *, asked: str | None, stated: Layout | None = None, implied: Sequence[str] = ()
 ) -> Layout:
-    """The layout of a file.
+    """Choose the layout of a file.
 
     Args:
         path: the file, for messages.
@@ -166,7 +166,7 @@ MIN_PEOPLE = 5  # fewer say nothing about the layout
 
 
 def layout_problem(layout: Layout, points: FloatArray, scores: FloatArray) -> str | None:
-    """Why keypoints cannot be in a layout, judged by medians over all people with a torso; None if they may be.
+    """Explain why keypoints cannot be in a layout, by median body proportions; None if they can.
 
     Args:
         layout: the layout that they are said to have.

@@ -70,7 +70,7 @@ def read(source: Source, options: ReaderOptions) -> Instances:
 
 
 def _is_folder_of_images(files: Sequence[Path]) -> bool:
-    """Whether the first file that is not an empty list, as written for an image with nobody, holds instances."""
+    """Whether the first file that is not empty holds instances; an image with nobody has an empty list."""
     documents = map(read_json, files)
     nobody: Any = [] if files else None
     first = next((document for document in documents if document != []), nobody)

@@ -1,4 +1,4 @@
-"""vp3d's own files: detections, and the 2D part of a pose file.
+"""vp3d's own keypoint files: detections files, and the 2D part of pose files.
 
 Read are ``vp3d-detections/1`` (see :mod:`vp3d_cli.io.detections`), ``vp3d-pose/1``, and ``vp3d-keypoints/1`` of earlier
 versions, which is the 2D part of a pose file by itself. Written is ``vp3d-detections/1``. Keypoints that were filled in

@@ -1,4 +1,4 @@
-"""OpenPose's JSON folders (``--write_json``), one file a frame; Pose2Sim and many others write the same.
+"""OpenPose's JSON folders (``--write_json``), one file for each frame; Pose2Sim and many others write the same.
 
 ``NAME_000000000012_keypoints.json`` (Pose2Sim: ``NAME_000012.json``) holds
 ``{"version": 1.3, "people": [{"person_id": [-1], "pose_keypoints_2d": [x0, y0, c0, ...], ...}]}``. The last number in

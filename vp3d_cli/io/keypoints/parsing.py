@@ -27,7 +27,7 @@ def to_float32(values: NDArray[Any]) -> FloatArray:
 
 
 def parse_keypoints(where: object, values: object, columns: int = 3) -> NDArray[np.float32]:
-    """(J, columns) from a flat or nested list of numbers; null is NaN.
+    """Parse keypoints (J, columns) from a flat or nested list of numbers; null is NaN.
 
     Raises:
         InputError: no numbers, or not ``columns`` for each joint.
@@ -45,7 +45,7 @@ def parse_keypoints(where: object, values: object, columns: int = 3) -> NDArray[
 
 
 def parse_box(where: object, values: object, *, is_xywh: bool) -> tuple[float, float, float, float] | None:
-    """A box as x0, y0, x1, y1; None if there is none.
+    """Parse a box to x0, y0, x1, y1; None if there is none.
 
     Raises:
         InputError: not four numbers.
@@ -65,7 +65,7 @@ def parse_box(where: object, values: object, *, is_xywh: bool) -> tuple[float, f
 
 
 def parse_number(where: object, value: object, what: str) -> float:
-    """A number; NaN for none. Some tools wrap it in a list.
+    """Parse a number; NaN for none. Some tools wrap it in a list.
 
     Raises:
         InputError: it is something else.
@@ -80,7 +80,7 @@ def parse_number(where: object, value: object, what: str) -> float:
 
 
 def parse_frame(where: object, value: object) -> int:
-    """A frame number.
+    """Parse a frame number.
 
     Raises:
         InputError: it is none.
@@ -93,7 +93,7 @@ def parse_frame(where: object, value: object) -> int:
 
 
 def parse_identity(where: object, value: object) -> int:
-    """An identity; ``NO_ID`` where the file has none, or a negative one, as tools without tracking write.
+    """Parse an identity; ``NO_ID`` where the file has none, or a negative one, as tools without tracking write.
 
     Raises:
         InputError: it is no number.

@@ -1,4 +1,4 @@
-"""Whether keypoints are in the pixels of the video: a file may be made from a larger or smaller copy of it."""
+"""Check of resolution: keypoints may come from a larger or smaller copy of the video."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HALF = 0.51
 
 
 def match_resolution(path: object, instances: Instances, video: VideoInfo | None, notes: list[str]) -> None:
-    """Bring positions to the pixels of the video, where the file says what size it was made for; else check them.
+    """Scale positions to the video, where the file states another image size; else check that they fit.
 
     Args:
         path: the file, for messages.
         instances: its people; positions and boxes are scaled in place of the old ones.
         video: the video, if known.
-        notes: gets what the user should know.
+        notes: warnings are added to it.
 
     Raises:
         InputError: the file is for images of another shape, in fractions of the image, or of another resolution.
@@ -58,7 +58,7 @@ def match_resolution(path: object, instances: Instances, video: VideoInfo | None
 
 
 def _check_extent(path: object, instances: Instances, size_wh: tuple[int, int], notes: list[str]) -> None:
-    """Notice a file that states no size and whose positions do not fit the image."""
+    """Check the positions of a file that states no image size against the image."""
     points = _confident(instances)
     if not len(points):
         return

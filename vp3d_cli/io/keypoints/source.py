@@ -1,4 +1,4 @@
-"""A file or folder of keypoints, opened once, and what it looks like inside."""
+"""A keypoint file or folder: its kind by content, and its content, read once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PICKLE = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 
 
 class Source:
-    """One path given by the user; contents are read when first asked for, and once.
+    """A keypoint file or folder; its content is read on first use, and only once.
 
     Attributes:
         path: file or folder.

@@ -1,4 +1,4 @@
-"""VideoPose3D's archives of 2D keypoints: ``data_2d_custom_NAME.npz`` and its like.
+"""VideoPose3D's archives of 2D keypoints: ``data_2d_custom_NAME.npz`` and similar names.
 
 ``positions_2d`` is a dict ``{video: {action: [array (T, J, 2), ...]}}`` with an array for each camera; ``metadata`` has
 ``layout_name``, ``num_joints``, ``keypoints_symmetry`` and ``video_metadata`` (``{video: {"w", "h"}}``). Both are
@@ -65,7 +65,7 @@ def read(source: Source, options: ReaderOptions) -> Instances:
 
 
 def _arrays(source: Source, name: str, actions: Any) -> FloatArray:
-    """The one array of a video; with several actions or cameras there is no telling which."""
+    """The only array of a video; several actions or cameras are ambiguous, and refused."""
     listed: list[Any] = []
     for cameras in actions.values() if isinstance(actions, dict) else ():
         listed += list(cameras) if isinstance(cameras, list | tuple | np.ndarray) else [cameras]
@@ -159,7 +159,7 @@ def _filled(keypoints: FloatArray) -> tuple[NDArray[np.float32], int]:
 
 
 def _stand_in(joint: int, ever: Sequence[bool]) -> int:
-    """The nearest joint towards the head that is ever seen, else the first that is."""
+    """The nearest joint towards the head that is ever detected, else the first one that is."""
     parent = COCO17.parents[joint]
     while parent >= 0 and not ever[parent]:
         parent = COCO17.parents[parent]

@@ -2,7 +2,8 @@
 
 Besides the fields of :class:`~vp3d_cli.pose.Pose3D` the archive holds ``schema``, the string ``"vp3d-pose/1"``.
 Keys that this version does not know are ignored, so that later versions may add some. The keys of the rig (joint
-rotations, see :class:`~vp3d_cli.pose.Rig`) came later: older files lack them, older versions ignore them.
+rotations, see :class:`~vp3d_cli.pose.Rig`) and ``confidence_3d`` came later: older files lack them, older versions
+ignore them.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ _RIG_FIELDS: dict[str, _Field] = {
     "rig_root": _Field("float32", ("P", "T", 3)),
     "bone_offsets": _Field("float32", ("P", "J", 3)),
 }
+# Optional: confidence of the 3D joints; NaN for people without.
+_CONFIDENCE_FIELDS: dict[str, _Field] = {"confidence_3d": _Field("float32", ("P", "T", "J"))}
+_OPTIONAL_FIELDS = {**_RIG_FIELDS, **_CONFIDENCE_FIELDS}
 
 
 def write_npz(pose: Pose3D, path: str | Path, overwrite: bool = False) -> None:
@@ -87,6 +91,9 @@ def write_npz(pose: Pose3D, path: str | Path, overwrite: bool = False) -> None:
             arrays[key] = np.asarray(provenance if key == "provenance" else getattr(pose, key), field.dtype)
     if any(person.rig is not None for person in pose.people):
         arrays.update({key: _rig_rows(pose, key) for key in _RIG_FIELDS})
+    if any(person.confidence is not None for person in pose.people):
+        shape = (pose.num_people, pose.num_frames, len(pose.joint_names_3d))
+        arrays["confidence_3d"] = Rows(shape, np.dtype(np.float32), pose.confidence_rows())
     with replacing(path, overwrite) as file:
         write_archive(file, arrays)
 
@@ -120,9 +127,10 @@ def read_npz(path: str | Path) -> Pose3D:
         _check_keys(path, archive.files, stored.get("schema"))
         sizes: dict[str, int] = {}
         with contextlib.ExitStack() as stack:
-            rig_keys = _RIG_FIELDS if _RIG_FIELDS.keys() <= set(archive.files) else {}
-            big = {key: _open_rows(path, archive, key, stack) for key in (*POSE_ARRAYS, *rig_keys)}
-            for key in (*_FIELDS, *rig_keys):
+            groups = [group for group in (_RIG_FIELDS, _CONFIDENCE_FIELDS) if group.keys() <= set(archive.files)]
+            optional = [key for group in groups for key in group]
+            big = {key: _open_rows(path, archive, key, stack) for key in (*POSE_ARRAYS, *optional)}
+            for key in (*_FIELDS, *optional):
                 _check(path, key, big[key] if key in big else stored[key], sizes)
             arrays = {key: _converted(key, stored[key]) for key in _FIELDS if key not in big}
             _check_values(path, arrays)
@@ -148,6 +156,8 @@ def read_npz(path: str | Path) -> Pose3D:
 def _person(rows: Mapping[str, NDArray[Any]], number: int, skeleton: Skeleton) -> Person3D:
     """One person from their rows of all arrays; ``skeleton`` is that of the keypoints."""
     person = person_of(rows, number, skeleton)
+    if "confidence_3d" in rows and np.isfinite(own := rows["confidence_3d"][person.track.frames]).all():
+        person = replace(person, confidence=own.astype(np.float32))
     if "bone_offsets" not in rows or np.isnan(rows["bone_offsets"]).any():
         return person
     rotations, root = (rows[key][person.track.frames].astype(np.float32) for key in ("rotations", "rig_root"))
@@ -214,7 +224,7 @@ def _check_keys(path: Path, keys: Sequence[str], stated: NDArray[Any] | None) ->
 
 def _check(path: Path, key: str, array: NDArray[Any] | Rows, sizes: dict[str, int]) -> None:
     """Shape and kind of values as in the schema."""
-    field = _FIELDS.get(key) or _RIG_FIELDS[key]
+    field = _FIELDS.get(key) or _OPTIONAL_FIELDS[key]
     try:
         check_shape(key, array, field.shape, sizes)
     except ShapeError as error:

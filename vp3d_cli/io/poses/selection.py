@@ -68,6 +68,7 @@ def _cut(person: Person3D, first: int, stop: int) -> Person3D | None:
         joints=person.joints[own],
         root=person.root[own],
         joints_world=person.joints_world[own],
+        confidence=None if person.confidence is None else person.confidence[own],
         rig=None if rig is None else Rig(rig.rotations[own], rig.bone_offsets, rig.root[own]),
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vp3d_cli.lift.receptive_field import WindowConfig, check_windows, flatten_features
+from vp3d_cli.skeletons import COCO17, H36M17
 
 # Windows per forward pass: bounds the states in memory to about 100 MB for 81 frames and twice 512 units.
 _WINDOWS_AT_ONCE = 256
@@ -37,9 +38,9 @@ class RecurrentConfig(WindowConfig):
     frames: int = 27
     channels: int = 512
     layers: int = 2
-    in_joints: int = 17
+    in_joints: int = COCO17.num_joints
     in_features: int = 2
-    out_joints: int = 17
+    out_joints: int = H36M17.num_joints
     dropout: float = 0.25
     causal: bool = False
 

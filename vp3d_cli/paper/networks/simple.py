@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vp3d_cli.lift.receptive_field import WindowConfig, flatten_features
+from vp3d_cli.skeletons import COCO17, H36M17
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class SimpleConfig(WindowConfig):
 
     channels: int = 1024
     blocks: int = 2
-    in_joints: int = 17
+    in_joints: int = COCO17.num_joints
     in_features: int = 2
-    out_joints: int = 17
+    out_joints: int = H36M17.num_joints
     dropout: float = 0.5
 
     @property

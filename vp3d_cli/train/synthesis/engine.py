@@ -169,16 +169,20 @@ class DataEngine:
         root = root * (lengths[:, legs].sum(1) / source_lengths[:, legs].sum(1))[:, None, None, None]
 
         cameras = draw_cameras(n, _STATURE_M, s.cameras, self.generator)
-        body = (cameras.rotations[:, None] @ axes) @ bodies.positions(directions, lengths)
+        axes = cameras.rotations[:, None] @ axes
+        body = axes @ bodies.positions(directions, lengths)
         travel = root - root[:, self._output, None]
         root_cam = cameras.rotations[:, None] @ travel + cameras.root[:, None, :, None]
         joints_cam = keep_in_front(body + root_cam)
         root_cam = joints_cam[..., 0]
 
         points = joints_cam[..., list(bodies.MOCAP_TO_COCO)].mT
-        clean = project(points, cameras.intrinsics[:, None, None], cameras.distortion[:, None, None])
+        lens = cameras.intrinsics[:, None, None], cameras.distortion[:, None, None]
+        clean = project(points, *lens)
+        turning = self._noise.turning_bias(n, self.generator)
+        turning_px = None if turning is None else project(points + turning @ axes.mT, *lens) - clean
         px_per_m = cameras.intrinsics[:, 0] / root_cam[:, self._output, 2]
-        keypoints, scores = self._noise(clean, px_per_m, cameras.size_wh, self.generator)
+        keypoints, scores = self._noise(clean, px_per_m, cameras.size_wh, self.generator, turning_px)
         frames = self._cut(n)
         joints = body[..., : H36M17.num_joints].mT
         keypoints, scores, clean, joints, root_cam = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vp3d_cli.errors import ConfigError
 from vp3d_cli.skeletons import COCO17
 from vp3d_cli.train.synthesis.curves import SmoothCurves
 
@@ -54,6 +55,8 @@ class NoiseSettings:
         drift_s: correlation time of the slow part of the jitter, seconds.
         occluded, missing_legs, missing_head, swapped: shares of windows with such errors.
         clean: share of windows without position errors.
+        turning: factor of a bias that is constant in pelvis axes, so that it turns with the person; 0 for none. The
+            other bias is constant in the image.
     """
 
     scale: float = 1.0
@@ -64,6 +67,11 @@ class NoiseSettings:
     missing_head: float = 0.02
     swapped: float = 0.04
     clean: float = 0.1
+    turning: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.turning < 0:
+            raise ConfigError(f"[data.engine.noise] turning must not be negative, got {self.turning}")
 
 
 # Standard deviations per axis in metres, for a body of 1.7 m and a confidence of about 0.7. White and slow jitter are
@@ -100,7 +108,12 @@ class DetectorNoise:
         self._frames = frames
 
     def __call__(
-        self, keypoints: Tensor, px_per_m: Tensor, size_wh: Tensor, generator: torch.Generator
+        self,
+        keypoints: Tensor,
+        px_per_m: Tensor,
+        size_wh: Tensor,
+        generator: torch.Generator,
+        turning_px: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Add detector errors to keypoints.
 
@@ -109,6 +122,7 @@ class DetectorNoise:
             px_per_m: (N,) pixels per metre at the person's distance.
             size_wh: (N, 2) image size.
             generator: random generator on the same device.
+            turning_px: (N, T, 17, 2) bias that turns with the person, of :meth:`turning_bias`, as projected.
 
         Returns:
             Positions (N, T, 17, 2) in pixels and confidences (N, T, 17) in 0..1.
@@ -132,13 +146,36 @@ class DetectorNoise:
         # 0.85 at 0.9, 2.8 at 0.3, 5.6 at 0.2 and below; twice as much for occluded joints.
         blur = (0.6 + 0.2 / confidence.clamp_min(0.2).square()) * (1 + hidden)
         window_scale = s.scale * (s.scale_sigma * randn(n, 1, 1, 1)).exp()
-        window_scale = window_scale * (rand(n, 1, 1, 1) >= s.clean) * px_per_m[:, None, None, None]
+        noisy_window = rand(n, 1, 1, 1) >= s.clean
+        window_scale = window_scale * noisy_window * px_per_m[:, None, None, None]
         slow = self._slow.draw(n, 2 * _JOINTS, generator).reshape(n, self._frames, _JOINTS, 2)
         moving = self._white_m[:, None] * randn(n, self._frames, _JOINTS, 2) + self._slow_m[:, None] * slow
         bias = self._bias_m[:, None] * randn(n, 1, _JOINTS, 2)
         noisy = keypoints + window_scale * (moving * blur[..., None] + bias)
+        if turning_px is not None:
+            noisy = noisy + noisy_window * turning_px
         noisy, confidence = self._swap(noisy, confidence, rand)
         return _truncate(noisy, confidence, size_wh, rand)
+
+    def turning_bias(self, n: int, generator: torch.Generator) -> Tensor | None:
+        """Draw a bias for each window and joint, constant in pelvis axes; None if there is none.
+
+        The two sides mirror each other, as a person and a detector's idea of a joint do.
+
+        Returns:
+            (N, 1, 17, 3) metres, to the person's left, up and ahead.
+        """
+        s = self.settings
+        if not s.turning * s.scale:
+            return None
+        device = self._bias_m.device
+        drawn = torch.randn(n, 1, _JOINTS, 3, generator=generator, device=device)
+        order = list(COCO17.flip_order)
+        mirrored = drawn[:, :, order] * torch.tensor([-1.0, 1.0, 1.0], device=device)
+        # The nose mirrors itself; the sum of two independent sides has twice the variance.
+        weight = [0.5 if joint == other else 0.5**0.5 for joint, other in enumerate(order)]
+        symmetric = (drawn + mirrored) * torch.tensor(weight, device=device)[:, None]
+        return s.turning * s.scale * self._bias_m[:, None] * symmetric
 
     def _occluded(self, n: int, rand: _Rand) -> Tensor:
         """(N, T, 17) whether a joint is occluded, for part of the window or all of it."""

@@ -18,8 +18,35 @@ from vp3d_cli.train.batch import Batch
 from vp3d_cli.train.config import LoopConfig
 from vp3d_cli.train.synthesis.engine import DataEngine, Windows
 
-# Frames generated at once: few enough for intermediate results to stay in the processor's cache.
+# Frames generated at once on a CPU: few enough for intermediate results to stay in the processor's cache.
 CHUNK_FRAMES = 256 * 27
+# A GPU spends its time on launching kernels unless chunks are larger: up to so many times as many frames, in a fiftieth
+# of its memory. A frame takes 3.6 kB on a CPU (363 frames, ray input); twice that leaves room for fragmentation.
+_GPU_CHUNKS = 16
+_GPU_SHARE = 1 / 50
+_BYTES_PER_FRAME = 7200
+# A pool has at least so many chunks on a GPU: it is renewed little by little.
+_CHUNKS_PER_POOL = 8
+
+
+def chunk_windows(frames: int, capacity: int, gpu_bytes: int | None) -> int:
+    """Return how many windows to generate at once.
+
+    Args:
+        frames: frames of a window.
+        capacity: windows of the pool.
+        gpu_bytes: memory of the GPU; None for a CPU.
+    """
+    least = max(1, CHUNK_FRAMES // frames)
+    if gpu_bytes is None:
+        return least
+    most = min(_GPU_CHUNKS * CHUNK_FRAMES, int(_GPU_SHARE * gpu_bytes / _BYTES_PER_FRAME))
+    return max(least, min(most // frames, capacity // _CHUNKS_PER_POOL))
+
+
+def gpu_memory(device: torch.device) -> int | None:
+    """Return the memory of a GPU in bytes; None for other devices."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 def make_batch(windows: Windows, rule: InputRule, outputs: range, *, clean: bool = False) -> Batch:
@@ -49,8 +76,9 @@ class WindowPool:
         rule, outputs: see :func:`make_batch`.
         capacity: number of windows, rounded up to whole chunks.
         seed: seed of the chunks.
-        first_chunk: index of the oldest chunk; a pool created with the :attr:`first_chunk` of another one is equal to
-            it.
+        first_chunk: index of the oldest chunk; a pool created with the :attr:`first_chunk` and :attr:`chunk` of another
+            one is equal to it.
+        chunk: windows generated at once; by default, what suits the device (:func:`chunk_windows`).
     """
 
     def __init__(
@@ -61,15 +89,16 @@ class WindowPool:
         capacity: int,
         seed: int,
         first_chunk: int = 0,
+        chunk: int | None = None,
     ) -> None:
         self._engine, self._rule, self._outputs = engine, rule, outputs
         self._seed = seed
-        self.chunk = max(1, CHUNK_FRAMES // engine.frames)
+        self.chunk = chunk or chunk_windows(engine.frames, capacity, gpu_memory(engine.device))
         self._chunks = -(-capacity // self.chunk)
         self.first_chunk = first_chunk
         slots = {}
-        for chunk in range(first_chunk, first_chunk + self._chunks):
-            slots[chunk % self._chunks] = self._make(chunk)
+        for index in range(first_chunk, first_chunk + self._chunks):
+            slots[index % self._chunks] = self._make(index)
         parts = [slots[slot] for slot in range(self._chunks)]
         names = ("features", "joints", "root", "centre", "spread")
         self._windows = Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
@@ -123,8 +152,10 @@ class SyntheticWindows:
         self._flip_generator = torch.Generator()
         if state is not None:
             self._sampler.set_state(state["sampler"])
-        first_chunk = state["first_chunk"] if state is not None else 0
-        self._pool = WindowPool(engine, rule, outputs, loop.pool, loop.seed, first_chunk)
+        first_chunk, chunk = 0, None
+        if state is not None:  # states of versions with chunks of one size do not have it
+            first_chunk, chunk = state["first_chunk"], state.get("chunk", max(1, CHUNK_FRAMES // engine.frames))
+        self._pool = WindowPool(engine, rule, outputs, loop.pool, loop.seed, first_chunk, chunk)
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step; half of all batches, at random, are mirrored."""
@@ -136,7 +167,7 @@ class SyntheticWindows:
 
     def state(self) -> Mapping[str, Any]:
         """Return the state of the sampler and the pool."""
-        return {"sampler": self._sampler.get_state(), "first_chunk": self._pool.first_chunk}
+        return {"sampler": self._sampler.get_state(), "first_chunk": self._pool.first_chunk, "chunk": self._pool.chunk}
 
     def _chunks_to_renew(self, step: int) -> int:
         """Number of chunks to replace before a step, for ``reuse`` uses per window on average."""

@@ -1,4 +1,4 @@
-"""``vp3d weights`` and ``vp3d detectors``: the models on this machine."""
+"""``vp3d weights``: list, verify, add and export weight files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def weights_list(as_json: AsJson = False) -> None:
     rows = [("name", "kind", "MB", "licence", "trained on", "from")]
     for entry in entries:
         origin = "vp3d" if entry.bundled else "you"
-        place = origin if entry.present else f"{origin}, not fetched yet"
+        place = origin if entry.present else f"{origin}, {entry.state}"
         rows.append(
             (
                 entry.name,
@@ -60,7 +60,7 @@ def weights_verify() -> None:
     results = verify_weights()
     for entry, problem in results:
         if problem is None:
-            print(f"{'ok' if entry.present else 'not fetched yet':15s} {entry.name}")
+            print(f"{entry.state:24s} {entry.name}")
     problems = [problem for _, problem in results if problem is not None]
     for problem in problems:
         print_error(problem)
@@ -73,11 +73,11 @@ def weights_add(
     file: Annotated[Path, typer.Argument(help="The weight file; it is copied.", show_default=False)],
     name: Annotated[
         str | None,
-        typer.Option(help="What --lifter or --detector will call it.  [default: the file's name]", show_default=False),
+        typer.Option(help="Name for --lifter or --detector.  [default: the file's name]", show_default=False),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="detector, pose or trajectory.  [default: the lifters that are in it]", show_default=False),
+        typer.Option(help="detector, pose or trajectory.  [default: read from the file]", show_default=False),
     ] = None,
     skeleton_2d: Annotated[
         str | None,
@@ -93,13 +93,9 @@ def weights_add(
             show_default=False,
         ),
     ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Under which the weights may be used.", show_default=False)
-    ] = None,
-    source: Annotated[str, typer.Option(help="Where they come from.  [default: the path]")] = "",
-    trained_on: Annotated[
-        str | None, typer.Option(help="The data that they were trained on.", show_default=False)
-    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.", show_default=False)] = None,
+    source: Annotated[str, typer.Option(help="Origin of the weights.  [default: the path]")] = "",
+    trained_on: Annotated[str | None, typer.Option(help="Training data of the weights.", show_default=False)] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Add weights of your own, under a name that other commands take.
@@ -151,25 +147,35 @@ def _add_own(file: Path, name: str, kind: str | None, **options: Any) -> WeightF
 
 @weights_app.command("export")
 def weights_export(
-    name: Annotated[str, typer.Argument(help="A pose lifter: its name, or a file.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="A lifter: its name, or a file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
-    format: Annotated[str, typer.Option(help="Only videopose3d.")] = "videopose3d",
+    format: Annotated[str, typer.Option(help="videopose3d or onnx.")] = "videopose3d",
     trajectory: Annotated[
-        str | None, typer.Option(help="A trajectory lifter to put beside it.", show_default=False)
+        str | None, typer.Option(help="A trajectory lifter to put beside it; with videopose3d.", show_default=False)
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a lifter as a checkpoint of VideoPose3D, for its run.py --evaluate.
+    """Write a lifter as a checkpoint of VideoPose3D, for its run.py --evaluate, or as an ONNX model.
 
     \b
     vp3d weights export mine --format videopose3d --out mine.bin
+    vp3d weights export default --format onnx --out default.onnx
 
-    Only what VideoPose3D can run: temporal lifters on screen coordinates without confidence, and trajectory lifters
-    that answer in metres, which only its own do.
+    VideoPose3D can run temporal lifters on screen coordinates without confidence, and trajectory lifters that answer in
+    metres, which only its own do. ONNX takes any temporal lifter; the model's metadata has the input rule.
     """
-    if format != "videopose3d":
-        raise typer.BadParameter(f"{format!r} is not videopose3d", param_hint="--format")
+    if format not in ("videopose3d", "onnx"):
+        raise typer.BadParameter(f"{format!r} is neither videopose3d nor onnx", param_hint="--format")
     from vp3d_cli.io.atomic import check_target
+
+    if format == "onnx":
+        if trajectory is not None:
+            raise typer.BadParameter("belongs to --format videopose3d", param_hint="--trajectory")
+        from vp3d_cli.lift.lifter import export_onnx
+
+        export_onnx(name, out, overwrite=overwrite)
+        print(out)
+        return
     from vp3d_cli.paper.official_checkpoints import load_part, options_not_stored, write_official
 
     check_target(out, overwrite)
@@ -182,34 +188,3 @@ def weights_export(
             f"{' '.join(options)}"
         )
     print(out)
-
-
-def detectors(as_json: AsJson = False) -> None:
-    """List the detectors, and what those that are not usable here need.
-
-    \b
-    vp3d detectors
-    vp3d infer video.mp4 --detector movenet-fast
-    vp3d infer video.mp4 --detector cpn:weights=CPN50_384x288.pth.tar,boxes=movenet
-
-    Options of a detector follow its name: NAME:KEY=VALUE,KEY=VALUE.
-    """
-    from vp3d_cli.detect.base import list_detectors
-
-    infos = list_detectors().values()
-    if as_json:
-        fields = [
-            {"name": i.name, "summary": i.summary, "licence": i.licence, "usage": i.usage, "problem": i.available()}
-            for i in infos
-        ]
-        print(json.dumps(fields, indent=2))
-        return
-    rows = [("name", "usable", "licence", "what it is")]
-    rows += [(i.name, "yes" if i.available() is None else "no", i.licence, i.summary) for i in infos]
-    print(format_table(rows))
-    for info in infos:
-        if info.usage:
-            print(f"--detector {info.usage}")
-    for info in infos:
-        if (problem := info.available()) is not None:
-            print(f"{info.name}: {problem}")

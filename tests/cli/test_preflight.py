@@ -1,4 +1,4 @@
-"""vp3d_cli/cli/checks.py: what can be seen at once is told before the libraries that take seconds are loaded."""
+"""vp3d_cli/cli/preflight.py: what can be seen at once is told before the libraries that take seconds are loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be seen at once to be wrong, before the libraries that do the work are loaded: they take seconds."""
+"""Checks before the work starts: whether models and video exist. They load no heavy library, so they take no time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def check_models(settings: InferSettings, *, lifting: bool = True) -> None:
-    """See whether there are a detector and lifters as the settings name them.
+    """Check that the detector and the lifters that the settings name exist.
 
     Args:
-        settings: what is asked for.
+        settings: name the detector and the lifters.
         lifting: False where only the detector is needed.
 
     Raises:
@@ -32,10 +32,10 @@ def check_models(settings: InferSettings, *, lifting: bool = True) -> None:
 
 
 def check_video(video: Path, settings: InferSettings) -> None:
-    """See whether a video is there, is one, and has the part that the settings ask for.
+    """Check that a video exists, can be read, and has the part that the settings ask for.
 
     Raises:
-        VideoError: it is not.
+        VideoError: it does not, or has not.
     """
     from vp3d_cli.video import VideoReader
 

@@ -1,4 +1,4 @@
-"""Where each result of ``vp3d infer`` goes, decided before the first frame is decoded."""
+"""Output paths of ``vp3d infer``, decided before the first frame is decoded."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".gif")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One video and where its results go; ``render`` is None where no video is to be drawn."""
+class VideoOutputs:
+    """One video and the paths of its outputs; ``render`` is None where no side-by-side video is drawn."""
 
     video: Place
     out: Place
     render: Place | None
 
 
-def plan_jobs(
+def plan_outputs(
     videos: Sequence[Place], out: str, render: str | None, out_suffixes: Sequence[str] = (".npz",)
-) -> list[Job]:
-    """Name the outputs of each video.
+) -> list[VideoOutputs]:
+    """Choose the output paths of each video.
 
     Args:
         videos: files or folders of images, or URLs of such.
@@ -38,11 +38,13 @@ def plan_jobs(
     Raises:
         ConfigError: two videos would write the same file, or an output would replace a video that is read.
     """
-    jobs = [
-        Job(video, place(video, out, out_suffixes), place(video, render, VIDEO_SUFFIXES) if render else None)
+    outputs = [
+        VideoOutputs(
+            video, output_path(video, out, out_suffixes), output_path(video, render, VIDEO_SUFFIXES) if render else None
+        )
         for video in videos
     ]
-    targets = [path for job in jobs for path in (job.out, job.render) if path is not None]
+    targets = [path for paths in outputs for path in (paths.out, paths.render) if path is not None]
     counts = Counter(os.path.abspath(path) if isinstance(path, Path) else str(path) for path in targets)
     if shared := [path for path, count in counts.items() if count > 1]:
         raise ConfigError(
@@ -53,11 +55,11 @@ def plan_jobs(
     for target in targets:
         if same_file(target) in sources:
             raise ConfigError(f"{target} is one of the videos to read; give the result another name")
-    return jobs
+    return outputs
 
 
-def place(video: Place, target: str, suffixes: Sequence[str]) -> Place:
-    """The output file of one video.
+def output_path(video: Place, target: str, suffixes: Sequence[str]) -> Place:
+    """Choose the path of one output of a video.
 
     Args:
         video: file or folder of images.

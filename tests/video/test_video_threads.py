@@ -18,7 +18,7 @@ from vp3d_cli.pipeline.detection import detect_frames
 from vp3d_cli.pipeline.drawing import render
 from vp3d_cli.types import FrameBGR, Keypoints2D
 from vp3d_cli.video import VideoReader, VideoWriter
-from vp3d_cli.video.handover import Handover, InBackground
+from vp3d_cli.video.threads import BackgroundWorker, BoundedQueue
 
 NAMES = ("vp3d-decode", "vp3d-background", "vp3d-ffmpeg-times")
 
@@ -34,7 +34,7 @@ def test_all_is_done_in_order_when_the_block_ends() -> None:
         time.sleep(0.001)
         done.append(item)
 
-    with InBackground(slowly, ahead=2) as background:
+    with BackgroundWorker(slowly, ahead=2) as background:
         for item in range(1, 30):
             background.put(item)
             assert len(done) >= item - 4  # one at work, two waiting, one just put
@@ -50,7 +50,7 @@ def test_what_the_consumer_raises_reaches_the_producer() -> None:
     put: list[int] = []
 
     def produce() -> None:
-        with InBackground(refuse, ahead=1) as background:
+        with BackgroundWorker(refuse, ahead=1) as background:
             for item in range(1, 1000):
                 background.put(item)
                 put.append(item)
@@ -66,7 +66,7 @@ def test_an_error_at_the_last_item_is_not_lost() -> None:
         time.sleep(0.01)
         raise OutputError("no")
 
-    with pytest.raises(OutputError), InBackground(refuse, ahead=5) as background:
+    with pytest.raises(OutputError), BackgroundWorker(refuse, ahead=5) as background:
         background.put(1)
 
 
@@ -80,7 +80,7 @@ def test_a_producer_that_raises_leaves_no_thread_and_no_more_work() -> None:
         done.append(item)
 
     def produce() -> None:
-        with InBackground(wait_a_little, ahead=10) as background:
+        with BackgroundWorker(wait_a_little, ahead=10) as background:
             for item in range(1, 11):
                 background.put(item)
             begun.wait()
@@ -92,15 +92,15 @@ def test_a_producer_that_raises_leaves_no_thread_and_no_more_work() -> None:
     assert threads_left() == []
 
 
-def test_a_handover_is_bounded_and_lets_go() -> None:
-    handover: Handover[int] = Handover(2)
-    producer = threading.Thread(target=lambda: [handover.put(i) for i in range(5)])
+def test_a_queue_is_bounded_and_can_be_cancelled() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(2)
+    producer = threading.Thread(target=lambda: [queue.put(i) for i in range(5)])
     producer.start()
-    assert handover.get() == 0
-    handover.leave()
+    assert queue.get() == 0
+    queue.cancel()
     producer.join(5)
     assert not producer.is_alive()
-    assert handover.peak <= 2
+    assert queue.peak <= 2
 
 
 class Failing:

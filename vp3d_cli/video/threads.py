@@ -1,4 +1,4 @@
-"""A bounded queue between two threads, either of which may leave at any time without blocking the other."""
+"""A bounded queue between two threads that either may end at any time, and a worker thread that uses it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Handover(Generic[T]):
+class BoundedQueue(Generic[T]):
     """A bounded queue from one thread, the producer, to another, the consumer.
 
     Attributes:
-        left: the consumer has gone; nothing more is wanted.
+        cancelled: the consumer wants nothing more.
         peak: the most items that ever waited.
     """
 
     def __init__(self, limit: int) -> None:
         """An empty queue for at most ``limit`` items."""
-        self.left = False
+        self.cancelled = False
         self.peak = 0
         self._limit = limit
         self._items: deque[T] = deque()
@@ -30,10 +30,10 @@ class Handover(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T) -> None:
-        """Hand an item over as soon as there is room; drop it if the consumer has left."""
+        """Add an item as soon as there is room; drop it if the queue was cancelled."""
         with self._changed:
-            self._changed.wait_for(lambda: self.left or len(self._items) < self._limit)
-            if not self.left:
+            self._changed.wait_for(lambda: self.cancelled or len(self._items) < self._limit)
+            if not self.cancelled:
                 self._items.append(item)
                 self.peak = max(self.peak, len(self._items))
                 self._changed.notify_all()
@@ -41,7 +41,7 @@ class Handover(Generic[T]):
     def get(self) -> T | None:
         """The next item, or None at the end; raises what the producer ended with."""
         with self._changed:
-            self._changed.wait_for(lambda: self.left or self._finished or self._items)
+            self._changed.wait_for(lambda: self.cancelled or self._finished or self._items)
             if self._items:
                 self._changed.notify_all()
                 return self._items.popleft()
@@ -50,25 +50,25 @@ class Handover(Generic[T]):
             return None
 
     def finish(self, error: BaseException | None) -> None:
-        """Nothing follows."""
+        """Say that no item follows, and what the producer ended with, if it failed."""
         with self._changed:
             self._finished, self._error = True, error
             self._changed.notify_all()
 
-    def leave(self) -> None:
-        """Nothing is wanted any more."""
+    def cancel(self) -> None:
+        """Drop what waits; whoever puts more is not blocked."""
         with self._changed:
-            self.left = True
+            self.cancelled = True
             self._items.clear()
             self._changed.notify_all()
 
 
-class InBackground(Generic[T]):
-    """Has a thread do something with each item, while the caller makes the next one.
+class BackgroundWorker(Generic[T]):
+    """Calls a function with each item in a thread, while the caller makes the next one.
 
     Use it in a ``with`` statement::
 
-        with InBackground(writer.write, ahead=2) as background:
+        with BackgroundWorker(writer.write, ahead=2) as background:
             for frame in reader:
                 background.put(draw(frame))
 
@@ -84,11 +84,11 @@ class InBackground(Generic[T]):
             ahead: items that may wait for it.
         """
         self._function = function
-        self._items: Handover[T] = Handover(ahead)
+        self._items: BoundedQueue[T] = BoundedQueue(ahead)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="vp3d-background", daemon=True)
 
-    def __enter__(self) -> InBackground[T]:
+    def __enter__(self) -> BackgroundWorker[T]:
         self._thread.start()
         return self
 
@@ -96,14 +96,14 @@ class InBackground(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._items.leave()
+            self._items.cancel()
         self._items.finish(None)
         self._thread.join()
         if kind is None:
             self._raise()
 
     def put(self, item: T) -> None:
-        """Hand an item over; waits while too many are waiting.
+        """Add an item; waits while too many are waiting.
 
         Raises:
             Whatever the function raised meanwhile.
@@ -121,4 +121,4 @@ class InBackground(Generic[T]):
                 self._function(item)
         except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
             self._error = error
-            self._items.leave()
+            self._items.cancel()

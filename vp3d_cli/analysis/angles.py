@@ -149,7 +149,7 @@ def select_angles(joint_names: Sequence[str], names: Sequence[str] | None = None
 
 
 def check_angle_names(names: Sequence[str]) -> None:
-    """See whether there are angles of these names.
+    """Check whether there are angles of these names.
 
     Raises:
         ConfigError: no; the message lists them.

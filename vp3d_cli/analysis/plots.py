@@ -127,7 +127,7 @@ def write_plots(
 
 
 def check_suffix(path: Path) -> None:
-    """See whether a name ends as that of a picture that can be written.
+    """Check whether a name ends as that of a picture that can be written.
 
     Raises:
         ConfigError: it does not.
@@ -137,7 +137,7 @@ def check_suffix(path: Path) -> None:
 
 
 def check_kinds(what: Sequence[str]) -> None:
-    """See whether there are such plots.
+    """Check whether there are such plots.
 
     Raises:
         ConfigError: no; the message lists them.

@@ -100,7 +100,7 @@ class ClusterExecutor(TaskExecutor):
             self._connect()
 
     def check(self) -> None:
-        """See whether there are workers.
+        """Check whether there are workers.
 
         Raises:
             ConfigError: one has several threads.

@@ -122,7 +122,7 @@ class TaskExecutor:
         """
 
     def check(self) -> None:
-        """See whether work can go on. Raises Vp3dError if not."""
+        """Check whether work can go on. Raises Vp3dError if not."""
 
     def close(self) -> None:
         """Stop all workers, also those with a running task."""

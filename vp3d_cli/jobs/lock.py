@@ -61,7 +61,7 @@ class SystemLock(FolderLock):
     """A lock of Linux or macOS on a file of a local folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Take it. Raises OutputError if another batch has it, or it cannot be written."""
+        """Acquire the lock. Raises OutputError if another batch has it, or it cannot be written."""
         import fcntl
 
         try:
@@ -92,7 +92,7 @@ class RenewedLock(FolderLock):
     """A lock file that names its holder and is rewritten regularly while it is held."""
 
     def __init__(self, folder: Place) -> None:
-        """Take it. Raises OutputError if another batch has it, or it cannot be written."""
+        """Acquire the lock. Raises OutputError if another batch has it, or it cannot be written."""
         self._folder, self._file = folder, folder / STATE / "lock"
         self._token = uuid.uuid4().hex
         self._over = threading.Event()

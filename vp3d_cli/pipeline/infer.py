@@ -248,7 +248,7 @@ def _foot_confidence(track: Track2D) -> FloatArray:
 
 
 def check_skeleton(skeleton: Skeleton) -> None:
-    """See whether keypoints have the joints that lifters need.
+    """Check whether keypoints have the joints that lifters need.
 
     Raises:
         InputError: they lack some; the message names them.

@@ -1,4 +1,4 @@
-"""Benchmark of the lifter network, compared to a matrix product and two torch versions.
+"""Benchmark of the lifter network, compared to a matrix product and torch implementations.
 
 All is timed in turn within one run, on the same threads, in seconds of all cores together: other programs that keep the
 cores busy change them little. Figures are medians.

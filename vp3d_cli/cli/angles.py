@@ -56,7 +56,7 @@ def angles(
 
 @contextmanager
 def as_usage_error(option: str) -> Iterator[None]:
-    """Report a value that makes no sense as wrong usage of an option."""
+    """Report an invalid option value as a usage error."""
     try:
         yield
     except ConfigError as error:

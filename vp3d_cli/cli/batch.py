@@ -1,4 +1,4 @@
-"""``vp3d batch``: folders of videos in, folders of results out; what is done stays done."""
+"""``vp3d batch``: process folders of videos; finished results are not made again."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def _flag(field: str) -> str:
 
 
 def run(items: Sequence[BatchItem], out: Place, kept: BatchOptions, quiet: bool) -> list[BatchRow]:
-    """Run the batch, showing how far it is."""
+    """Run the batch and show its progress."""
     from vp3d_cli.cli.batch_display import BatchDisplay
     from vp3d_cli.jobs.run import run_batch
 

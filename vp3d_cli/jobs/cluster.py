@@ -32,7 +32,7 @@ _AGAIN = "and run the same command again: what is done stays done"
 
 
 class ClusterExecutor(TaskExecutor):
-    """Has a cluster do the tasks, as many at a time as it has workers."""
+    """Runs tasks on a cluster, as many at a time as it has workers."""
 
     begins_at_once = False
 
@@ -68,7 +68,7 @@ class ClusterExecutor(TaskExecutor):
         self.check()
 
     def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
-        """Have a free worker call the function."""
+        """Submit the function to the cluster."""
         try:
             future: Future[Any] = self._executor.submit(_call, self._topic, task, function, arguments)
             self._submitted.add(future)
@@ -78,7 +78,7 @@ class ClusterExecutor(TaskExecutor):
         return future
 
     def explain(self, task: str, error: BaseException) -> Failure:
-        """A task is to blame if the workers that had it died.
+        """Return why a task failed; the task is the cause if its workers died.
 
         Raises:
             Vp3dError: workers cannot run vp3d at all.
@@ -127,7 +127,7 @@ class ClusterExecutor(TaskExecutor):
             raise Vp3dError(f"the cluster at {self._address} has no workers; start some ({start}), {_AGAIN}")
 
     def close(self) -> None:
-        """Let go of the cluster: what it still does is not wanted any more."""
+        """Disconnect from the cluster; results of running tasks are discarded."""
         with contextlib.suppress(Exception):  # a scheduler that is away sees for itself that nobody waits
             self._client.close(timeout=_POLL_S)
 
@@ -164,7 +164,7 @@ def _call(topic: str, task: str, function: Task, arguments: Sequence[Any]) -> An
 
 
 class _ClusterReporter(Reporter):
-    """Sends messages by way of the scheduler, and ends a task that nobody waits for any more."""
+    """Sends messages through the scheduler, and stops a task that has no client any more."""
 
     def __init__(self, topic: str, task: str) -> None:
         from distributed import get_worker
@@ -182,7 +182,7 @@ class _ClusterReporter(Reporter):
         super().__call__(stage, done, total)
 
     def _watch(self) -> None:
-        """Look again and again whether the scheduler still waits for the task, until it has ended."""
+        """Poll the scheduler for cancellation of the task, until it has ended."""
         while (task := self._worker.state.tasks.get(self._key)) is not None and task.state in _NOT_ENDED:
             self._wanted = task.state != "cancelled"
             if not self._wanted and time.monotonic() - self._alive > _STUCK_S:

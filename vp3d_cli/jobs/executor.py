@@ -1,4 +1,4 @@
-"""Where tasks are done: in worker processes of this machine, or in a thread of this process.
+"""Task executors: worker processes of this machine, or a thread of this process.
 
 The loop in :mod:`vp3d_cli.jobs.run` sees them, and a cluster (:mod:`vp3d_cli.jobs.cluster`), as a
 :class:`TaskExecutor`, which gives futures of :mod:`concurrent.futures`.
@@ -99,7 +99,7 @@ class TaskExecutor:
         self.inbox: deque[Message] = deque()
 
     def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
-        """Have ``function(*arguments, reporter)`` called; ``task`` is its name in messages."""
+        """Submit ``function(*arguments, reporter)``; ``task`` is its name in messages."""
         raise NotImplementedError
 
     def messages(self) -> list[Message]:
@@ -140,7 +140,7 @@ class InlineExecutor(TaskExecutor):
         self._pool = ThreadPoolExecutor(1, "vp3d-task")
 
     def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
-        """Have the thread call the function."""
+        """Submit the function to the thread."""
         reporter = Reporter(lambda message: self.inbox.append({"task": task, **message}))
         return self._pool.submit(function, *arguments, reporter)
 
@@ -150,7 +150,7 @@ class InlineExecutor(TaskExecutor):
 
 
 class LocalExecutor(TaskExecutor):
-    """Worker processes of this machine: a task that dies, or is stopped, fails alone.
+    """Runs tasks in worker processes; a task that dies or is stopped does not affect others.
 
     Linux kills them with this process; elsewhere they notice within a second that it has gone.
     """
@@ -187,7 +187,7 @@ class LocalExecutor(TaskExecutor):
         self._pool = pebble.ProcessPool(self.capacity, initializer=_begin_worker, initargs=given, context=context)
 
     def submit(self, task: str, function: Task, *arguments: Any) -> Future[Any]:
-        """Have a free worker call the function."""
+        """Submit the function to the pool of workers."""
         future: Future[Any] = self._pool.schedule(_call, (task, function, arguments))
         return future
 
@@ -204,7 +204,7 @@ class LocalExecutor(TaskExecutor):
         return super().messages()
 
     def stop(self, task: str, future: Future[Any]) -> str:
-        """Kill its worker, and what that has started, after it has written where it hangs."""
+        """Kill the task's worker and its child processes, after it has written a traceback."""
         process = self._at.get(task)
         if process is not None:
             with contextlib.suppress(OSError):
@@ -216,7 +216,7 @@ class LocalExecutor(TaskExecutor):
         return stderr
 
     def explain(self, task: str, error: BaseException) -> Failure:
-        """A worker that died takes its task with it; a pool that broke takes none."""
+        """Return why a task failed: a dead worker is its fault, a broken pool is not."""
         if isinstance(error, (BrokenProcessPool, CancelledError)):
             return Failure("the workers died", to_blame=False)
         code = getattr(error, "exitcode", None)
@@ -262,7 +262,7 @@ class LocalExecutor(TaskExecutor):
         self._processes.clear()
 
     def _stderr_of(self, task: str) -> str:
-        """The end of what the worker of a task wrote to standard error since it began."""
+        """Return the end of the worker's stderr since the task began."""
         try:
             content = Path(self._logs.name, str(self._at[task])).read_bytes()
         except (OSError, KeyError):
@@ -345,7 +345,7 @@ _log = -1
 
 
 def _begin_worker(pipe: Connection, logs: str, parent: int, number: Any, gpus: int) -> None:
-    """Make this process one that ends with its parent, and that leaves word when it crashes."""
+    """Make this process end with its parent, and record a traceback when it crashes."""
     global _pipe, _log
     os.setsid()  # Ctrl-C is for the batch, and what is started here can be ended together
     if sys.platform == "linux":
@@ -385,7 +385,7 @@ def _end_with(parent: int) -> None:
 
 
 def _kill(process: int | None) -> None:
-    """Kill a worker and all that it has started."""
+    """Kill a worker and its child processes."""
     if process is not None:
         with contextlib.suppress(OSError):
             os.killpg(process, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Find the videos among files and folders: by what is in them, not by their names alone."""
+"""Find videos among files and folders by their content, not only by name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _TS_PACKETS = ((0, 188), (4, 192))  # offset and length of packets: plain, and w
 
 @dataclass(frozen=True)
 class BatchInput:
-    """A video to do.
+    """A video to process.
 
     Attributes:
         path: the file or folder of images, absolute; or a URL.

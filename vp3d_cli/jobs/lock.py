@@ -1,4 +1,4 @@
-"""The lock of a folder for results: one batch at a time writes into it.
+"""Lock of a results folder: one batch at a time writes into it.
 
 A local folder is locked by the system, which frees it when the process ends. A store has no locks, and Windows not this
 kind: there the batch writes who it is into the lock every ten seconds.
@@ -31,7 +31,7 @@ _SETTLE_S = 0.5  # for another one that took the folder at the same moment to sh
 
 
 def lock_folder(folder: Place) -> FolderLock:
-    """Take a folder for results, which is made if need be. Use it in a ``with`` statement.
+    """Lock a results folder, creating it if necessary. Use it in a ``with`` statement.
 
     Raises:
         OutputError: another batch has it, or it cannot be written.
@@ -42,7 +42,7 @@ def lock_folder(folder: Place) -> FolderLock:
 
 
 class FolderLock(AbstractContextManager["FolderLock"]):
-    """A folder that this batch alone writes into, until the ``with`` statement ends."""
+    """Exclusive lock of a results folder, held until the ``with`` statement ends."""
 
     def check(self) -> None:
         """Check that the lock is still held. Raises OutputError if another batch has taken it."""
@@ -58,7 +58,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
 
 
 class SystemLock(FolderLock):
-    """A lock of Linux or macOS on a file of a local folder."""
+    """A file lock of Linux or macOS in a local folder."""
 
     def __init__(self, folder: Path) -> None:
         """Acquire the lock. Raises OutputError if another batch has it, or it cannot be written."""

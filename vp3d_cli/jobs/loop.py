@@ -31,7 +31,7 @@ _STAGES = {"detect": "finding people", "lift": "lifting to 3D", "render": "drawi
 
 @dataclass(frozen=True)
 class Limits:
-    """When to give up.
+    """Limits of time and attempts.
 
     Attributes:
         retries: further attempts at a video whose worker died, hung or met with an error that vp3d did not expect.
@@ -70,7 +70,7 @@ class Listener:
 
 @dataclass
 class Job:
-    """A video to do, and how far it is.
+    """A video to process, and its progress.
 
     Attributes:
         needed: kinds of result still to make.
@@ -109,7 +109,7 @@ class _Step:
     doing: str = ""
 
     def too_late(self, limits: Limits, now: float) -> str:
-        """Why it has to be ended now; empty if it need not."""
+        """Return why the task must be stopped now; empty if it need not."""
         if limits.timeout_s is not None and self.began is not None and now - self.began >= limits.timeout_s:
             return f"took longer than {limits.timeout_s:g} s (--timeout)"
         if self.began is None and self.alive is not None and now - self.alive >= _LOADING_S:
@@ -162,7 +162,7 @@ class Loop:
         self._over = False  # no further video is begun
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Do all jobs, begun in this order; with ``fail_fast`` up to the first that fails.
+        """Run all jobs, started in this order; with ``fail_fast`` up to the first failure.
 
         Raises:
             OutputError: the disk is full.
@@ -216,7 +216,7 @@ class Loop:
         self._add(job, [_Step(job, tasks.make_results, (self._setup, pickle.dumps(task)))])
 
     def _hear(self) -> None:
-        """Take note of what tasks report."""
+        """Handle the events that tasks have reported."""
         now = time.monotonic()
         for message in self._executor.messages():
             step = self._running.get(message["task"])
@@ -236,7 +236,7 @@ class Loop:
                 self._listener.progress(job.item, stage, done, total)
 
     def _collect(self, name: str) -> bool:
-        """Take the outcome of a task; whether the executor is sound."""
+        """Handle the outcome of a task; return whether the executor is still usable."""
         step = self._running.pop(name)
         try:
             outcome = step.future.result()

@@ -64,7 +64,7 @@ class BatchItem:
     problem: str | None = None
 
     def with_absolute_paths(self) -> BatchItem:
-        """The same for a process with another working folder."""
+        """Return the item with absolute paths, for a process with another working folder."""
         return dataclasses.replace(
             self,
             targets={kind: absolute(target) for kind, target in self.targets.items()},
@@ -173,7 +173,7 @@ def make_recipe(settings: InferSettings, format: str, weights: Mapping[str, str]
 
 
 def decide(item: BatchItem, recipe: Recipe, older: frozenset[str], *, overwrite: bool = False) -> Decision:
-    """Find out what is to be done about a video.
+    """Decide what work a video needs.
 
     A result is up to date if it is whole and was made from this very input with this very recipe.
 
@@ -209,7 +209,7 @@ def decide(item: BatchItem, recipe: Recipe, older: frozenset[str], *, overwrite:
 
 
 def write_nobody(item: BatchItem, recipe: Recipe, message: str, input: Mapping[str, Any]) -> None:
-    """Note that nobody is in a video, so that it is not searched again.
+    """Record that a video has no people, so that it is not processed again.
 
     Raises:
         OutputError: it cannot be written.

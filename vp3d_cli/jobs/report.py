@@ -1,4 +1,4 @@
-"""What came of each task, and of a batch: a row for each video, as a table and as a file."""
+"""Outcomes of tasks, and the batch report: one row per video, as a table and a file."""
 
 from __future__ import annotations
 

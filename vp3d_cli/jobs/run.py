@@ -64,7 +64,7 @@ class BatchOptions:
 def run_batch(
     items: Sequence[BatchItem], out: Place, options: BatchOptions, listener: Listener | None = None
 ) -> list[BatchRow]:
-    """Do every video that is not done, and report in ``batch.csv``.
+    """Process every unfinished video, and write the report ``batch.csv``.
 
     Results appear under their names when whole, and say what they were made from and with; the next batch does only
     what is missing. Ended by an exception, Ctrl-C included, workers are ended and unfinished files removed before it is
@@ -165,7 +165,7 @@ class _Workers:
             self._made = self._local(count)
 
     def load(self) -> None:
-        """Have a worker load the models.
+        """Load the models in a worker.
 
         Raises:
             Vp3dError: as loading them raises, or the worker died.
@@ -242,7 +242,7 @@ def _all_rows(items: Sequence[BatchItem], rows: Mapping[int, BatchRow]) -> list[
 
 @contextlib.contextmanager
 def _reporting(items: Sequence[BatchItem], rows: dict[int, BatchRow], out: Place) -> Iterator[None]:
-    """Write the report when the batch ends, however it does."""
+    """Write the report when the batch ends, also after an error."""
     try:
         yield
     finally:
@@ -253,7 +253,7 @@ def _reporting(items: Sequence[BatchItem], rows: dict[int, BatchRow], out: Place
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Have Ctrl-C and termination wait until all is tidied up."""
+    """Delay Ctrl-C and termination until cleanup is complete."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

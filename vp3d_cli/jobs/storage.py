@@ -70,7 +70,7 @@ def is_shared(place: Place) -> bool:
 
 
 def absolute(place: Place) -> Place:
-    """The same place for a process with another working folder."""
+    """Return the place as an absolute path, for a process with another working folder."""
     return place.absolute() if isinstance(place, Path) else place
 
 

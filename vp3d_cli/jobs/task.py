@@ -116,7 +116,7 @@ class Pipeline:
     """The stages of :mod:`vp3d_cli.pipeline.infer` for many videos, models loaded once."""
 
     def __init__(self, setup: Setup) -> None:
-        """Load no model yet."""
+        """Create the processor; models are loaded later."""
         import cv2
 
         from vp3d_cli.pipeline.run import Models
@@ -188,7 +188,7 @@ class Pipeline:
         return plan_chunks(video, self._setup.settings, keep)
 
     def detect_chunk(self, chunk: Chunk, report: Reporter) -> None:
-        """Find everyone in a chunk, and keep what was found in the file that it names."""
+        """Detect people in a chunk, and store the detections in the chunk's file."""
         from vp3d_cli.pipeline.chunks import detect_chunk
 
         detect_chunk(chunk, report, self._models.detector)
@@ -216,7 +216,7 @@ def plan_chunks(setup: Setup, video: Path, keep: Path, report: Reporter) -> Outc
 
 
 def detect_chunk(setup: Setup, chunk: Any, report: Reporter) -> Outcome:
-    """Find everyone in a chunk, and keep what was found beside the results."""
+    """Detect people in a chunk, and store the detections beside the results."""
 
     def detect(processor: Pipeline) -> Outcome:
         processor.detect_chunk(chunk, report)
@@ -226,7 +226,7 @@ def detect_chunk(setup: Setup, chunk: Any, report: Reporter) -> Outcome:
 
 
 def make_results(setup: Setup, task: bytes, report: Reporter) -> Outcome:
-    """Make what is needed of a video; reports ``made`` for each result that is in its place.
+    """Make the requested results of a video; report ``made`` for each complete one.
 
     Args:
         setup: of the batch.
@@ -351,7 +351,7 @@ def _copied_in(
 
 
 def _publish(task: VideoTask, kind: str, video: LocalVideo, setup: Setup, temporary: Place, report: Reporter) -> None:
-    """Give a result its name, after its provenance was written where its format cannot hold it."""
+    """Move a result to its final name; first write its provenance if the format has none."""
     file, target = video.files[kind], task.item.targets[kind]
     if not isinstance(target, Path):
         report(_SENDING, 0, None)
@@ -378,7 +378,7 @@ def _publish(task: VideoTask, kind: str, video: LocalVideo, setup: Setup, tempor
 
 @contextmanager
 def _original_names(copies: Mapping[str, str], input: Mapping[str, Any]) -> Iterator[None]:
-    """Errors that name what the user named and not our copies of it, and that know the video."""
+    """Convert errors: they name the video and the user's paths, not the local copies."""
     try:
         yield
     except Vp3dError as error:

@@ -141,7 +141,7 @@ def track_liftable(detections: Detections, settings: InferSettings) -> tuple[lis
 
 
 def _selected(tracks: list[Track2D], detections: Detections, settings: InferSettings) -> list[Track2D]:
-    """Of some tracks those that are in the region and are the person asked for."""
+    """Select the tracks in the requested region and of the requested person."""
     if not tracks:
         raise NobodyFoundError(f"{detections.video}: nobody was found in {len(detections)} frames")
     if settings.roi is not None:

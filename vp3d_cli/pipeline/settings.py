@@ -142,7 +142,7 @@ class InferSettings:
 
 
 def with_absolute_paths(settings: InferSettings) -> InferSettings:
-    """The same settings for a process with another working folder.
+    """Return the settings with absolute paths, for a process with another working folder.
 
     Lifters, and the options of a detector, may be names: these are paths where there is such a file.
 

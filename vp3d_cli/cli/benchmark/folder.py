@@ -137,7 +137,7 @@ def _in_turn(videos: Sequence[Path], out: Path, settings: InferSettings) -> None
 
 
 def _batch(folder: Path, out: Path, settings: InferSettings, jobs: int, threads: int) -> int:
-    """The folder by a batch; how many frames that were."""
+    """Process the folder with a batch, and return the number of frames."""
     out.mkdir()
     items = plan_items(find_inputs([folder]), roots={POSE: out}, suffixes={POSE: ".npz"})
     rows = run_batch(items, out, BatchOptions(settings=settings, jobs=jobs, threads=threads))

@@ -1,4 +1,4 @@
-"""How fast each stage is by itself, and all of them together.
+"""Benchmark of each stage, and of all stages together.
 
 Every stage runs over the same frames, already in memory, so that one does not pay for another; "end to end" is
 :func:`vp3d_cli.pipeline.api.infer` from the file, where decoding and the rest overlap with detection as they do in
@@ -39,19 +39,19 @@ _Result = TypeVar("_Result")
 
 
 class Spent(NamedTuple):
-    """Seconds by the clock, and seconds of all cores together that this process had."""
+    """Wall-clock seconds, and CPU seconds of this process on all cores."""
 
     wall: float
     cpu: float
 
     @classmethod
     def until_now(cls) -> Spent:
-        """Since some moment in the past."""
+        """Return the times now, relative to some moment in the past."""
         return cls(time.perf_counter(), time.process_time())
 
     @classmethod
     def nothing(cls) -> Spent:
-        """No time at all."""
+        """Return zero times."""
         return cls(0.0, 0.0)
 
     def __sub__(self, other: Spent) -> Spent:
@@ -239,7 +239,7 @@ def _encode(images: Sequence[FrameBGR], size_wh: tuple[int, int], pose: Pose3D) 
 
 
 class _TimedLifter:
-    """A lifter that adds up how long it lifts; everything else is the lifter's own."""
+    """A lifter that measures its lifting time, and otherwise acts as the wrapped one."""
 
     def __init__(self, lifter: Lifter) -> None:
         self._lifter = lifter

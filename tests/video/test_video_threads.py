@@ -132,7 +132,7 @@ def test_drawing_that_fails_leaves_no_thread_and_no_file(
     out = tmp_path / "pose.npz"
     infer(short_clip, out)
     pose = read_npz(out)
-    draw, calls = pictures.FrameRenderer.draw, []
+    draw, calls = pictures.FrameRenderer.draw_index, []
 
     def fail(*arguments: object) -> FrameBGR:
         calls.append(arguments)
@@ -142,7 +142,7 @@ def test_drawing_that_fails_leaves_no_thread_and_no_file(
 
     target: type = pictures.FrameRenderer if broken == "draw" else VideoWriter
     method: Callable[..., object] = fail
-    monkeypatch.setattr(target, "draw" if broken == "draw" else "write", method)
+    monkeypatch.setattr(target, "draw_index" if broken == "draw" else "write", method)
     with pytest.raises(OutputError, match="cannot go on"):
         render(pose, short_clip, tmp_path / "side.mp4", height=120)
     assert threads_left() == []

@@ -177,8 +177,9 @@ class Pipeline:
             yield Made(POSE, pose.num_frames, pose.num_people, pose.provenance.get("warnings", ()))
         if RENDER in video.needed:
             pose = read_npz(files[POSE]) if POSE not in video.needed else pose
-            drawing.render(pose, video.path, files[RENDER], progress=report)
-            yield Made(RENDER, pose.num_frames, pose.num_people, ())
+            warnings = []
+            drawing.render(pose, video.path, files[RENDER], progress=report, warn=warnings.append)
+            yield Made(RENDER, pose.num_frames, pose.num_people, warnings)
 
     def plan_chunks(self, video: Path, keep: Path) -> Sequence[Chunk]:
         """Cut a video as the settings say; none where it is to be done in one piece."""

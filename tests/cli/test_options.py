@@ -134,3 +134,17 @@ def test_old_names_of_options_work_with_a_warning(run_cli: RunCli, old: str, new
     assert outcome.error_lines[0] == f"vp3d: warning: {old.partition('=')[0]} is now called {new}"
     assert new in outcome.stderr.split("\n", 1)[1]
     assert old.partition("=")[0] not in run_cli("batch", "--help").stdout
+
+
+def test_heights_of_one_or_several_people() -> None:
+    assert options.make_settings(height="1.82").height_m == 1.82
+    several = options.make_settings(height="1=1.82,2=1.45")
+    assert several.height_of(2) == (1.45, True)
+    assert several.height_of(3) == (1.7, False)
+    assert options.make_settings(height="1.82").height_of(1, main=1) == (1.82, True)
+    assert options.make_settings(height="1.82").height_of(2, main=1) == (1.82, False)
+    for wrong in ("tall", "1=", "1=tall", "a=1.7"):
+        with pytest.raises(typer.BadParameter, match="invalid height"):
+            options.make_settings(height=wrong)
+    with pytest.raises(typer.BadParameter, match="must be between"):
+        options.make_settings(height="2=9")

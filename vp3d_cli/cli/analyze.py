@@ -27,7 +27,7 @@ def analyze(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure gait, repeated movements and ranges of motion of each person.
+    """Measure gait, repetitions and range of motion.
 
     \b
     vp3d analyze pose.npz

@@ -33,7 +33,9 @@ def angles(
     long: Annotated[bool, typer.Option("--long", help="CSV with a row for each angle of each frame.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write joint angles in degrees: hip, knee, ankle, shoulder, elbow, spine, neck, pelvis.
+    """Write joint angles in degrees.
+
+    Angles of hip, knee, ankle, shoulder, elbow, spine, neck and pelvis.
 
     \b
     vp3d angles pose.npz --out angles.csv

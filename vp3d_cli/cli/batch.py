@@ -72,7 +72,9 @@ def batch(
     quiet: Quiet = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again; replace any file.")] = False,
 ) -> None:
-    """Do many videos, several at a time; run again, do only what is missing.
+    """Process many videos, several at a time.
+
+    Run again, it does only what is missing.
 
     \b
     vp3d batch clips/ --out poses/

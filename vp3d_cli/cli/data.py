@@ -13,9 +13,7 @@ from vp3d_cli.cli.common import Overwrite, Quiet, clock, format_table, print_war
 if TYPE_CHECKING:
     from vp3d_cli.paper.datasets.prepare import Prepared
 
-data_app = typer.Typer(
-    help="Prepare Human3.6M and HumanEva-I, or synthesize a substitute.", no_args_is_help=True, rich_markup_mode=None
-)
+data_app = typer.Typer(help="Prepare or synthesize data sets.", no_args_is_help=True, rich_markup_mode=None)
 
 Out = Annotated[Path, typer.Option(help="Folder for the archives.", show_default=False)]
 
@@ -29,7 +27,9 @@ def prepare(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Convert a download of a data set to archives for training and evaluation.
+    """Convert a downloaded data set.
+
+    The result is archives for training and evaluation.
 
     \b
     vp3d data prepare human36m downloads/ --out data     (Poses_D3_Positions_S*.tgz)
@@ -55,7 +55,9 @@ def synthesize(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Synthesize a substitute for Human3.6M from motion capture, with its cameras and files.
+    """Synthesize a substitute for Human3.6M.
+
+    It is made from motion capture, with the cameras and files of Human3.6M.
 
     \b
     vp3d data synthesize human36m --motion mocap.npz --out data

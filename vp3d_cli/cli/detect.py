@@ -25,7 +25,7 @@ def detect(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Find everyone in each frame of a video, in 2D, without lifting.
+    """Detect people in 2D in each frame.
 
     \b
     vp3d detect walk.mp4 --out walk.detections.npz

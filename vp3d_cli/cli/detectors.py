@@ -8,7 +8,7 @@ from vp3d_cli.cli.common import AsJson, format_table
 
 
 def detectors(as_json: AsJson = False) -> None:
-    """List the detectors, and what those that are not usable here need.
+    """List the detectors and what they need.
 
     \b
     vp3d detectors

@@ -51,7 +51,9 @@ def export(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a pose file in the formats of other programs: BVH, GLB, TRC, C3D, CSV and more.
+    """Convert a pose file to other formats.
+
+    BVH, GLB, TRC, C3D, CSV and more.
 
     \b
     vp3d export pose.npz --to bvh

@@ -61,7 +61,7 @@ def infer(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Find everyone in a video and write their motion in 3D.
+    """Turn a video of people into 3D motion.
 
     \b
     vp3d infer walk.mp4 --out walk.npz

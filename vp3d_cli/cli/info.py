@@ -35,7 +35,9 @@ def info(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what is in a video, a pose file, a detections file or a keypoint file.
+    """Print what is in a file.
+
+    The file is a video, a pose file, a detections file or a keypoint file.
 
     \b
     vp3d info video.mp4

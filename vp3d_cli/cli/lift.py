@@ -29,7 +29,9 @@ def lift(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Track the people of a detections file and lift them to 3D, without detecting again.
+    """Lift a detections file to 3D.
+
+    Tracks the people, lifts them and places them in the world; detects nothing.
 
     \b
     vp3d lift walk.detections.npz --out walk.npz

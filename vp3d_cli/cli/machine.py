@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check versions, devices, ffmpeg and weights; exit status 1 where something needed is missing.
+    """Check the installation.
+
+    Versions, devices, ffmpeg and weights; exit status 1 where something needed is missing.
 
     \b
     vp3d doctor
@@ -57,7 +59,9 @@ def bench(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the frames per second of each stage by itself, and from file to pose.
+    """Measure frames per second.
+
+    Of each stage by itself, and from file to pose.
 
     \b
     vp3d bench

@@ -36,7 +36,9 @@ def plot(
     person: OnePerson = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw joint angles, heights, speeds, foot contacts and confidence over time.
+    """Plot a pose over time.
+
+    Joint angles, heights, speeds, foot contacts and confidence.
 
     \b
     vp3d plot pose.npz --out plots.png

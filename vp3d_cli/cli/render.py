@@ -67,7 +67,9 @@ def render(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw a pose: the footage with 2D skeletons and the people in 3D, side by side or in another layout.
+    """Render a pose as a video.
+
+    The footage with 2D skeletons and the people in 3D, side by side or in another layout.
 
     \b
     vp3d render pose.npz --video video.mp4 --out side.mp4

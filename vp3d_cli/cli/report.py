@@ -21,7 +21,9 @@ def report(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write one HTML page about a pose: facts, warnings, pictures, tables, and the viewer of vp3d view.
+    """Write an HTML report of a pose.
+
+    One page with facts, warnings, pictures, tables and the viewer of vp3d view.
 
     The page needs no network and no other file.
 

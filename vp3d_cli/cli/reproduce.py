@@ -47,7 +47,9 @@ def reproduce(
     threads: options.Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train and evaluate the rows of the paper's tables, and compare with published figures.
+    """Reproduce the tables of the paper.
+
+    Trains and evaluates their rows, and compares with the published figures.
 
     \b
     vp3d reproduce data/ --out tables/ --device cuda

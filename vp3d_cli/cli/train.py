@@ -94,7 +94,9 @@ def train(
     threads: options.Threads = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a pose or trajectory lifter on motion capture or a data set.
+    """Train a pose or trajectory lifter.
+
+    On motion capture or a data set.
 
     \b
     vp3d train pose-27 --motion mocap.npz --out runs/pose-27

@@ -46,7 +46,9 @@ def train_detector(
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Train or fine-tune a detector on images of labelled people.
+    """Train or fine-tune a detector.
+
+    On images of labelled people.
 
     \b
     vp3d train-detector cpn --annotations person_keypoints_train2017.json --images train2017 --out runs/cpn

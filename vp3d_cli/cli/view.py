@@ -47,7 +47,9 @@ def view(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Look at the motion in a browser: turn it, play it, step through it.
+    """View a pose in the browser.
+
+    Turn it, play it, step through it.
 
     Writes one HTML file that needs no network, and opens it. Press ? in the page for its keys.
 

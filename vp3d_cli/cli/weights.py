@@ -50,7 +50,9 @@ def weights_list(as_json: AsJson = False) -> None:
 
 @weights_app.command("verify")
 def weights_verify() -> None:
-    """Compare every weight file with the sha256 in its manifest; exit status 1 if one differs.
+    """Check the sha256 of every weight file.
+
+    Exit status 1 if one differs from its manifest.
 
     \b
     vp3d weights verify
@@ -98,7 +100,9 @@ def weights_add(
     trained_on: Annotated[str | None, typer.Option(help="Training data of the weights.", show_default=False)] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Add weights of your own, under a name that other commands take.
+    """Add weights of your own.
+
+    Other commands take them by their name.
 
     \b
     vp3d weights add runs/best.safetensors --name mine
@@ -155,7 +159,9 @@ def weights_export(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a lifter as a checkpoint of VideoPose3D, for its run.py --evaluate, or as an ONNX model.
+    """Export a lifter.
+
+    As a checkpoint of VideoPose3D, for its run.py --evaluate, or as an ONNX model.
 
     \b
     vp3d weights export mine --format videopose3d --out mine.bin

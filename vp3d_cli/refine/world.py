@@ -205,8 +205,7 @@ def to_world_by_shot(
     """Transform the motion of all people to world space, shot by shot.
 
     Args:
-        joints_3d, trajectory, confidence, times_s, first, foot_confidence, heights: see
-            :func:`vp3d_cli.refine.world.to_world`.
+        joints_3d, trajectory, confidence, times_s, first, foot_confidence, heights: see :func:`to_world`.
         shot_starts: frames that begin a new camera shot.
 
     Returns:

@@ -374,3 +374,16 @@ def test_rig_of_wrong_shape_is_a_damaged_file(tmp_path: Path) -> None:
     write_npz(rigged(walking_pose()), path)
     with pytest.raises(PoseFileError, match=r"bone_offsets: expected shape \(2, 17, 3\), got \(2, 16, 3\)"):
         read_npz(rewritten(path, bone_offsets=np.zeros((2, 16, 3), np.float32)))
+
+
+def test_confidence_of_joints_is_kept_and_older_files_lack_it(tmp_path: Path) -> None:
+    pose = walking_pose(people=2)
+    confidence = [np.full(p.joints.shape[:2], 0.1 * (i + 1), np.float32) for i, p in enumerate(pose.people)]
+    people = tuple(replace(p, confidence=c) for p, c in zip(pose.people, confidence, strict=True))
+    write_npz(replace(pose, people=people), tmp_path / "with.npz")
+    read = read_npz(tmp_path / "with.npz")
+    for person, expected in zip(read.people, confidence, strict=True):
+        assert person.confidence is not None
+        np.testing.assert_array_equal(person.confidence, expected)
+    write_npz(pose, tmp_path / "without.npz")
+    assert read_npz(tmp_path / "without.npz").confidence_3d is None

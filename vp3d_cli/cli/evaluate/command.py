@@ -128,7 +128,7 @@ def evaluate(
     quiet: Quiet = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Measure errors of lifted motion against ground truth.
+    """Measure errors against ground truth.
 
     \b
     vp3d evaluate --motion mocap.npz --weights pose-27 --weights mine.safetensors

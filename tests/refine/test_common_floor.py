@@ -81,6 +81,17 @@ def test_people_near_and_far_stand_on_one_floor_though_their_bodies_seem_to_lean
     np.testing.assert_allclose(lowest, ANKLE, atol=0.15)
 
 
+def test_people_whose_feet_were_not_seen_stand_on_the_floor() -> None:
+    people = np.stack([stand(2.0), stand(2.0, start=(1.0, 1.0), height=1.5)])
+    cam, *_ = film(people, 15, distance=6)
+    joints, roots = (cam - cam[:, :, HIP, None]).astype(np.float32), cam[:, :, HIP].astype(np.float32)
+    times = np.arange(cam.shape[1]) / FPS
+    feet = [np.ones((len(times), 2)), np.full((len(times), 2), 0.02)]
+    world = to_world(list(joints), list(roots), None, times, foot_confidence=feet)
+    lowest = [float(np.median(body[..., 2].min(axis=1))) for body in world.joints_world]
+    np.testing.assert_allclose(lowest, ANKLE, atol=0.1)
+
+
 def test_each_shot_has_its_own_up_and_floor() -> None:
     views = [film(walk(2.0)[0][None], pitch, distance=distance)[0] for pitch, distance in ((5, 4.0), (35, 7.0))]
     cams = [view[0] for view in views]

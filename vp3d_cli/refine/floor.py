@@ -96,7 +96,10 @@ class AssumedHeight:
 
 
 def find_floor_levels(
-    contacts: list[ContactHeights], bodies: list[DoubleArray], heights: Sequence[AssumedHeight]
+    contacts: list[ContactHeights],
+    bodies: list[DoubleArray],
+    heights: Sequence[AssumedHeight],
+    feet_seen: Sequence[bool] | None = None,
 ) -> FloorLevels:
     """Cluster contact heights into levels; the floor is the one on which people agree best.
 
@@ -104,6 +107,7 @@ def find_floor_levels(
         contacts: contact heights of each segment.
         bodies: joints of each segment, (T, 17, 3) in world axes; they give the floor if there are no contacts.
         heights: assumed body height of each of P people.
+        feet_seen: whether the feet of each person were seen; people whose feet were not stand on the floor. None: all.
     """
     levels_of: list[DoubleArray] = [np.zeros(0)] * len(contacts)
     standing = [StandingLevels(np.zeros(0), 0.0, height.metres, height.certain) for height in heights]
@@ -128,6 +132,10 @@ def find_floor_levels(
             nearest = min(scaled_level(own.levels, scale) - floor, key=abs)
             reach = _SAME_M + _SAME_SHARE_OF_TWO * abs(floor)
             offsets[person] = nearest if there or abs(nearest) < reach else 0.0
+        own_bodies = [body for body, s in zip(bodies, contacts, strict=True) if s.person == person]
+        if feet_seen is not None and not feet_seen[person] and own_bodies:
+            levels = own.levels if len(own.levels) else np.array([_floor_without_contacts(own_bodies)])
+            offsets[person] = min(scaled_level(levels, scale) - floor, key=abs)
     ground = [
         _level_per_frame(
             contact, scaled_level(levels, common.scales[contact.person]) - offsets[contact.person], len(body), floor

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vp3d_cli.errors import ShapeError
 from vp3d_cli.refine.body import ANKLES, HIP, frame_rate, unit_vectors
+from vp3d_cli.refine.confidence import GUESSED
 from vp3d_cli.refine.contacts import find_foot_contacts
 from vp3d_cli.refine.floor import AssumedHeight, contact_heights, find_floor_levels
 from vp3d_cli.refine.foot_locking import floor_clearance, floor_depth_correction, lock_feet, smooth_depth
@@ -116,7 +117,8 @@ def to_world(
         contact_heights(segment.person, body, feet, segment.foot_confidence, rate)
         for segment, body, feet in zip(segments, joints_up, contacts, strict=True)
     ]
-    levels = find_floor_levels(stood, joints_up, known)
+    seen = [not np.size(feet) or float(np.nanmean(feet)) >= GUESSED for feet in feet_seen]
+    levels = find_floor_levels(stood, joints_up, known, seen)
     out = [np.full(joints.shape, np.nan, np.float32) for joints in joints_3d]
     contacts_by_person = [np.zeros((len(joints), 2), np.bool_) for joints in joints_3d]
     for segment, body, feet, ground in zip(segments, joints_up, contacts, levels.ground, strict=True):

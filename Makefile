@@ -13,7 +13,7 @@ TORCHVISION      := torch==2.14.1 torchvision==0.29.1
 help:
 	@echo "make demo   turn examples/demo.mp4 into out/pose.npz and out/side-by-side.mp4; installs no torch"
 	@echo "make test   ruff, mypy --strict and the tests; installs everything"
-	@echo "make coverage  the tests with coverage; fails below the value in pyproject.toml"
+	@echo "make coverage  the tests, with the share of the code that they run"
 	@echo "make docs   the documentation as a site, in out/docs; warnings are errors"
 	@echo "make test-torchvision   the tests of --detector mask-rcnn-torchvision, in $(TORCHVISION_VENV) (5 GB)"
 	@echo "make setup  install everything into $(VENV), and run nothing"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vp3d_cli.skeletons import COCO17
+from vp3d_cli.skeletons import COCO17, Skeleton
 from vp3d_cli.track import split_partial
 from vp3d_cli.track.selection import torso_share
 from vp3d_cli.types import Track2D
@@ -36,3 +36,13 @@ def test_a_face_in_every_fifth_frame_is_no_body() -> None:
 def test_one_shoulder_and_one_hip_are_a_torso(shoulder: str, hip: str, share: float) -> None:
     joints = [COCO17.index(f"{shoulder}_shoulder"), *([COCO17.index(f"{hip}_hip")] if hip else [])]
     assert torso_share(seen(1, joints, range(20))) == share
+
+
+def test_joints_that_the_skeleton_lacks_need_not_be_seen() -> None:
+    legs = Skeleton("legs", ("left_hip", "right_hip", "left_knee"), (-1, 0, 0), ())
+    scores = np.full((4, 3), 0.7, np.float32)
+    scores[1, :2] = 0.1
+    track = Track2D(
+        1, np.full((4, 3, 2), 50.0, np.float32), scores, np.zeros((4, 4), np.float32), scores > 0, skeleton=legs
+    )
+    assert torso_share(track) == 0.75

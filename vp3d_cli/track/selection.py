@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vp3d_cli.errors import ConfigError, NobodyFoundError
-from vp3d_cli.skeletons import COCO17
 from vp3d_cli.types import DoubleArray, Track2D
 
 # A person is lifted if a shoulder and a hip are seen in this share of the frames in which they are detected; without a
 # torso nothing tells where the body is and how it turns.
 _LEAST_TORSO_SHARE = 0.25
 _SEEN = 0.2  # confidence of a keypoint that was seen
-_SHOULDERS = [COCO17.index("left_shoulder"), COCO17.index("right_shoulder")]
-_HIPS = [COCO17.index("left_hip"), COCO17.index("right_hip")]
+_TORSO = (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
 
 
 def select_people(tracks: Sequence[Track2D], which: int | str, size_wh: tuple[int, int]) -> list[Track2D]:
@@ -77,11 +75,16 @@ def select_in_roi(tracks: Sequence[Track2D], roi_xywh: tuple[float, float, float
 
 
 def torso_share(track: Track2D) -> float:
-    """Share of the frames in which a person is detected that show a shoulder and a hip."""
-    body = track.in_skeleton(COCO17)
-    seen = np.all(np.isfinite(body.keypoints), axis=2) & (body.scores >= _SEEN)
-    detected = np.any(np.isfinite(track.keypoints), axis=(1, 2))
-    torso = np.any(seen[:, _SHOULDERS], axis=1) & np.any(seen[:, _HIPS], axis=1)
+    """Share of the frames in which a person is detected that show a shoulder and a hip.
+
+    What the skeleton of the keypoints does not have need not be seen.
+    """
+    seen = np.all(np.isfinite(track.keypoints), axis=2) & (track.scores >= _SEEN)
+    torso = detected = np.any(np.isfinite(track.keypoints), axis=(1, 2))
+    for pair in _TORSO:
+        joints = [track.skeleton.index(name) for name in pair if name in track.skeleton.joints]
+        if joints:
+            torso = torso & np.any(seen[:, joints], axis=1)
     return float(np.mean(torso[detected])) if detected.any() else 0.0
 
 

@@ -347,10 +347,10 @@ def test_a_video_whose_worker_cannot_load_the_models_is_tried_again(
 
 def test_weights_that_change_meanwhile_make_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips, out = tmp_path / "clips", tmp_path / "out"
-    write_video(clips / "a.mkv", "crash once")
+    write_video(clips / "a.mkv", "crash once", step_s=0.3)
 
     class Changer(Recorder):
-        def postponed(self, item: BatchItem, reason: str) -> None:
+        def progress(self, item: BatchItem, stage: str, done: int, total: int | None) -> None:
             monkeypatch.setenv("STUB_WEIGHTS", "2")
 
     (row,) = run_batch(plan_of(clips, out), out, options_of(jobs=1, retries=1), Changer())

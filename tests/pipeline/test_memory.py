@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import scipy.optimize  # noqa: F401 (before the measurement: code takes memory, too)
 from test_infer import CAMERA, walking_track
 
 from vp3d_cli.io.detections import Detections

@@ -42,6 +42,8 @@ _OTHER_LEVEL = 6.0  # cost of a person on another level than the common floor
 # Pitches from which the fit starts, radians from the body axes: far from the optimum people on one floor look like
 # people on different levels, whom the robust loss ignores.
 _STARTS = np.radians([0.0, -12.0, 12.0])
+# With many people on several levels the cost is flat: steps below a hundredth of a degree change nothing.
+_TOLERANCE, _MOST_STEPS = 1e-5, 40
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,11 @@ def estimate_up(people: Sequence[PersonMotion], footprints: Footprints) -> Doubl
         heights = _levels(footprints, index, _up_vector(pitch + turn, roll))
         fits.append(
             scipy.optimize.least_squares(
-                residuals, [pitch + turn, roll, *heights, *([np.median(heights)] if count else [])]
+                residuals,
+                [pitch + turn, roll, *heights, *([np.median(heights)] if count else [])],
+                xtol=_TOLERANCE,
+                ftol=_TOLERANCE,
+                max_nfev=_MOST_STEPS,
             )
         )
     return _up_vector(*min(fits, key=lambda fit: float(fit.cost)).x[:2])

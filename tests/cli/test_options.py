@@ -29,7 +29,7 @@ def test_commands_have_every_option_of_the_settings(command: Any) -> None:
 def test_a_command_gets_settings_and_what_it_declares_itself() -> None:
     got: dict[str, Any] = {}
 
-    @options.with_settings
+    @options.with_settings()
     def command(
         video: str, *, loud: bool = False, settings: options.Settings, keypoints: str = "mine", last: int = 1
     ) -> None:
@@ -148,3 +148,18 @@ def test_heights_of_one_or_several_people() -> None:
             options.make_settings(height=wrong)
     with pytest.raises(typer.BadParameter, match="must be between"):
         options.make_settings(height="2=9")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("lift", "--start"), ("lift", "--detector"), ("detect", "--smooth"), ("detect", "--person")]
+)
+def test_an_option_of_the_other_half_is_refused_not_ignored(run_cli: RunCli, command: str, option: str) -> None:
+    outcome = run_cli(command, "file.npz", option, "1")
+    assert outcome.code == 2
+    assert f"No such option: {option}" in outcome.stderr
+
+
+def test_every_setting_belongs_to_detection_or_lifting() -> None:
+    names = [*options.DETECTION_OPTIONS, *options.LIFTING_OPTIONS]
+    assert set(names) == set(inspect.signature(options.make_settings).parameters)
+    assert [name for name in set(names) if names.count(name) > 1] == ["device"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _WORDS_SHOWN = 30  # last lines of what a worker that died wrote
 
 
-@options.with_settings
+@options.with_settings()
 def batch(
     context: typer.Context,
     videos: Annotated[

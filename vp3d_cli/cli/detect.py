@@ -12,7 +12,7 @@ from vp3d_cli.cli.common import Overwrite, Quiet, print_warning
 from vp3d_cli.cli.preflight import check_models, check_video
 
 
-@options.with_settings
+@options.with_settings(*options.DETECTION_OPTIONS)
 def detect(
     context: typer.Context,
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video file or folder of images.", show_default=False)],

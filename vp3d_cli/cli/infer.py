@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _KEYPOINT_SUFFIXES = {"vp3d": ".npz", "videopose3d": ".npz", "coco": ".json"}
 
 
-@options.with_settings
+@options.with_settings()
 def infer(
     context: typer.Context,
     videos: Annotated[

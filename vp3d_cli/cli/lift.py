@@ -14,7 +14,7 @@ from vp3d_cli.cli.preflight import check_models
 from vp3d_cli.errors import InputError
 
 
-@options.with_settings
+@options.with_settings(*options.LIFTING_OPTIONS)
 def lift(
     context: typer.Context,
     detections: Annotated[Path, typer.Argument(metavar="FILE", help="From vp3d detect.", show_default=False)],
@@ -41,8 +41,6 @@ def lift(
     """
     target = out or Path(detections.name.removesuffix(".npz").removesuffix(".detections") + ".npz")
     check_models(settings)
-    if settings.keypoints is not None or settings.detect_every > 1 or settings.chunk_minutes is not None:
-        raise typer.BadParameter("--keypoints, --detect-every and --chunk-minutes are for vp3d detect and vp3d infer")
     if target.resolve() == detections.resolve():
         raise typer.BadParameter(f"{target} is read by this command; give the result another name", param_hint="--out")
     from vp3d_cli.cli.progress import StageProgress, format_summary

@@ -168,31 +168,50 @@ def flag_of(field: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of :func:`make_settings` to a command with a parameter ``settings``.
+# Options of the two halves of the pipeline: vp3d detect and vp3d lift.
+DETECTION_OPTIONS = (
+    "detector", "start", "end", "detect_every", "chunk_minutes", "device", "keypoints", "layout", "joint_map",
+)  # fmt: skip
+LIFTING_OPTIONS = (
+    "lifter", "trajectory", "max_people", "person", "roi", "keep_partial", "intrinsics", "fov", "smooth", "height",
+    "tta", "device",
+)  # fmt: skip
 
-    The parameter gets the resulting settings.
 
-    If the command has a parameter with the name of one of them, the option is as it is declared there, and both get
-    its value.
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add options of :func:`make_settings` to a command with a parameter ``settings``.
+
+    The parameter gets the resulting settings. If the command has a parameter with the name of one of the options, the
+    option is as it is declared there, and both get its value.
+
+    Args:
+        names: parameters of :func:`make_settings`; none for all.
     """
-    shared = inspect.signature(make_settings, eval_str=True).parameters
-    own = inspect.signature(command, eval_str=True).parameters
-    both: dict[str, inspect.Parameter] = {}
-    for name, parameter in own.items():
-        if name == "settings":
-            both |= {option: own.get(option, declared) for option, declared in shared.items()}
-        else:
-            both.setdefault(name, parameter)
+    shared = {
+        name: parameter
+        for name, parameter in inspect.signature(make_settings, eval_str=True).parameters.items()
+        if not names or name in names
+    }
 
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        settings = make_settings(**{option: given[option] for option in shared})
-        command(**{name: settings if name == "settings" else given[name] for name in own})
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        both: dict[str, inspect.Parameter] = {}
+        for name, parameter in own.items():
+            if name == "settings":
+                both.update({option: own.get(option, declared) for option, declared in shared.items()})
+            else:
+                both.setdefault(name, parameter)
 
-    run.__dict__["__signature__"] = inspect.Signature(list(both.values()))  # what typer reads
-    run.__annotations__ = {name: parameter.annotation for name, parameter in both.items()}
-    return run
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            settings = make_settings(**{option: given[option] for option in shared})
+            command(**{name: settings if name == "settings" else given[name] for name in own})
+
+        run.__dict__["__signature__"] = inspect.Signature(list(both.values()))  # what typer reads
+        run.__annotations__ = {name: parameter.annotation for name, parameter in both.items()}
+        return run
+
+    return decorate
 
 
 def parse_seconds(option: str, text: str) -> float:

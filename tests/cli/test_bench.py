@@ -12,6 +12,7 @@ from conftest import RunCli
 from test_temporal import SMALL, as_if_trained, inputs_for
 
 from vp3d_cli.cli.benchmark.lifter import bench_lifter, dilated_form, window_form
+from vp3d_cli.cli.benchmark.stages import example_clip
 from vp3d_cli.errors import WeightsError
 from vp3d_cli.lift.temporal import TemporalConfig, TemporalModel
 
@@ -59,3 +60,8 @@ def test_a_folder_in_several_ways(run_cli: RunCli, short_clip: Path, tmp_path: P
     assert [way["way"] for way in result["ways"]] == ["infer in turn"] + ["batch"] * (len(result["ways"]) - 1)
     assert all(way["frames_per_second"] > 0 for way in result["ways"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_without_a_video_it_takes_the_example_of_the_checkout() -> None:
+    assert example_clip() == Path(__file__).resolve().parents[2] / "examples" / "demo.mp4"
+    assert example_clip().is_file()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+import vp3d_cli
 from vp3d_cli.detect.base import Detector, load_detector
 from vp3d_cli.errors import InputError, NobodyFoundError
 from vp3d_cli.lift.lifter import Lifter, load_lifter
@@ -109,7 +110,7 @@ def example_clip() -> Path:
     Raises:
         InputError: vp3d was installed without it.
     """
-    path = Path(__file__).resolve().parents[2] / "examples" / "demo.mp4"
+    path = Path(vp3d_cli.__file__).resolve().parent.parent / "examples" / "demo.mp4"
     if not path.is_file():
         raise InputError("this installation has no example clip; give a video: vp3d bench VIDEO")
     return path

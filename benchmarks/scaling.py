@@ -33,7 +33,7 @@ HEIGHTS = {"480p": 480, "720p": 720, "1080p": 1080, "4K": 2160}
 PEOPLE = (1, 2, 5)
 # Somebody who stays in their place in the example, and five of them side by side.
 CROP = "crop=424:480:420:0"
-STAGES = ("decode", "detect", "track and condition", "lift", "ground", "draw", "end to end")
+STAGES = ("decode", "detect", "track and preprocess", "lift", "world", "draw", "end to end")
 FPS = 30
 
 

@@ -381,6 +381,6 @@ def test_bench_prints_every_stage(run_cli: RunCli, short_clip: Path) -> None:
     assert outcome.code == 0, outcome
     result = json.loads(outcome.stdout)
     stages = {row["stage"]: row["frames_per_second"] for row in result["stages"]}
-    assert set(stages) == {"decode", "detect", "track and condition", "lift", "ground", "draw", "encode", "end to end"}
+    assert set(stages) == {"decode", "detect", "track and preprocess", "lift", "world", "draw", "encode", "end to end"}
     assert all(rate > 0 for rate in stages.values())
     assert result["ratio_to_detector"] == pytest.approx(stages["end to end"] / stages["detect"], rel=1e-6)

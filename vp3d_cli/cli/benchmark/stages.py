@@ -187,9 +187,9 @@ def _one_round(
         watched = cast(Lifter, stopwatch)
         return [lift_person(track, times, watched, camera, info.size_wh, settings) for track in tracks]
 
-    motions = timed("track and condition", track_and_lift, less=lambda: stopwatch.spent)
+    motions = timed("track and preprocess", track_and_lift, less=lambda: stopwatch.spent)
     seconds.setdefault("lift", []).append(stopwatch.spent)
-    timed("ground", lambda: place_in_world(motions, times))
+    timed("world", lambda: place_in_world(motions, times))
     pose = timed(END_TO_END, lambda: infer_video(video, settings, Run(Models(settings))))
     renderer = FrameRenderer(pose, info.size_wh)
     drawable = min(len(frames), _FRAMES_BYTES // (renderer.size_wh[0] * renderer.size_wh[1] * 3))

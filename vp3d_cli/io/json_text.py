@@ -1,4 +1,4 @@
-"""JSON from files that nobody vouches for: too deep or too long is an error like any other."""
+"""Read JSON from untrusted files: too deep or too long is a normal error."""
 
 from __future__ import annotations
 

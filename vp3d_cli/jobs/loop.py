@@ -34,7 +34,7 @@ class Limits:
     """Limits of time and attempts.
 
     Attributes:
-        retries: further attempts at a video whose worker died, hung or met with an error that vp3d did not expect.
+        retries: further attempts at a video whose worker died, hung or raised an unexpected error.
         timeout_s: that one task (a video, or a chunk of it) may take; None for no limit.
         stall_s: without progress before a worker counts as hanging; None for no limit.
         fail_fast: end the batch at the first failure.

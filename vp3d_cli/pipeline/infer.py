@@ -133,7 +133,7 @@ def track_liftable(detections: Detections, settings: InferSettings) -> tuple[lis
     if not whole:
         raise NobodyFoundError(
             f"{detections.video or 'keypoints'}: only parts of people were seen, never a shoulder and a hip for long; "
-            "--keep-partial lifts them all the same"
+            "use --keep-partial to lift them"
         )
     numbers = ", ".join(str(track.person_id) for track in partial)
     note = f"not lifted, because their torso is hardly seen: {numbers} (--keep-partial lifts them too)"

@@ -37,7 +37,7 @@ def exporter_for(path: Path, format_name: str | None = None) -> Exporter:
 
 
 def check_pose_target(path: Path, overwrite: bool) -> None:
-    """Find out before hours of work whether a pose could be written, whoever will be in it.
+    """Check before the work starts whether a pose can be written, for any people.
 
     Raises:
         ConfigError: no format has this ending.
